@@ -1,0 +1,84 @@
+//! Compiles the C++ side when the `cxx` feature is on, and tells dependants and installers where the headers are.
+//!
+//! - `DEP_BYTEPOOL_INCLUDE`, for build scripts of direct dependants: the include paths, as `std::env::split_paths` reads them.
+//! - `BYTEPOOL_EXPORT_HEADERS=DIR`, from the environment: all public headers are copied below DIR, ready to be installed.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=include");
+    println!("cargo:rerun-if-env-changed=BYTEPOOL_EXPORT_HEADERS");
+
+    let include_paths = [Some(manifest_dir().join("include")), bridge::build()];
+    let include_paths: Vec<PathBuf> = include_paths.into_iter().flatten().collect();
+
+    if let Some(target) = env::var_os("BYTEPOOL_EXPORT_HEADERS") {
+        for path in &include_paths {
+            copy_headers(path, Path::new(&target));
+        }
+    }
+    let joined = env::join_paths(&include_paths).expect("an include path contains the path separator");
+    println!("cargo:include={}", joined.display());
+}
+
+fn manifest_dir() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR").expect("Cargo sets CARGO_MANIFEST_DIR").into()
+}
+
+fn copy_headers(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap_or_else(|error| panic!("cannot create {}: {error}", to.display()));
+    let entries =
+        fs::read_dir(from).unwrap_or_else(|error| panic!("cannot read {}: {error}", from.display()));
+    for entry in entries {
+        let source = entry.expect("a readable directory entry").path();
+        let target = to.join(source.file_name().expect("a directory entry has a name"));
+        // Links are followed: cxx-build's folder is made of them.
+        if source.is_dir() {
+            copy_headers(&source, &target);
+        } else {
+            fs::copy(&source, &target)
+                .unwrap_or_else(|error| panic!("cannot copy {}: {error}", source.display()));
+        }
+    }
+}
+
+#[cfg(feature = "cxx")]
+mod bridge {
+    use super::manifest_dir;
+    use std::path::PathBuf;
+    use std::{env, fs};
+
+    const BRIDGE: &str = "src/ffi/bridge.rs";
+    const SOURCES: [&str; 2] = ["cpp/pooled_buffer.cc", "cpp/memory_resource.cc"];
+
+    /// Compiles the bridge and the C++ sources; the folder with the generated header.
+    pub fn build() -> Option<PathBuf> {
+        println!("cargo:rerun-if-changed={BRIDGE}");
+        println!("cargo:rerun-if-changed=cpp");
+        let include = manifest_dir().join("include");
+        let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR"));
+        let folder = out_dir.join("include");
+        cxx_build::CFG.exported_header_dirs.extend([include.as_path(), folder.as_path()]);
+        let mut build = cxx_build::bridge(BRIDGE);
+
+        // bytepool.hpp includes the generated header under the name it is installed by.
+        let private = folder.join("bytepool/private");
+        fs::create_dir_all(&private).expect("OUT_DIR is writable");
+        let generated = out_dir.join("cxxbridge/include/bytepool").join(format!("{BRIDGE}.h"));
+        fs::copy(generated, private.join("bridge.h")).expect("cxx-build wrote the bridge's header");
+
+        build.files(SOURCES).includes([&include, &folder]).std("c++17").warnings(true).extra_warnings(true);
+        build.compile("bytepool_cxx");
+        Some(folder)
+    }
+}
+
+#[cfg(not(feature = "cxx"))]
+mod bridge {
+    /// Nothing to compile, and no generated header.
+    pub fn build() -> Option<std::path::PathBuf> {
+        None
+    }
+}

@@ -1,0 +1,240 @@
+/* bytepool: one pool of byte buffers that Rust, C and C++ code in one process share.
+ *
+ * A buffer got in one language is filled in a second and put back in a third. This header is the C side; it is C99 to C23
+ * and C++ clean. bytepool.hpp has the C++ side.
+ *
+ *     void *context;
+ *     bytepool_size_class classes[] = {{512, 1000}, {4096, 1000}, {16384, 1000}};
+ *     bytepool_config config = BYTEPOOL_CONFIG_INIT;
+ *     config.size_classes = classes;
+ *     config.size_class_count = 3;
+ *     if (bytepool_new(&config, &context) != BYTEPOOL_OK) { ... }
+ *     void *data = bytepool_get(context, 100);
+ *     ...
+ *     bytepool_put(context, data, 100);
+ *     bytepool_free(context);
+ *
+ * Threads   Every function may be called from any thread at any time, and a buffer may be put by another thread than got it. Nothing is
+ *           async-signal-safe; children of vfork and of raw clone must not call any of it.
+ * Contexts  A context is one handle on a pool, made by bytepool_new, bytepool_clone or Rust, and given up by bytepool_free. It is never dereferenced: a stale,
+ *           NULL or invented one is refused as BYTEPOOL_ERR_INVALID_CONTEXT and reaches no other pool.
+ *           A freed context still puts, and answers bytepool_usable_size and bytepool_read_stats, as long as its pool exists, that is while any
+ *           handle or outstanding buffer keeps it; whatever can hand out memory fails with BYTEPOOL_ERR_CLOSED.
+ * Buffers   A buffer is the caller's from get to put, and at least `size` bytes. Nothing is written before, inside or after it.
+ * Misuse    A put that breaks the contract (twice, wrong size, foreign or interior pointer, another pool's buffer) changes
+ *           nothing; it is counted, sets the last error, and is reported to the misuse handler.
+ * Errors    A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets bytepool_last_error of the calling thread.
+ *           No exception and no Rust panic leaves any function: a caught panic is BYTEPOOL_ERR_PANIC.
+ */
+#ifndef BYTEPOOL_BYTEPOOL_H
+#define BYTEPOOL_BYTEPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this header; bytepool_version is the library's. */
+#define BYTEPOOL_VERSION_MAJOR 0
+#define BYTEPOOL_VERSION_MINOR 1
+#define BYTEPOOL_VERSION_PATCH 0
+#define BYTEPOOL_VERSION_STRING "0.1.0"
+
+/* ---- status ---- */
+
+typedef int32_t bytepool_status;
+
+enum {
+    BYTEPOOL_OK = 0,
+    BYTEPOOL_ERR_INVALID_ARGUMENT = 1, /* a NULL, zero or contradictory argument, or a struct_size of no version */
+    BYTEPOOL_ERR_INVALID_CONTEXT = 2,  /* NULL, stale or invented, or freed twice */
+    BYTEPOOL_ERR_CLOSED = 3,           /* the pool is closed, or this context was freed */
+    BYTEPOOL_ERR_LIMIT = 4,            /* max_bytes would be exceeded, or a limit of the library */
+    BYTEPOOL_ERR_TIMEOUT = 5,          /* the deadline passed */
+    BYTEPOOL_ERR_OUT_OF_MEMORY = 6,    /* the system has no memory or address space */
+    BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: not the start of a buffer of this pool */
+    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: put already, or owned by a PooledBuffer */
+    BYTEPOOL_ERR_SIZE_MISMATCH = 9,    /* misuse: not the size asked for, nor one of the same class */
+    BYTEPOOL_ERR_PANIC = 10            /* a defect, or a rounding function that panicked */
+};
+
+/* The status of the calling thread's last failed call; BYTEPOOL_OK if none failed yet. A success leaves it as it is. */
+bytepool_status bytepool_last_error(void);
+
+/* What a status means, in English. A constant string, never NULL. */
+const char *bytepool_status_message(bytepool_status status);
+
+/* ---- making and closing a pool ---- */
+
+/* Up to `capacity` buffers of `buffer_size` bytes are kept. */
+typedef struct bytepool_size_class {
+    size_t buffer_size;
+    size_t capacity;
+} bytepool_size_class;
+
+enum {
+    BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over its whole capacity */
+    BYTEPOOL_ZERO_ON_PUT = 2,     /* every buffer is overwritten with zeros when it is put */
+    BYTEPOOL_NO_THREAD_CACHE = 4, /* threads keep no idle buffers of their own */
+    BYTEPOOL_HUGE_PAGES = 8       /* ask for transparent huge pages; ordinary ones serve where there are none */
+};
+
+/* Start from BYTEPOOL_CONFIG_INIT. Only read during bytepool_new, but for `round`. */
+typedef struct bytepool_config {
+    size_t struct_size;                      /* sizeof(bytepool_config), set by the INIT macro */
+    const bytepool_size_class *size_classes; /* in any order; at most 64, of different sizes */
+    size_t size_class_count;                 /* 0: every get is oversize */
+    size_t alignment;                        /* of every buffer, in bytes: a power of two up to 2 MiB; 0 means 64 */
+    size_t max_bytes;                        /* limit on mapped bytes; 0 means none */
+    size_t (*round)(size_t size); /* NULL, or applied to class sizes and requests; a result below its argument is ignored. Called
+                                     on any thread that uses the pool, with no lock held; must not throw or jump out */
+    uint32_t flags;               /* BYTEPOOL_ZERO_ON_GET and so on, or-ed */
+} bytepool_config;
+
+#define BYTEPOOL_CONFIG_INIT { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0 }
+
+/* Makes a pool; *out_context becomes its first handle, to be freed by the caller. On failure *out_context is NULL. A pool reserves address space;
+ * memory is used as buffers are handed out. INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY, PANIC. */
+bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
+
+/* Another handle on the same pool, to be freed by the caller. On failure *out_context is NULL. INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED, LIMIT
+ * (16384 live handles of one pool), OUT_OF_MEMORY. */
+bytepool_status bytepool_clone(void *context, void **out_context);
+
+/* Closes the pool for every handle: gets fail from now on, idle memory goes back to the system at once, and the rest when the last outstanding
+ * buffer is put. Handles stay to be freed. Closing again has no effect. INVALID_CONTEXT, CLOSED (this context was freed). */
+bytepool_status bytepool_close(void *context);
+
+/* Gives a handle up; the last one's end closes the pool. NULL, and a second free of one handle, are
+ * refused (INVALID_CONTEXT). */
+void bytepool_free(void *context);
+
+/* ---- get and put ---- */
+
+/* A buffer of at least `size` bytes (0 is fine), holding anything; the caller's until it is put. NULL on failure: INVALID_CONTEXT, CLOSED, LIMIT,
+ * OUT_OF_MEMORY, PANIC. */
+void *bytepool_get(void *context, size_t size);
+
+/* Puts a buffer back. `size` is the one asked for, or for a buffer of a size class another size of the same class. NULL data does nothing. */
+void bytepool_put(void *context, void *data, size_t size);
+
+/* As bytepool_put, and says how it went: OK, INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT, SIZE_MISMATCH, PANIC. */
+bytepool_status bytepool_put_checked(void *context, void *data, size_t size);
+
+/* As bytepool_put, for callers that do not know the size. */
+void bytepool_put_unsized(void *context, void *data);
+
+/* `count` buffers of `size` bytes each into out[0..count): all, or none (then every out[i] is NULL). Errors as bytepool_get, and INVALID_ARGUMENT. */
+bytepool_status bytepool_get_many(void *context, size_t size, void **out, size_t count);
+
+/* Puts every valid one of data[0..count); NULLs are skipped. The first error, as bytepool_put_checked, or INVALID_ARGUMENT. */
+bytepool_status bytepool_put_many(void *context, void *const *data, size_t count, size_t size);
+
+/* A buffer of count * size bytes, all zero; put it with that product. NULL on failure, as bytepool_get; OUT_OF_MEMORY if the product overflows. */
+void *bytepool_calloc(void *context, size_t count, size_t size);
+
+/* A buffer of `new_size` bytes with the old one's content, as much as both have: the same pointer, or another and the old one is put.
+ * NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and the old buffer is as it was and still the caller's: errors as bytepool_get and
+ * bytepool_put_checked. */
+void *bytepool_realloc(void *context, void *data, size_t new_size);
+
+/* As bytepool_get, at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). Above the pool's own alignment it is oversize. */
+void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
+
+/* A buffer with a copy of the `size` bytes at `data` (which may be NULL if size is 0). Errors as bytepool_get, and INVALID_ARGUMENT. */
+void *bytepool_copy(void *context, const void *data, size_t size);
+
+/* How many bytes an outstanding buffer has room for: its class's buffer size, or its own size after rounding if oversize. 0 for NULL and for any pointer that
+ * is not an outstanding buffer of this pool (no misuse: asking is allowed). */
+size_t bytepool_usable_size(void *context, const void *data);
+
+/* ---- memory and statistics ---- */
+
+/* Gives idle memory back to the system, down to `keep_idle_bytes` of idle slots; the bytes by which mapped_bytes fell. Whole pages go: a small slot only
+ * with all others on its page. 0 if there was nothing to give, and on failure: INVALID_CONTEXT, CLOSED (this context was freed). */
+size_t bytepool_trim(void *context, size_t keep_idle_bytes);
+
+/* Start from BYTEPOOL_STATS_INIT. At every moment when no other call is running:
+ *     mapped_bytes    = the sum over classes of (touched + overflow) * slot_size, and oversize_bytes
+ *     allocated_bytes = the same with buffer_size */
+typedef struct bytepool_stats {
+    size_t struct_size;
+    size_t size_class_count;
+    size_t max_bytes;            /* 0: no limit */
+    size_t mapped_bytes;         /* bytes taken from the system for buffers */
+    size_t allocated_bytes;      /* the same without what slots are larger than buffers */
+    size_t oversize_bytes;       /* of outstanding oversize buffers, after rounding */
+    size_t oversize_buffers;     /* outstanding */
+    uint64_t gets;               /* that succeeded */
+    uint64_t puts;               /* that succeeded */
+    uint64_t system_allocations; /* gets served by overflow or oversize */
+    uint64_t limit_failures;     /* gets that failed at max_bytes */
+    uint64_t waits;              /* gets that had to wait */
+    uint64_t double_puts;        /* refused */
+    uint64_t size_mismatches;    /* refused */
+    uint64_t foreign_pointers;   /* refused */
+} bytepool_stats;
+
+#define BYTEPOOL_STATS_INIT { sizeof(bytepool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Start from BYTEPOOL_CLASS_STATS_INIT. At every moment when no other call is running: touched = outstanding + idle. */
+typedef struct bytepool_class_stats {
+    size_t struct_size;
+    size_t buffer_size;     /* bytes, after rounding */
+    size_t slot_size;       /* bytes a buffer takes of the region */
+    size_t capacity;        /* buffers */
+    size_t touched;         /* slots handed out since the pool was made or trimmed */
+    size_t outstanding;     /* slots handed out and not yet put */
+    size_t idle;            /* touched slots that the pool holds */
+    size_t cached;          /* the part of idle that is in thread caches */
+    size_t overflow;        /* outstanding overflow buffers */
+    size_t allocated_bytes; /* (touched + overflow) * buffer_size */
+    uint64_t gets;          /* that succeeded, overflow included */
+    uint64_t puts;          /* that succeeded, overflow included */
+} bytepool_class_stats;
+
+#define BYTEPOOL_CLASS_STATS_INIT { sizeof(bytepool_class_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Fills in *out, as much of it as its struct_size says. INVALID_ARGUMENT, INVALID_CONTEXT. */
+bytepool_status bytepool_read_stats(void *context, bytepool_stats *out);
+
+/* The figures of class `index`, by ascending buffer size. INVALID_ARGUMENT (also for an index past the last class), INVALID_CONTEXT. */
+bytepool_status bytepool_read_class_stats(void *context, size_t index, bytepool_class_stats *out);
+
+/* ---- misuse ---- */
+
+/* One refused call. */
+typedef struct bytepool_misuse {
+    size_t struct_size;   /* of the library's version: later ones only append */
+    bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
+    void *context;        /* as given */
+    const void *data;     /* as given; NULL if the function takes none */
+    size_t size;          /* as given; 0 if the function takes none */
+    size_t buffer_size;   /* of the class that owns data, in bytes; 0: owner unknown */
+} bytepool_misuse;
+
+typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
+
+/* Sets what is called for every misuse in this process, on the thread that misused and before the call returns. NULL brings the default back, which writes one
+ * line to stderr, at most 10 a second, and then how many more there were. A handler may call any function of this library; nothing is locked or half
+ * done while it runs. It must not throw or jump out. It may still be running on another thread when this returns. */
+void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
+
+/* How many calls of this process were refused for an invalid context: no pool's statistics can count them. */
+uint64_t bytepool_invalid_context_count(void);
+
+/* ---- small things ---- */
+
+/* The original library's default rounding: ((size + 256) >> 3) << 3, and size itself where that overflows. Fits bytepool_config.round. */
+size_t bytepool_round_original(size_t size);
+
+/* The library's version: major * 1000000 + minor * 1000 + patch. */
+uint32_t bytepool_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

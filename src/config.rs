@@ -1,0 +1,305 @@
+//! What a pool is built from: the builder, its validation, and the layout of the region that follows from it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::BuildError;
+use crate::ledger::MAX_BUFFER_SIZE;
+use crate::pool::Pool;
+use crate::region::{HUGE_PAGE, page_size};
+use crate::size_class::{GRANULE, MAX_CLASSES, Reciprocal};
+
+/// The alignment of every buffer unless another is asked for, in bytes.
+pub const DEFAULT_ALIGNMENT: usize = 64;
+/// The largest alignment a pool can be built with, in bytes.
+pub const MAX_ALIGNMENT: usize = 2 << 20;
+/// The most buffers a size class can keep.
+pub(crate) const MAX_CAPACITY: usize = 1 << 30;
+/// The most address space a pool can reserve, in bytes: half of what 64-bit Linux gives a process.
+pub(crate) const MAX_ADDRESS_SPACE: usize = 1 << 46;
+
+/// The default rounding of the original library: `((size + 256) >> 3) << 3`.
+///
+/// ```
+/// assert_eq!(bytepool::round_original(500), 752);
+/// ```
+pub fn round_original(size: usize) -> usize {
+    match size.checked_add(256) {
+        Some(sum) => (sum >> 3) << 3,
+        None => size,
+    }
+}
+
+/// A pool's rounding function; see [`Builder::round`].
+pub(crate) type Rounding = Arc<dyn Fn(usize) -> usize + Send + Sync>;
+
+/// The pool's switches.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) zero_on_get: bool,
+    pub(crate) zero_on_put: bool,
+    pub(crate) huge_pages: bool,
+}
+
+/// Builds a [`Pool`].
+///
+/// ```
+/// # fn main() -> Result<(), bytepool::BuildError> {
+/// let pool = bytepool::Pool::builder()
+///     .size_class(16 << 10, 1000) // up to 1000 buffers of 16 KiB are kept
+///     .size_class(512, 1000)
+///     .max_bytes(32 << 20)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    size_classes: Vec<(usize, usize)>,
+    alignment: usize,
+    max_bytes: usize,
+    round: Option<Rounding>,
+    flags: Flags,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("size_classes", &self.size_classes)
+            .field("alignment", &self.alignment)
+            .field("max_bytes", &self.max_bytes)
+            .field("round", &self.round.is_some())
+            .field("flags", &self.flags)
+            .finish()
+    }
+}
+
+impl Builder {
+    /// Adds a class: up to `capacity` buffers of `buffer_size` bytes are kept. Any order. Without a class every get is oversize.
+    pub fn size_class(mut self, buffer_size: usize, capacity: usize) -> Self {
+        self.size_classes.push((buffer_size, capacity));
+        self
+    }
+
+    /// The alignment of every buffer in bytes: a power of two up to [`MAX_ALIGNMENT`]; 0 means [`DEFAULT_ALIGNMENT`].
+    pub fn alignment(mut self, alignment: usize) -> Self {
+        self.alignment = alignment;
+        self
+    }
+
+    /// The most bytes the pool may have mapped, overflow and oversize included; 0 means no limit.
+    pub fn max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Rounds class sizes, and requests before a class is chosen. A result below its argument is ignored.
+    ///
+    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics and nothing else happens.
+    pub fn round(mut self, round: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
+        self.round = Some(Arc::new(round));
+        self
+    }
+
+    /// Every buffer reads as zeros when it is got, over its whole capacity.
+    pub fn zero_on_get(mut self, on: bool) -> Self {
+        self.flags.zero_on_get = on;
+        self
+    }
+
+    /// Every buffer is overwritten with zeros when it is put.
+    pub fn zero_on_put(mut self, on: bool) -> Self {
+        self.flags.zero_on_put = on;
+        self
+    }
+
+    /// Whether threads may keep idle slots of their own. On by default; this version keeps none either way.
+    pub fn thread_cache(self, _on: bool) -> Self {
+        self
+    }
+
+    /// Asks the system for transparent huge pages. Where it has none, ordinary pages serve.
+    pub fn huge_pages(mut self, on: bool) -> Self {
+        self.flags.huge_pages = on;
+        self
+    }
+
+    /// Builds the pool. It reserves addresses; memory is used as buffers are handed out.
+    pub fn build(self) -> Result<Pool, BuildError> {
+        let config = self.validate()?;
+        Pool::from_config(config)
+    }
+
+    pub(crate) fn validate(self) -> Result<Config, BuildError> {
+        let alignment = if self.alignment == 0 { DEFAULT_ALIGNMENT } else { self.alignment };
+        if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
+            return Err(BuildError::Alignment { alignment, limit: MAX_ALIGNMENT });
+        }
+        let size_classes = validate_classes(&self.size_classes, self.round.as_deref())?;
+        let layout = Layout::new(&size_classes, alignment, self.flags.huge_pages)?;
+        Ok(Config {
+            layout,
+            alignment,
+            max_bytes: if self.max_bytes == 0 { usize::MAX } else { self.max_bytes },
+            round: self.round,
+            flags: self.flags,
+        })
+    }
+}
+
+/// Rounded, sorted, and each within the limits.
+fn validate_classes(
+    given: &[(usize, usize)],
+    round: Option<&(dyn Fn(usize) -> usize + Send + Sync)>,
+) -> Result<Vec<(usize, usize)>, BuildError> {
+    if given.len() > MAX_CLASSES {
+        return Err(BuildError::TooManyClasses { count: given.len(), limit: MAX_CLASSES });
+    }
+    let mut classes = Vec::with_capacity(given.len());
+    for (index, &(size, capacity)) in given.iter().enumerate() {
+        if size == 0 {
+            return Err(BuildError::ZeroBufferSize { index });
+        }
+        let buffer_size = round.map_or(size, |round| round(size).max(size));
+        if buffer_size > MAX_BUFFER_SIZE {
+            return Err(BuildError::BufferSizeTooLarge { buffer_size, limit: MAX_BUFFER_SIZE });
+        }
+        if capacity == 0 {
+            return Err(BuildError::ZeroCapacity { buffer_size });
+        }
+        if capacity > MAX_CAPACITY {
+            return Err(BuildError::CapacityTooLarge { buffer_size, capacity, limit: MAX_CAPACITY });
+        }
+        classes.push((buffer_size, capacity));
+    }
+    classes.sort_unstable();
+    match classes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => Err(BuildError::DuplicateBufferSize { buffer_size: pair[0].0 }),
+        None => Ok(classes),
+    }
+}
+
+/// A configuration that was found valid.
+pub(crate) struct Config {
+    pub(crate) layout: Layout,
+    pub(crate) alignment: usize,
+    /// `usize::MAX` for no limit.
+    pub(crate) max_bytes: usize,
+    pub(crate) round: Option<Rounding>,
+    pub(crate) flags: Flags,
+}
+
+/// The part of the region that one class has.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) buffer_size: usize,
+    pub(crate) slot_size: usize,
+    pub(crate) capacity: u32,
+    /// Where it starts, in bytes from the start of the region.
+    pub(crate) start: usize,
+    /// Its length in bytes: whole chunks.
+    pub(crate) len: usize,
+    pub(crate) reciprocal: Reciprocal,
+}
+
+/// How the region is divided: spans of whole chunks, and the table from chunk to class.
+pub(crate) struct Layout {
+    /// Ascending by buffer size.
+    pub(crate) spans: Vec<Span>,
+    pub(crate) chunk_shift: u32,
+    pub(crate) class_of_chunk: Box<[u8]>,
+    /// The region's length in bytes.
+    pub(crate) len: usize,
+    /// What the region's start must be a multiple of, in bytes.
+    pub(crate) base_alignment: usize,
+}
+
+/// The table from chunk to class stays small enough for the first-level cache.
+const MAX_CHUNKS: usize = 4096;
+const MIN_CHUNK_SHIFT: u32 = 16;
+
+impl Layout {
+    fn new(classes: &[(usize, usize)], alignment: usize, huge_pages: bool) -> Result<Self, BuildError> {
+        let least_chunk = alignment.max(page_size()).max(if huge_pages { HUGE_PAGE } else { 0 });
+        let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
+        let slot_alignment = alignment.max(GRANULE);
+        let bytes = |(size, capacity): &(usize, usize)| {
+            size.next_multiple_of(slot_alignment).checked_mul(*capacity).filter(|&n| n <= MAX_ADDRESS_SPACE)
+        };
+        let too_large = |bytes| BuildError::AddressSpace { bytes, limit: MAX_ADDRESS_SPACE };
+        let span_bytes: Vec<usize> =
+            classes.iter().map(bytes).collect::<Option<_>>().ok_or(too_large(usize::MAX))?;
+        // At most 64 spans of at most 2^46 bytes: the sum cannot overflow.
+        let chunks = |shift: u32| span_bytes.iter().map(|n| n.div_ceil(1 << shift)).sum::<usize>();
+        while chunks(chunk_shift) > MAX_CHUNKS {
+            chunk_shift += 1;
+        }
+        let len = chunks(chunk_shift) << chunk_shift;
+        if len > MAX_ADDRESS_SPACE {
+            return Err(too_large(len));
+        }
+
+        let mut spans = Vec::with_capacity(classes.len());
+        let mut class_of_chunk = Vec::with_capacity(chunks(chunk_shift));
+        for (class, (&(buffer_size, capacity), bytes)) in classes.iter().zip(span_bytes).enumerate() {
+            let slot_size = buffer_size.next_multiple_of(slot_alignment);
+            let start = class_of_chunk.len() << chunk_shift;
+            class_of_chunk.resize(class_of_chunk.len() + bytes.div_ceil(1 << chunk_shift), class as u8);
+            let len = (class_of_chunk.len() << chunk_shift) - start;
+            let reciprocal = Reciprocal::new((slot_size / GRANULE) as u64, (len / GRANULE) as u64)
+                .ok_or(too_large(len))?;
+            spans.push(Span { buffer_size, slot_size, capacity: capacity as u32, start, len, reciprocal });
+        }
+        let class_of_chunk = class_of_chunk.into();
+        Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment: least_chunk })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(classes: &[(usize, usize)], alignment: usize) -> Layout {
+        let mut builder = Builder::default().alignment(alignment);
+        for &(size, capacity) in classes {
+            builder = builder.size_class(size, capacity);
+        }
+        builder.validate().unwrap().layout
+    }
+
+    #[test]
+    fn spans_are_apart_aligned_and_found_by_chunk() {
+        let sets: [&[(usize, usize)]; 4] = [
+            &[(512, 1000), (4 << 10, 1000), (16 << 10, 1000)],
+            &[(352, 1), (456, 1), (552, 1)],
+            &[(1, 1_000_000), (16 << 20, 1000)],
+            &[(100, 10), (1 << 30, 1000)],
+        ];
+        for classes in sets {
+            for alignment in [1, 64, 4096, 2 << 20] {
+                let layout = layout(classes, alignment);
+                let mut end = 0;
+                for (class, span) in layout.spans.iter().enumerate() {
+                    assert_eq!(span.start, end);
+                    assert!(span.start.is_multiple_of(alignment) && span.slot_size.is_multiple_of(alignment));
+                    assert!(span.slot_size >= span.buffer_size);
+                    assert!(span.slot_size * span.capacity as usize <= span.len);
+                    for offset in [span.start, span.start + span.len - 1] {
+                        assert_eq!(usize::from(layout.class_of_chunk[offset >> layout.chunk_shift]), class);
+                    }
+                    end = span.start + span.len;
+                }
+                assert_eq!(layout.len, end);
+                assert_eq!(layout.class_of_chunk.len(), end >> layout.chunk_shift);
+                assert!(layout.class_of_chunk.len() <= MAX_CHUNKS);
+            }
+        }
+    }
+
+    #[test]
+    fn the_original_rounding() {
+        assert_eq!([100, 200, 300, 500].map(round_original), [352, 456, 552, 752]);
+        assert_eq!(round_original(usize::MAX), usize::MAX);
+    }
+}

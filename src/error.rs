@@ -1,0 +1,291 @@
+//! The error types. Every message names the value and the limit it broke.
+
+use std::fmt;
+use std::io;
+
+/// Why [`Builder::build`](crate::Builder::build) refused a configuration.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A size class of zero bytes.
+    ZeroBufferSize {
+        /// Which class, counted from 0 as given.
+        index: usize,
+    },
+    /// A size class without buffers.
+    ZeroCapacity {
+        /// Its buffer size in bytes.
+        buffer_size: usize,
+    },
+    /// Two classes of one size, after rounding.
+    DuplicateBufferSize {
+        /// The size in bytes.
+        buffer_size: usize,
+    },
+    /// More classes than a pool can have.
+    TooManyClasses {
+        /// How many were given.
+        count: usize,
+        /// The most a pool can have.
+        limit: usize,
+    },
+    /// A class of larger buffers than a pool can keep (larger requests are oversize).
+    BufferSizeTooLarge {
+        /// The size in bytes, after rounding.
+        buffer_size: usize,
+        /// The largest, in bytes.
+        limit: usize,
+    },
+    /// More buffers in a class than a pool can number.
+    CapacityTooLarge {
+        /// The class's buffer size in bytes.
+        buffer_size: usize,
+        /// Its capacity in buffers.
+        capacity: usize,
+        /// The largest, in buffers.
+        limit: usize,
+    },
+    /// An alignment that is not a power of two, or too large.
+    Alignment {
+        /// The alignment in bytes.
+        alignment: usize,
+        /// The largest, in bytes.
+        limit: usize,
+    },
+    /// The classes together exceed the address space a pool can have.
+    AddressSpace {
+        /// What they would need, in bytes; `usize::MAX` if that overflows.
+        bytes: usize,
+        /// The most, in bytes.
+        limit: usize,
+    },
+    /// The system refused to reserve the address space.
+    Reserve {
+        /// How much, in bytes.
+        bytes: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No memory for the pool's own tables.
+    OutOfMemory {
+        /// How much was asked for, in bytes.
+        bytes: usize,
+    },
+    /// More pools in this process than can be told apart.
+    TooManyPools {
+        /// The most.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroBufferSize { index } => {
+                write!(f, "size class {index} has buffers of 0 bytes; the least is 1")
+            }
+            Self::ZeroCapacity { buffer_size } => {
+                write!(f, "the class of {buffer_size} bytes has a capacity of 0 buffers; the least is 1")
+            }
+            Self::DuplicateBufferSize { buffer_size } => {
+                write!(
+                    f,
+                    "two classes have buffers of {buffer_size} bytes (after rounding); sizes must differ"
+                )
+            }
+            Self::TooManyClasses { count, limit } => {
+                write!(f, "{count} size classes exceed the limit of {limit}")
+            }
+            Self::BufferSizeTooLarge { buffer_size, limit } => {
+                write!(
+                    f,
+                    "a class of {buffer_size} bytes (after rounding) exceeds the limit of {limit} bytes"
+                )
+            }
+            Self::CapacityTooLarge { buffer_size, capacity, limit } => write!(
+                f,
+                "the class of {buffer_size} bytes has a capacity of {capacity} buffers, above the limit of {limit}"
+            ),
+            Self::Alignment { alignment, limit } => {
+                write!(f, "an alignment of {alignment} bytes is not a power of two up to {limit}")
+            }
+            Self::AddressSpace { bytes, limit } => {
+                write!(f, "the classes need {bytes} bytes of address space, above the limit of {limit}")
+            }
+            Self::Reserve { bytes, source } => {
+                write!(f, "the system refused to reserve {bytes} bytes of address space: {source}")
+            }
+            Self::OutOfMemory { bytes } => {
+                write!(f, "no memory for {bytes} bytes of the pool's own tables")
+            }
+            Self::TooManyPools { limit } => write!(f, "this process has its limit of {limit} pools"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Reserve { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why a get failed. The pool is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The pool is closed, or this context was freed.
+    Closed,
+    /// The buffer would take the pool over its `max_bytes`, and no idle slot was left to give up.
+    Limit {
+        /// The pool's `max_bytes`.
+        limit: usize,
+        /// Mapped bytes at that time.
+        mapped: usize,
+        /// The bytes this get would add.
+        requested: usize,
+    },
+    /// The system has no memory for the buffer.
+    OutOfMemory {
+        /// The bytes asked for.
+        requested: usize,
+    },
+    /// An alignment that is not a power of two.
+    Alignment {
+        /// The alignment in bytes.
+        alignment: usize,
+    },
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the pool is closed"),
+            Self::Limit { limit, mapped, requested } => write!(
+                f,
+                "{requested} more bytes would exceed the pool's limit of {limit} bytes: {mapped} are mapped, none of them can be given up"
+            ),
+            Self::OutOfMemory { requested } => {
+                write!(f, "the system has no memory for a buffer of {requested} bytes")
+            }
+            Self::Alignment { alignment } => {
+                write!(f, "an alignment of {alignment} bytes is not a power of two")
+            }
+        }
+    }
+}
+
+impl std::error::Error for GetError {}
+
+/// Misuse: a pointer was given to the pool that it may not take. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// Not the start of a buffer of this pool.
+    ForeignPointer {
+        /// The address.
+        address: usize,
+    },
+    /// The buffer was put already, or belongs to a `PooledBuffer`.
+    DoublePut {
+        /// The address.
+        address: usize,
+        /// The class's buffer size in bytes.
+        buffer_size: usize,
+    },
+    /// The size is neither the one asked for nor one of the same class.
+    SizeMismatch {
+        /// The address.
+        address: usize,
+        /// The size given, in bytes.
+        size: usize,
+        /// The size the buffer was asked for with, in bytes.
+        requested: usize,
+        /// The class's buffer size in bytes; the buffer's own for an oversize one.
+        buffer_size: usize,
+    },
+}
+
+impl Misuse {
+    /// The buffer size of the class the pointer belongs to, in bytes; 0 if it has no owner here.
+    pub fn buffer_size(&self) -> usize {
+        match *self {
+            Self::ForeignPointer { .. } => 0,
+            Self::DoublePut { buffer_size, .. } | Self::SizeMismatch { buffer_size, .. } => buffer_size,
+        }
+    }
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ForeignPointer { address } => {
+                write!(f, "{address:#x} is not the start of a buffer of this pool")
+            }
+            Self::DoublePut { address, buffer_size } => {
+                write!(
+                    f,
+                    "the buffer at {address:#x} (class of {buffer_size} bytes) is not out as a raw pointer: put twice, or owned by a PooledBuffer"
+                )
+            }
+            Self::SizeMismatch { address, size, requested, buffer_size } => write!(
+                f,
+                "the buffer at {address:#x} ({buffer_size} bytes) was asked for with {requested} bytes, not {size}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Misuse {}
+
+/// Why a reallocation failed. The old buffer is as it was, and still the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReallocError {
+    /// No new buffer could be had.
+    Get(GetError),
+    /// The old pointer is not an outstanding buffer of this pool.
+    Misuse(Misuse),
+}
+
+impl From<GetError> for ReallocError {
+    fn from(error: GetError) -> Self {
+        Self::Get(error)
+    }
+}
+
+impl From<Misuse> for ReallocError {
+    fn from(misuse: Misuse) -> Self {
+        Self::Misuse(misuse)
+    }
+}
+
+impl fmt::Display for ReallocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Get(error) => error.fmt(f),
+            Self::Misuse(misuse) => misuse.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReallocError {}
+
+/// A [`PooledBuffer`](crate::PooledBuffer) was to be made longer than its capacity. It is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResizeError {
+    /// The length asked for, in bytes.
+    pub requested: usize,
+    /// The buffer's capacity in bytes.
+    pub capacity: usize,
+}
+
+impl fmt::Display for ResizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a length of {} bytes exceeds the buffer's capacity of {}", self.requested, self.capacity)
+    }
+}
+
+impl std::error::Error for ResizeError {}

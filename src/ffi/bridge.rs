@@ -1,0 +1,305 @@
+//! The cxx bridge: what `include/bytepool/bytepool.hpp` stands on. The types are those of `bytepool.h`, so each struct is described once.
+//!
+//! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes through [`guarded`].
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{self, NonNull};
+
+use crate::anchor::Reference;
+use crate::buffer::PooledBuffer;
+use crate::config::Builder;
+use crate::error::{BuildError, GetError};
+use crate::ffi::capi::{CClassStats, CStats, Config, SizeClass, builder_of};
+use crate::ffi::context::{ContextError, resolve};
+use crate::ffi::misuse::{refuse_context, refuse_pointer};
+use crate::ledger::Holder;
+use crate::pool::Pool;
+use crate::shared::{Place, PutSize, Shared};
+
+// SAFETY (for the four):
+// - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare sizes and offsets
+// - it is trivially copyable in C++
+unsafe impl cxx::ExternType for SizeClass {
+    type Id = cxx::type_id!("bytepool_size_class");
+    type Kind = cxx::kind::Trivial;
+}
+// SAFETY: as for SizeClass.
+unsafe impl cxx::ExternType for Config {
+    type Id = cxx::type_id!("bytepool_config");
+    type Kind = cxx::kind::Trivial;
+}
+// SAFETY: as for SizeClass.
+unsafe impl cxx::ExternType for CStats {
+    type Id = cxx::type_id!("bytepool_stats");
+    type Kind = cxx::kind::Trivial;
+}
+// SAFETY: as for SizeClass.
+unsafe impl cxx::ExternType for CClassStats {
+    type Id = cxx::type_id!("bytepool_class_stats");
+    type Kind = cxx::kind::Trivial;
+}
+
+#[cxx::bridge(namespace = "bytepool")]
+mod cpp {
+    /// A `PooledBuffer` taken apart: what the C++ class holds, so that its accessors need no call.
+    #[namespace = "bytepool::detail"]
+    struct BufferParts {
+        data: *mut u8,
+        size: usize,
+        capacity: usize,
+        /// Holds a reference; opaque to C++.
+        pool: *mut u8,
+        slot: u32,
+        class_number: u32,
+    }
+
+    unsafe extern "C++" {
+        include!("bytepool/bytepool.h");
+
+        #[namespace = ""]
+        #[cxx_name = "bytepool_size_class"]
+        type SizeClass = crate::ffi::capi::SizeClass;
+        #[namespace = ""]
+        #[cxx_name = "bytepool_config"]
+        type Config = crate::ffi::capi::Config;
+        #[namespace = ""]
+        #[cxx_name = "bytepool_stats"]
+        type CStats = crate::ffi::capi::CStats;
+        #[namespace = ""]
+        #[cxx_name = "bytepool_class_stats"]
+        type CClassStats = crate::ffi::capi::CClassStats;
+    }
+
+    extern "Rust" {
+        type Pool;
+
+        /// A pool of these classes, all else by default.
+        fn new_pool(size_classes: &[SizeClass]) -> Result<Box<Pool>>;
+
+        /// Another handle on the same pool.
+        #[cxx_name = "clone"]
+        fn clone_pool(self: &Pool) -> Box<Pool>;
+        /// As `bytepool_close`.
+        fn close(self: &Pool);
+        /// Whether the pool was closed.
+        fn is_closed(self: &Pool) -> bool;
+        /// As `bytepool_trim`.
+        fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
+        /// The alignment of every buffer in bytes.
+        fn alignment(self: &Pool) -> usize;
+        /// As `bytepool_read_stats`.
+        #[cxx_name = "stats"]
+        fn c_stats(self: &Pool) -> CStats;
+        /// As `bytepool_read_class_stats`.
+        #[cxx_name = "class_stats"]
+        fn c_class_stats(self: &Pool, index: usize) -> Result<CClassStats>;
+    }
+
+    #[namespace = "bytepool::detail"]
+    extern "Rust" {
+        fn new_pool_of_config(config: &Config) -> Result<Box<Pool>>;
+        unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>>;
+        fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
+        fn same_pool(a: &Pool, b: &Pool) -> bool;
+
+        fn get(pool: &Pool, size: usize) -> Result<BufferParts>;
+        fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool;
+        unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
+        unsafe fn put(parts: &BufferParts);
+        unsafe fn release(parts: &BufferParts);
+
+        fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8;
+        unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize);
+    }
+}
+
+use cpp::BufferParts;
+
+/// Why a call from C++ failed: the text of its `rust::Error`.
+#[derive(Debug)]
+enum CppError {
+    Build(BuildError),
+    Get(GetError),
+    Misuse(crate::error::Misuse),
+    Context(ContextError),
+    InvalidContext,
+    InvalidConfig,
+    NullPointer,
+    ClassIndex { index: usize, classes: usize },
+    Panic,
+}
+
+impl fmt::Display for CppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytepool: ")?;
+        match self {
+            Self::Build(error) => error.fmt(f),
+            Self::Get(error) => error.fmt(f),
+            Self::Misuse(misuse) => misuse.fmt(f),
+            Self::Context(error) => error.fmt(f),
+            Self::InvalidContext => f.write_str("the context is NULL, stale, invented or freed"),
+            Self::InvalidConfig => f.write_str("the config has an unknown flag, or classes that are NULL"),
+            Self::NullPointer => f.write_str("a NULL pointer is no buffer"),
+            Self::ClassIndex { index, classes } => {
+                write!(f, "there is no class {index}: the pool has {classes}")
+            }
+            Self::Panic => f.write_str("internal error: a panic was caught"),
+        }
+    }
+}
+
+impl Error for CppError {}
+
+/// Turns a panic of `body` into an error.
+fn guarded<T>(body: impl FnOnce() -> Result<T, CppError>) -> Result<T, CppError> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        std::mem::forget(payload); // its own drop may panic
+        Err(CppError::Panic)
+    })
+}
+
+// ---- pools ----
+
+fn new_pool(size_classes: &[SizeClass]) -> Result<Box<Pool>, CppError> {
+    let add = |builder: Builder, class: &SizeClass| builder.size_class(class.buffer_size, class.capacity);
+    let builder = size_classes.iter().fold(Pool::builder(), add);
+    guarded(|| builder.build().map(Box::new).map_err(CppError::Build))
+}
+
+fn new_pool_of_config(config: &Config) -> Result<Box<Pool>, CppError> {
+    // SAFETY:
+    // - bytepool.hpp fills the config in from a vector of classes, which outlives this call
+    let builder = unsafe { builder_of(config) }.map_err(|_| CppError::InvalidConfig)?;
+    guarded(|| builder.build().map(Box::new).map_err(CppError::Build))
+}
+
+/// # Safety
+/// - none: the context is checked; cxx asks for `unsafe` with any raw pointer
+unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
+    match resolve(context.cast()) {
+        Some(resolved) if resolved.is_live => Ok(Box::new(Pool::from_reference(resolved.pool))),
+        Some(_) => Err(CppError::Get(GetError::Closed)),
+        None => {
+            refuse_context(context.cast(), ptr::null(), 0);
+            Err(CppError::InvalidContext)
+        }
+    }
+}
+
+fn context_of_pool(pool: &Pool) -> Result<*mut u8, CppError> {
+    pool.try_context().map(|context| context.into_raw().cast()).map_err(CppError::Context)
+}
+
+fn same_pool(a: &Pool, b: &Pool) -> bool {
+    a.reference().as_pointer() == b.reference().as_pointer()
+}
+
+impl Pool {
+    fn clone_pool(&self) -> Box<Pool> {
+        Box::new(self.clone())
+    }
+
+    fn c_stats(&self) -> CStats {
+        CStats::from(&self.stats())
+    }
+
+    fn c_class_stats(&self, index: usize) -> Result<CClassStats, CppError> {
+        let classes = self.stats().classes;
+        let class = classes.get(index).ok_or(CppError::ClassIndex { index, classes: classes.len() })?;
+        Ok(CClassStats::from(class))
+    }
+}
+
+// ---- PooledBuffer ----
+
+/// `class_number` of a buffer from the system allocator.
+const SYSTEM: u32 = u32::MAX;
+
+fn take_apart(buffer: PooledBuffer) -> BufferParts {
+    let (data, size, capacity, place, pool) = buffer.into_parts();
+    let (class_number, slot) = match place {
+        Place::Slot { class, slot } => (u32::from(class), slot),
+        Place::System => (SYSTEM, 0),
+    };
+    BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
+}
+
+/// # Safety
+/// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
+unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
+    let BufferParts { data, size, capacity, pool, slot, class_number } = *parts;
+    let place =
+        if class_number == SYSTEM { Place::System } else { Place::Slot { class: class_number as u8, slot } };
+    // SAFETY:
+    // - parts of a PooledBuffer (caller), whose pointers are not null, used once
+    unsafe {
+        let data = NonNull::new_unchecked(data);
+        let pool = NonNull::new_unchecked(pool.cast::<Shared>());
+        PooledBuffer::from_parts(data, size, capacity, place, pool)
+    }
+}
+
+fn get(pool: &Pool, size: usize) -> Result<BufferParts, CppError> {
+    guarded(|| pool.get(size).map(take_apart).map_err(CppError::Get))
+}
+
+fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
+    get(pool, size).map(|got| *parts = got).is_ok()
+}
+
+/// # Safety
+/// - as [`PooledBuffer::from_raw`], but that the bytes need not be initialised: C++ reads them at its own risk
+unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, CppError> {
+    let data = NonNull::new(data).ok_or(CppError::NullPointer)?;
+    // SAFETY:
+    // - as the caller promised; the value is taken apart at once, so no Rust code reads the bytes
+    guarded(|| unsafe { PooledBuffer::from_raw(pool, data, size) }.map(take_apart).map_err(CppError::Misuse))
+}
+
+/// # Safety
+/// - as [`put_together`]
+unsafe fn put(parts: &BufferParts) {
+    // SAFETY: as the caller promised
+    drop(unsafe { put_together(parts) });
+}
+
+/// # Safety
+/// - as [`put_together`]
+unsafe fn release(parts: &BufferParts) {
+    // SAFETY: as the caller promised
+    unsafe { put_together(parts) }.into_raw();
+}
+
+// ---- memory_resource ----
+
+/// NULL on failure.
+fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
+    let got =
+        guarded(|| pool.reference().get_aligned(alignment, size, Holder::Raw(size)).map_err(CppError::Get));
+    got.map_or(ptr::null_mut(), |buffer| {
+        pool.reference().clone().leak();
+        buffer.data.as_ptr()
+    })
+}
+
+/// # Safety
+/// - as `bytepool_put`
+unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
+    let Some(buffer) = NonNull::new(data) else { return };
+    let outcome = guarded(|| {
+        // SAFETY:
+        // - the caller owns the buffer
+        unsafe { pool.reference().put(buffer, PutSize::Sized(size)) }.map_err(CppError::Misuse)
+    });
+    match outcome {
+        // SAFETY:
+        // - an outstanding raw buffer has a leaked reference; the put made it this call's
+        Ok(()) => drop(unsafe { Reference::from_leaked(pool.reference().as_pointer()) }),
+        Err(CppError::Misuse(misuse)) => {
+            refuse_pointer(&misuse, ptr::null_mut(), data.cast(), size);
+        }
+        Err(_) => {}
+    }
+}

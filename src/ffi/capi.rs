@@ -1,0 +1,714 @@
+//! The functions of `include/bytepool/bytepool.h`, which documents them. Each runs inside [`boundary`], resolves its context, and calls the pool.
+
+use std::ffi::{c_char, c_void};
+use std::ptr::{self, NonNull};
+
+use crate::anchor::Reference;
+use crate::config::{Builder, round_original};
+use crate::error::{GetError, Misuse, ReallocError};
+use crate::ffi::context::{self, Context, Resolved, resolve};
+use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
+use crate::ffi::status::{Status, boundary, last_error, set_last_error};
+use crate::ledger::Holder;
+use crate::pool::Pool;
+use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
+use crate::stats::{ClassStats, Stats};
+
+/// `bytepool_size_class`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SizeClass {
+    /// Bytes.
+    pub buffer_size: usize,
+    /// Buffers.
+    pub capacity: usize,
+}
+
+/// `bytepool_config`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(missing_docs)] // the header says what each is
+pub struct Config {
+    pub struct_size: usize,
+    pub size_classes: *const SizeClass,
+    pub size_class_count: usize,
+    pub alignment: usize,
+    pub max_bytes: usize,
+    pub round: Option<unsafe extern "C" fn(usize) -> usize>,
+    pub flags: u32,
+}
+
+const ZERO_ON_GET: u32 = 1;
+const ZERO_ON_PUT: u32 = 2;
+const NO_THREAD_CACHE: u32 = 4;
+const HUGE_PAGES: u32 = 8;
+const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES;
+
+/// `bytepool_stats`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(missing_docs)] // the header says what each is
+pub struct CStats {
+    pub struct_size: usize,
+    pub size_class_count: usize,
+    pub max_bytes: usize,
+    pub mapped_bytes: usize,
+    pub allocated_bytes: usize,
+    pub oversize_bytes: usize,
+    pub oversize_buffers: usize,
+    pub gets: u64,
+    pub puts: u64,
+    pub system_allocations: u64,
+    pub limit_failures: u64,
+    pub waits: u64,
+    pub double_puts: u64,
+    pub size_mismatches: u64,
+    pub foreign_pointers: u64,
+}
+
+/// `bytepool_class_stats`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(missing_docs)] // the header says what each is
+pub struct CClassStats {
+    pub struct_size: usize,
+    pub buffer_size: usize,
+    pub slot_size: usize,
+    pub capacity: usize,
+    pub touched: usize,
+    pub outstanding: usize,
+    pub idle: usize,
+    pub cached: usize,
+    pub overflow: usize,
+    pub allocated_bytes: usize,
+    pub gets: u64,
+    pub puts: u64,
+}
+
+impl From<&Stats> for CStats {
+    fn from(stats: &Stats) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            size_class_count: stats.classes.len(),
+            max_bytes: stats.max_bytes,
+            mapped_bytes: stats.mapped_bytes,
+            allocated_bytes: stats.allocated_bytes,
+            oversize_bytes: stats.oversize_bytes,
+            oversize_buffers: stats.oversize_buffers,
+            gets: stats.gets,
+            puts: stats.puts,
+            system_allocations: stats.system_allocations,
+            limit_failures: stats.limit_failures,
+            waits: stats.waits,
+            double_puts: stats.double_puts,
+            size_mismatches: stats.size_mismatches,
+            foreign_pointers: stats.foreign_pointers,
+        }
+    }
+}
+
+impl From<&ClassStats> for CClassStats {
+    fn from(stats: &ClassStats) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            buffer_size: stats.buffer_size,
+            slot_size: stats.slot_size,
+            capacity: stats.capacity,
+            touched: stats.touched,
+            outstanding: stats.outstanding,
+            idle: stats.idle,
+            cached: stats.cached,
+            overflow: stats.overflow,
+            allocated_bytes: stats.allocated_bytes,
+            gets: stats.gets,
+            puts: stats.puts,
+        }
+    }
+}
+
+/// Remembers the status if it is a failure; its code.
+fn code(status: Status) -> i32 {
+    if status != Status::Ok {
+        set_last_error(status);
+    }
+    status as i32
+}
+
+/// Runs a body that gives a status, inside the boundary.
+fn status_of(body: impl FnOnce() -> Result<(), Status>) -> i32 {
+    boundary(Status::Panic as i32, || code(body().err().unwrap_or(Status::Ok)))
+}
+
+/// The pool of a context for a call that has neither pointer nor size. An invalid one is reported.
+fn resolve_or_refuse(context: *mut c_void) -> Result<Resolved, Status> {
+    resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), 0))
+}
+
+/// As [`resolve_or_refuse`], for what a freed context may not do.
+fn resolve_live(context: *mut c_void) -> Result<Resolved, Status> {
+    let resolved = resolve_or_refuse(context)?;
+    if resolved.is_live { Ok(resolved) } else { Err(Status::Closed) }
+}
+
+// ---- status ----
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_last_error() -> i32 {
+    last_error() as i32
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_status_message(status: i32) -> *const c_char {
+    Status::from_code(status).map_or(c"unknown status", Status::message).as_ptr()
+}
+
+// ---- making and closing a pool ----
+
+/// See the header.
+///
+/// # Safety
+/// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has `size_class_count` entries
+/// - `out_context` is NULL or writable
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *mut c_void) -> i32 {
+    status_of(|| {
+        // SAFETY:
+        // - NULL or writable (caller)
+        let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
+        *out = ptr::null_mut();
+        // SAFETY:
+        // - as the caller promised
+        let builder = unsafe { read_config(config) }?;
+        let pool = builder.build().map_err(|error| Status::from(&error))?;
+        *out = pool.try_context().map_err(|error| Status::from(&error))?.into_raw();
+        Ok(())
+    })
+}
+
+/// # Safety
+/// As [`bytepool_new`].
+unsafe fn read_config(config: *const Config) -> Result<Builder, Status> {
+    if config.is_null() {
+        return Err(Status::InvalidArgument);
+    }
+    // SAFETY:
+    // - not NULL; every version of the struct starts with its size
+    let struct_size = unsafe { config.cast::<usize>().read() };
+    if struct_size < size_of::<Config>() {
+        return Err(Status::InvalidArgument);
+    }
+    // A newer caller's fields must be unused: this version cannot honour them.
+    // SAFETY:
+    // - the struct has `struct_size` bytes (caller)
+    let newer = unsafe {
+        std::slice::from_raw_parts(
+            config.cast::<u8>().add(size_of::<Config>()),
+            struct_size - size_of::<Config>(),
+        )
+    };
+    if newer.iter().any(|&byte| byte != 0) {
+        return Err(Status::InvalidArgument);
+    }
+    // SAFETY:
+    // - at least as large as this version; its classes are as the caller promised
+    unsafe { builder_of(&config.read()) }
+}
+
+/// # Safety
+/// - `size_classes` has `size_class_count` entries, unless it is NULL
+/// - `round` is NULL or may be called on any thread, and does not throw
+pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
+    if config.flags & !ALL_FLAGS != 0 || (config.size_classes.is_null() && config.size_class_count > 0) {
+        return Err(Status::InvalidArgument);
+    }
+    // No pool has more; and a slice must not be longer than memory.
+    if config.size_class_count > isize::MAX as usize / size_of::<SizeClass>() {
+        return Err(Status::InvalidArgument);
+    }
+    let classes = match config.size_class_count {
+        0 => &[],
+        // SAFETY:
+        // - not NULL, with this many entries (caller)
+        count => unsafe { std::slice::from_raw_parts(config.size_classes, count) },
+    };
+    let has = |flag| config.flags & flag != 0;
+    let mut builder = Builder::default()
+        .alignment(config.alignment)
+        .max_bytes(config.max_bytes)
+        .zero_on_get(has(ZERO_ON_GET))
+        .zero_on_put(has(ZERO_ON_PUT))
+        .thread_cache(!has(NO_THREAD_CACHE))
+        .huge_pages(has(HUGE_PAGES));
+    for class in classes {
+        builder = builder.size_class(class.buffer_size, class.capacity);
+    }
+    if let Some(round) = config.round {
+        // SAFETY:
+        // - it may be called on any thread, and does not throw (caller)
+        builder = builder.round(move |size| unsafe { round(size) });
+    }
+    Ok(builder)
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out_context` is NULL or writable
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut *mut c_void) -> i32 {
+    status_of(|| {
+        // SAFETY:
+        // - NULL or writable (caller)
+        let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
+        *out = ptr::null_mut();
+        let resolved = resolve_live(context)?;
+        let clone =
+            Context::new(Pool::from_reference(resolved.pool)).map_err(|error| Status::from(&error))?;
+        *out = clone.into_raw();
+        Ok(())
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
+    status_of(|| {
+        resolve_live(context)?.pool.close();
+        Ok(())
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_free(context: *mut c_void) {
+    boundary((), || {
+        if !context::free(context) {
+            refuse_context(context, ptr::null(), 0);
+        }
+    });
+}
+
+// ---- get ----
+
+/// Gets a buffer for C and leaves it a reference.
+#[inline]
+fn hand_out(
+    context: *mut c_void,
+    size: usize,
+    get: impl FnOnce(&Shared) -> Result<Buffer, GetError>,
+) -> *mut c_void {
+    let Some(resolved) = resolve(context) else {
+        refuse_context(context, ptr::null(), size);
+        return ptr::null_mut();
+    };
+    let got = if resolved.is_live { get(&resolved.pool) } else { Err(GetError::Closed) };
+    match got {
+        Ok(buffer) => {
+            resolved.pool.leak();
+            buffer.data.as_ptr().cast()
+        }
+        Err(error) => {
+            set_last_error((&error).into());
+            ptr::null_mut()
+        }
+    }
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void {
+    boundary(ptr::null_mut(), || {
+        hand_out(context, size, |pool| pool.get(size, Holder::Raw(size), Fill::Anything))
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_calloc(context: *mut c_void, count: usize, size: usize) -> *mut c_void {
+    boundary(ptr::null_mut(), || {
+        let bytes = count.checked_mul(size);
+        hand_out(context, bytes.unwrap_or(usize::MAX), |pool| match bytes {
+            Some(bytes) => pool.get(bytes, Holder::Raw(bytes), Fill::Zeros),
+            None => Err(GetError::OutOfMemory { requested: usize::MAX }),
+        })
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_get_aligned(context: *mut c_void, alignment: usize, size: usize) -> *mut c_void {
+    boundary(ptr::null_mut(), || {
+        hand_out(context, size, |pool| pool.get_aligned(alignment, size, Holder::Raw(size)))
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `data` is readable for `size` bytes
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_copy(
+    context: *mut c_void,
+    data: *const c_void,
+    size: usize,
+) -> *mut c_void {
+    boundary(ptr::null_mut(), || {
+        if data.is_null() && size > 0 {
+            set_last_error(Status::InvalidArgument);
+            return ptr::null_mut();
+        }
+        let copy = hand_out(context, size, |pool| pool.get(size, Holder::Raw(size), Fill::Anything));
+        if !copy.is_null() && size > 0 {
+            // SAFETY:
+            // - `data` is readable for `size` bytes (caller), the new buffer has at least as many, and is another
+            unsafe { copy.copy_from_nonoverlapping(data, size) };
+        }
+        copy
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out` is writable for `count` pointers
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_get_many(
+    context: *mut c_void,
+    size: usize,
+    out: *mut *mut c_void,
+    count: usize,
+) -> i32 {
+    status_of(|| {
+        let resolved = resolve_live(context)?;
+        if (out.is_null() && count > 0) || count > isize::MAX as usize / size_of::<*mut c_void>() {
+            return Err(Status::InvalidArgument);
+        }
+        for index in 0..count {
+            // SAFETY:
+            // - `out` is writable for `count` pointers (caller)
+            let slot = unsafe { out.add(index) };
+            match resolved.pool.get(size, Holder::Raw(size), Fill::Anything) {
+                Ok(buffer) => {
+                    resolved.pool.clone().leak();
+                    // SAFETY: as above
+                    unsafe { slot.write(buffer.data.as_ptr().cast()) };
+                }
+                Err(error) => {
+                    // SAFETY:
+                    // - the first `index` entries are buffers got above, which nobody else has seen
+                    unsafe { undo_get_many(&resolved.pool, size, out, index, count) };
+                    return Err((&error).into());
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Puts the first `got` of `count` buffers back and makes all entries NULL.
+///
+/// # Safety
+/// - `out` is writable for `count` pointers; the first `got` are raw buffers of `pool` got with `size`, of which this thread alone knows
+#[cold]
+unsafe fn undo_get_many(pool: &Reference, size: usize, out: *mut *mut c_void, got: usize, count: usize) {
+    for index in 0..count {
+        // SAFETY:
+        // - writable for `count` pointers (caller)
+        let slot = unsafe { out.add(index) };
+        if index < got {
+            // SAFETY:
+            // - written by the caller
+            let data = unsafe { slot.read() };
+            if let Some(data) = NonNull::new(data.cast()) {
+                // SAFETY:
+                // - this thread's buffer (caller)
+                let undone = unsafe { take_back(pool, data, PutSize::Sized(size)) };
+                debug_assert!(undone.is_ok());
+            }
+        }
+        // SAFETY: as above
+        unsafe { slot.write(ptr::null_mut()) };
+    }
+}
+
+// ---- put ----
+
+/// Puts a buffer and takes its reference over, to give it up.
+///
+/// # Safety
+/// - as [`Shared::put`]
+#[inline]
+unsafe fn take_back(pool: &Reference, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { pool.put(data, size)? };
+    // SAFETY:
+    // - an outstanding raw buffer has a leaked reference; the put made it this call's
+    drop(unsafe { Reference::from_leaked(pool.as_pointer()) });
+    Ok(())
+}
+
+/// # Safety
+/// - as [`Shared::put`]
+#[inline]
+unsafe fn put(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
+    boundary(Status::Panic as i32, || {
+        let Some(data) = NonNull::new(data.cast::<u8>()) else { return Status::Ok as i32 };
+        let given = match size {
+            PutSize::Sized(size) => size,
+            PutSize::Unsized => 0,
+        };
+        let Some(resolved) = resolve(context) else {
+            return refuse_context(context, data.as_ptr().cast(), given) as i32;
+        };
+        // SAFETY:
+        // - the caller owns the buffer
+        match unsafe { take_back(&resolved.pool, data, size) } {
+            Ok(()) => Status::Ok as i32,
+            Err(misuse) => refuse_pointer(&misuse, context, data.as_ptr().cast(), given) as i32,
+        }
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, size: usize) {
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { put(context, data, PutSize::Sized(size)) };
+}
+
+/// See the header.
+///
+/// # Safety
+/// - as [`bytepool_put`]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { put(context, data, PutSize::Sized(size)) }
+}
+
+/// See the header.
+///
+/// # Safety
+/// - as [`bytepool_put`]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c_void) {
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { put(context, data, PutSize::Unsized) };
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `data` is readable for `count` pointers, each as for [`bytepool_put`]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_put_many(
+    context: *mut c_void,
+    data: *const *mut c_void,
+    count: usize,
+    size: usize,
+) -> i32 {
+    status_of(|| {
+        if (data.is_null() && count > 0) || count > isize::MAX as usize / size_of::<*mut c_void>() {
+            return Err(Status::InvalidArgument);
+        }
+        // Held to the end: putting the last buffer of a closed pool must not end it before the rest were looked at.
+        let resolved = resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), size))?;
+        let mut first_error = Ok(());
+        for index in 0..count {
+            // SAFETY:
+            // - readable for `count` pointers (caller)
+            let Some(data) = NonNull::new(unsafe { data.add(index).read() }.cast::<u8>()) else { continue };
+            // SAFETY:
+            // - the caller owns the buffer
+            if let Err(misuse) = unsafe { take_back(&resolved.pool, data, PutSize::Sized(size)) } {
+                let status = refuse_pointer(&misuse, context, data.as_ptr().cast(), size);
+                first_error = first_error.and(Err(status));
+            }
+        }
+        first_error
+    })
+}
+
+// ---- others on buffers ----
+
+/// See the header.
+///
+/// # Safety
+/// - as [`bytepool_put`]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_realloc(
+    context: *mut c_void,
+    data: *mut c_void,
+    new_size: usize,
+) -> *mut c_void {
+    let Some(old) = NonNull::new(data.cast::<u8>()) else { return bytepool_get(context, new_size) };
+    boundary(ptr::null_mut(), || {
+        let Some(resolved) = resolve(context) else {
+            refuse_context(context, data, new_size);
+            return ptr::null_mut();
+        };
+        let outcome = if resolved.is_live {
+            // SAFETY:
+            // - the caller owns the buffer
+            unsafe { resolved.pool.realloc(old, new_size) }
+        } else {
+            Err(GetError::Closed.into())
+        };
+        match outcome {
+            Ok(Realloc::InPlace) => data,
+            // The old buffer's reference is the new one's now.
+            Ok(Realloc::Moved(new)) => new.as_ptr().cast(),
+            Err(ReallocError::Get(error)) => {
+                set_last_error((&error).into());
+                ptr::null_mut()
+            }
+            Err(ReallocError::Misuse(misuse)) => {
+                refuse_pointer(&misuse, context, data, new_size);
+                ptr::null_mut()
+            }
+        }
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void) -> usize {
+    boundary(0, || {
+        let Some(resolved) = resolve(context) else {
+            refuse_context(context, data, 0);
+            return 0;
+        };
+        let data = NonNull::new(data.cast_mut().cast::<u8>());
+        data.and_then(|data| resolved.pool.find(data)).map_or(0, |(_, capacity)| capacity)
+    })
+}
+
+// ---- memory and statistics ----
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
+    boundary(0, || match resolve_live(context) {
+        Ok(resolved) => resolved.pool.trim(keep_idle_bytes),
+        Err(status) => {
+            set_last_error(status);
+            0
+        }
+    })
+}
+
+/// Writes as much of `value` as the caller's version of the struct holds; a newer caller's further fields become 0.
+///
+/// # Safety
+/// - `out` is NULL or points to a struct that starts with its size in bytes, and is writable for that many
+/// - `T` starts with a `usize`, too, and has no padding
+unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), Status> {
+    if out.is_null() {
+        return Err(Status::InvalidArgument);
+    }
+    // SAFETY:
+    // - it starts with its size (caller)
+    let struct_size = unsafe { out.cast::<usize>().read() };
+    if struct_size < size_of::<usize>() {
+        return Err(Status::InvalidArgument);
+    }
+    let known = struct_size.min(size_of::<T>());
+    // SAFETY:
+    // - `out` is writable for `struct_size` bytes (caller), `value` readable for `known`
+    unsafe {
+        out.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
+        out.cast::<u8>().add(known).write_bytes(0, struct_size - known);
+        out.cast::<usize>().write(struct_size);
+    }
+    Ok(())
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out` is NULL or points to a `bytepool_stats` of its `struct_size` bytes
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CStats) -> i32 {
+    status_of(|| {
+        let resolved = resolve_or_refuse(context)?;
+        // SAFETY:
+        // - as the caller promised; CStats has no padding: all fields have eight bytes
+        unsafe { write_struct(out, CStats::from(&resolved.pool.stats())) }
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out` is NULL or points to a `bytepool_class_stats` of its `struct_size` bytes
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_read_class_stats(
+    context: *mut c_void,
+    index: usize,
+    out: *mut CClassStats,
+) -> i32 {
+    status_of(|| {
+        let resolved = resolve_or_refuse(context)?;
+        let stats = resolved.pool.stats();
+        let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
+        // SAFETY:
+        // - as the caller promised; CClassStats has no padding: all fields have eight bytes
+        unsafe { write_struct(out, CClassStats::from(class)) }
+    })
+}
+
+// ---- misuse ----
+
+/// See the header.
+///
+/// # Safety
+/// - `handler` may be called with `user_data` on any thread, and does not throw
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_set_misuse_handler(handler: Option<Handler>, user_data: *mut c_void) {
+    boundary((), || misuse::set_handler(handler, user_data));
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_invalid_context_count() -> u64 {
+    misuse::invalid_context_count()
+}
+
+// ---- small things ----
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_round_original(size: usize) -> usize {
+    round_original(size)
+}
+
+/// A decimal number, read at build time.
+const fn number(digits: &str) -> u32 {
+    let digits = digits.as_bytes();
+    let mut value = 0;
+    let mut index = 0;
+    while index < digits.len() {
+        assert!(digits[index].is_ascii_digit());
+        value = value * 10 + (digits[index] - b'0') as u32;
+        index += 1;
+    }
+    value
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_version() -> u32 {
+    const VERSION: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 1_000_000
+        + number(env!("CARGO_PKG_VERSION_MINOR")) * 1_000
+        + number(env!("CARGO_PKG_VERSION_PATCH"));
+    VERSION
+}

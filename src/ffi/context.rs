@@ -1,0 +1,225 @@
+//! Contexts: what C holds of a pool, a `void *` that is never dereferenced.
+//!
+//! ```text
+//! before mixing    63 ....... 46   45 ......... 28   27 ..... 14   13 .... 0
+//!                  generation      anchor's number   handle's cell its use
+//! ```
+//!
+//! The four numbers are mixed with a key of this copy of the library, one-to-one, so another copy's context, a stray pointer or an invented value decodes to some
+//! random pool, and there is hardly ever one: 2^36 ids are possible. The id names the pool for ever, so a stale context never reaches a newer pool; the handle's number tells
+//! whether this very context was freed.
+
+use std::ffi::c_void;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::ptr;
+use std::sync::OnceLock;
+
+use crate::anchor::{GENERATION_BITS, INDEX_BITS, PoolId, Reference};
+use crate::handle::{HandleError, HandleState, MAX_HANDLES, NUMBER_BITS};
+use crate::pool::Pool;
+
+const _: () = assert!(INDEX_BITS + GENERATION_BITS + NUMBER_BITS == 64);
+
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+
+/// Odd, so that multiplying by it can be undone.
+const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
+const UNMIX: u64 = inverse(MIX);
+
+/// The inverse of an odd number modulo 2^64, by Newton's iteration: each step doubles the correct bits.
+const fn inverse(odd: u64) -> u64 {
+    let mut inverse = odd;
+    let mut step = 0;
+    while step < 5 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        step += 1;
+    }
+    inverse
+}
+const _: () = assert!(MIX.wrapping_mul(UNMIX) == 1);
+
+/// Differs between copies of the library in one process and from run to run.
+fn key() -> u64 {
+    static KEY: OnceLock<u64> = OnceLock::new();
+    // No anchor has the number INDEX_MASK, so no context is the key itself, and none is NULL.
+    *KEY.get_or_init(|| RandomState::new().hash_one(&raw const KEY as usize) | INDEX_MASK << NUMBER_BITS)
+}
+
+fn encode(id: PoolId, handle: u32) -> *mut c_void {
+    let id = u64::from(id.generation) << INDEX_BITS | u64::from(id.index);
+    let value = id << NUMBER_BITS | u64::from(handle);
+    ptr::without_provenance_mut((value ^ key()).wrapping_mul(MIX) as usize)
+}
+
+fn decode(context: *mut c_void) -> (PoolId, u32) {
+    let value = (context.addr() as u64).wrapping_mul(UNMIX) ^ key();
+    let id = value >> NUMBER_BITS;
+    let id = PoolId { index: (id & INDEX_MASK) as u32, generation: (id >> INDEX_BITS) as u32 };
+    (id, value as u32 & ((1 << NUMBER_BITS) - 1))
+}
+
+/// A context that names a pool that exists.
+pub(crate) struct Resolved {
+    /// Keeps the pool alive for the call.
+    pub(crate) pool: Reference,
+    /// Whether this very handle is not freed.
+    pub(crate) is_live: bool,
+    handle: u32,
+}
+
+/// The pool a context names. `None`: NULL, stale or invented. Touches no memory of a pool that is gone.
+#[inline]
+pub(crate) fn resolve(context: *mut c_void) -> Option<Resolved> {
+    if context.is_null() {
+        return None;
+    }
+    let (id, handle) = decode(context);
+    let pool = Reference::to_live_pool(id)?;
+    match pool.handles().state(handle) {
+        HandleState::Live => Some(Resolved { pool, is_live: true, handle }),
+        HandleState::GivenUp => Some(Resolved { pool, is_live: false, handle }),
+        HandleState::Unknown => None,
+    }
+}
+
+/// Gives the handle up; `false` if the context is not a live one.
+pub(crate) fn free(context: *mut c_void) -> bool {
+    let Some(resolved) = resolve(context) else { return false };
+    if !resolved.pool.handles().give_up(resolved.handle) {
+        return false;
+    }
+    // SAFETY:
+    // - a live context's handle was leaked by `Context::new`, and giving it up above made it this thread's
+    drop(unsafe { Pool::from_leaked(resolved.pool.as_pointer()) });
+    true
+}
+
+/// Why no context could be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ContextError {
+    /// The pool has as many live contexts as can be told apart.
+    TooMany {
+        /// The most.
+        limit: usize,
+    },
+    /// The system has no memory.
+    OutOfMemory,
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany { limit } => write!(f, "this pool has its limit of {limit} live contexts"),
+            Self::OutOfMemory => f.write_str("the system has no memory for another context"),
+        }
+    }
+}
+
+impl std::error::Error for ContextError {}
+
+/// A handle on a pool for C: the `void *context` of `bytepool_get`, `bytepool_put` and `bytepool_free`.
+///
+/// Dropping it frees the context, as `bytepool_free` would. It may be used and dropped on any thread.
+#[derive(Debug)]
+pub struct Context {
+    context: *mut c_void,
+}
+
+// SAFETY:
+// - the pointer is a number that names a handle; every use of it is checked, on any thread
+unsafe impl Send for Context {}
+// SAFETY: as for Send.
+unsafe impl Sync for Context {}
+
+impl Context {
+    pub(crate) fn new(pool: Pool) -> Result<Self, ContextError> {
+        let number = pool.reference().handles().make().map_err(|error| match error {
+            HandleError::TooMany => ContextError::TooMany { limit: MAX_HANDLES },
+            HandleError::OutOfMemory => ContextError::OutOfMemory,
+        })?;
+        let context = encode(pool.reference().home().id(), number);
+        pool.leak();
+        Ok(Self { context })
+    }
+
+    /// The `void *` for C, valid while this value exists.
+    pub fn as_ptr(&self) -> *mut c_void {
+        self.context
+    }
+
+    /// The `void *` for C, to be freed by `bytepool_free` or [`from_raw`](Self::from_raw).
+    pub fn into_raw(self) -> *mut c_void {
+        std::mem::ManuallyDrop::new(self).context
+    }
+
+    /// Takes a context over that [`into_raw`](Self::into_raw), `bytepool_new` or `bytepool_clone` gave out; `None` if it is not a live one.
+    ///
+    /// # Safety
+    /// - the caller owns the context: nobody else frees it from now on
+    pub unsafe fn from_raw(context: *mut c_void) -> Option<Self> {
+        resolve(context)?.is_live.then_some(Self { context })
+    }
+
+    /// The pool, as a handle of its own.
+    pub fn pool(&self) -> Option<Pool> {
+        resolve(self.context).map(|resolved| Pool::from_reference(resolved.pool))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // Not live any more only if C freed it against the contract; that call was the one to act.
+        free(self.context);
+    }
+}
+
+impl Pool {
+    /// A context for C: another handle on this pool.
+    ///
+    /// # Panics
+    /// If the pool has its limit of 16,384 live contexts, or the system has no memory; see [`try_context`](Self::try_context).
+    pub fn context(&self) -> Context {
+        self.try_context().unwrap_or_else(|error| panic!("no context: {error}"))
+    }
+
+    /// As [`context`](Self::context), with the failure as an error.
+    ///
+    /// # Errors
+    /// [`ContextError`].
+    pub fn try_context(&self) -> Result<Context, ContextError> {
+        Context::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_decode_to_what_they_encode_and_are_never_null() {
+        for index in [0, 1, 77, INDEX_MASK as u32 - 1] {
+            for generation in [0, 1, (1 << GENERATION_BITS) - 1] {
+                for handle in [0, 5, (1 << NUMBER_BITS) - 1] {
+                    let id = PoolId { index, generation };
+                    let context = encode(id, handle);
+                    assert!(!context.is_null());
+                    assert_eq!(decode(context), (id, handle));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_of_a_context_are_refused() {
+        let pool = Pool::builder().size_class(64, 4).build().unwrap();
+        let context = pool.context();
+        let address = context.as_ptr().addr();
+        let strays = (0..64).map(|bit| address ^ 1 << bit).chain([address + 1, address - 1, 1, usize::MAX]);
+        for stray in strays {
+            assert!(resolve(ptr::without_provenance_mut(stray)).is_none(), "{stray:#x} reached a pool");
+        }
+        assert!(resolve(context.as_ptr()).is_some());
+    }
+}

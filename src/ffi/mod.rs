@@ -1,0 +1,14 @@
+//! The pool for C and C++. Thin: contexts and status codes in, calls on [`Pool`](crate::Pool) out; no pool logic lives here.
+//!
+//! - [`context`]: a `void *` that names one handle on a pool
+//! - [`capi`]: the functions of `include/bytepool/bytepool.h`
+//! - [`misuse`]: counting and reporting of refused calls
+//! - [`status`]: status codes, the last error, and the one boundary that panics do not cross
+//! - `bridge` (feature `cxx`): what `include/bytepool/bytepool.hpp` stands on
+
+#[cfg(feature = "cxx")]
+mod bridge;
+pub mod capi;
+pub mod context;
+pub mod misuse;
+pub mod status;

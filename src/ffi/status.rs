@@ -1,0 +1,166 @@
+//! Status codes, the calling thread's last error, and the boundary that no panic crosses.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{BuildError, GetError, Misuse, ReallocError};
+use crate::ffi::context::ContextError;
+
+/// `bytepool_status`: the values of the `BYTEPOOL_` enumeration in `bytepool.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+#[allow(missing_docs)] // each is explained by `message` and in the header
+pub enum Status {
+    Ok = 0,
+    InvalidArgument = 1,
+    InvalidContext = 2,
+    Closed = 3,
+    Limit = 4,
+    Timeout = 5,
+    OutOfMemory = 6,
+    ForeignPointer = 7,
+    DoublePut = 8,
+    SizeMismatch = 9,
+    Panic = 10,
+}
+
+impl Status {
+    const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::InvalidArgument,
+        Self::InvalidContext,
+        Self::Closed,
+        Self::Limit,
+        Self::Timeout,
+        Self::OutOfMemory,
+        Self::ForeignPointer,
+        Self::DoublePut,
+        Self::SizeMismatch,
+        Self::Panic,
+    ];
+
+    /// The text of `bytepool_status_message`.
+    pub fn message(self) -> &'static CStr {
+        match self {
+            Self::Ok => c"success",
+            Self::InvalidArgument => c"invalid argument",
+            Self::InvalidContext => c"invalid context: NULL, stale, invented, or freed twice",
+            Self::Closed => c"the pool is closed, or this context was freed",
+            Self::Limit => c"the limit on mapped bytes, pools or handles is reached",
+            Self::Timeout => c"the deadline passed",
+            Self::OutOfMemory => c"the system has no memory or address space",
+            Self::ForeignPointer => c"the pointer is not the start of a buffer of this pool",
+            Self::DoublePut => c"the buffer was put already, or is owned by a PooledBuffer",
+            Self::SizeMismatch => {
+                c"the size is not the one the buffer was asked for, nor one of the same class"
+            }
+            Self::Panic => c"internal error: a panic was caught",
+        }
+    }
+
+    /// The status with this number, if there is one.
+    pub fn from_code(code: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&status| status as i32 == code)
+    }
+}
+
+impl From<&GetError> for Status {
+    fn from(error: &GetError) -> Self {
+        match error {
+            GetError::Closed => Self::Closed,
+            GetError::Limit { .. } => Self::Limit,
+            GetError::OutOfMemory { .. } => Self::OutOfMemory,
+            GetError::Alignment { .. } => Self::InvalidArgument,
+        }
+    }
+}
+
+impl From<&Misuse> for Status {
+    fn from(misuse: &Misuse) -> Self {
+        match misuse {
+            Misuse::ForeignPointer { .. } => Self::ForeignPointer,
+            Misuse::DoublePut { .. } => Self::DoublePut,
+            Misuse::SizeMismatch { .. } => Self::SizeMismatch,
+        }
+    }
+}
+
+impl From<&ReallocError> for Status {
+    fn from(error: &ReallocError) -> Self {
+        match error {
+            ReallocError::Get(error) => error.into(),
+            ReallocError::Misuse(misuse) => misuse.into(),
+        }
+    }
+}
+
+impl From<&BuildError> for Status {
+    fn from(error: &BuildError) -> Self {
+        match error {
+            BuildError::Reserve { .. } | BuildError::OutOfMemory { .. } => Self::OutOfMemory,
+            BuildError::TooManyPools { .. } => Self::Limit,
+            _ => Self::InvalidArgument,
+        }
+    }
+}
+
+impl From<&ContextError> for Status {
+    fn from(error: &ContextError) -> Self {
+        match error {
+            ContextError::TooMany { .. } => Self::Limit,
+            ContextError::OutOfMemory => Self::OutOfMemory,
+        }
+    }
+}
+
+thread_local! {
+    // Without a destructor, so it serves during a thread's teardown too.
+    static LAST_ERROR: Cell<Status> = const { Cell::new(Status::Ok) };
+}
+
+/// The status of this thread's last failed call.
+pub fn last_error() -> Status {
+    LAST_ERROR.get()
+}
+
+/// Remembers a failure as this thread's last error.
+#[cold]
+pub(crate) fn set_last_error(status: Status) {
+    LAST_ERROR.set(status);
+}
+
+/// Runs the body of a C function. A panic becomes `Status::Panic` and the value `failed`.
+///
+/// The core keeps nothing half done across a point where it may panic, which is where the user's rounding function runs: so unwinding out of it is safe.
+#[inline]
+pub(crate) fn boundary<T>(failed: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        set_last_error(Status::Panic);
+        // A payload's own drop may panic; leaking it cannot.
+        std::mem::forget(payload);
+        failed
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_messages_are_distinct() {
+        for (code, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!(Status::from_code(code as i32), Some(status));
+        }
+        let messages: std::collections::HashSet<_> = Status::ALL.iter().map(|s| s.message()).collect();
+        assert_eq!(messages.len(), Status::ALL.len());
+        assert_eq!(Status::from_code(-1), None);
+        assert_eq!(Status::from_code(11), None);
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status() {
+        let value = boundary(7, || -> i32 { panic!("caught on purpose") });
+        assert_eq!((value, last_error()), (7, Status::Panic));
+    }
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
+
+mod anchor;
+mod buffer;
+mod class;
+mod config;
+mod error;
+mod handle;
+mod ledger;
+mod limit;
+mod memory;
+mod pool;
+mod region;
+mod registry;
+mod shared;
+mod shelf;
+mod size_class;
+mod stats;
+
+#[cfg(feature = "capi")]
+pub mod ffi;
+
+pub use buffer::PooledBuffer;
+pub use config::{Builder, DEFAULT_ALIGNMENT, MAX_ALIGNMENT, round_original};
+pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
+#[cfg(feature = "capi")]
+pub use ffi::context::{Context, ContextError};
+pub use pool::Pool;
+pub use stats::{ClassStats, Stats};

@@ -1,0 +1,125 @@
+//! Memory from the global allocator, with failure as a value: the pool's own tables, and overflow and oversize buffers.
+
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// The system had no memory for this many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutOfMemory {
+    pub(crate) bytes: usize,
+}
+
+/// Types of which all-zero bytes are a valid value.
+///
+/// # Safety
+/// All-zero bytes must be a valid value of the type, and it must need no drop.
+pub(crate) unsafe trait Zeroable {}
+// SAFETY:
+// - an atomic integer has the layout of its integer, for which zero is valid
+// - it has no drop glue
+unsafe impl Zeroable for AtomicU32 {}
+// SAFETY: as for AtomicU32.
+unsafe impl Zeroable for AtomicU64 {}
+
+/// A zeroed slice of `len` values. Large ones cost no resident memory until they are written.
+pub(crate) fn zeroed_slice<T: Zeroable>(len: usize) -> Result<Box<[T]>, OutOfMemory> {
+    let refused = OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) };
+    let layout = Layout::array::<T>(len).map_err(|_| refused)?;
+    if layout.size() == 0 {
+        return Ok(Box::default());
+    }
+    // SAFETY:
+    // - the layout's size is not zero
+    let data = unsafe { alloc_zeroed(layout) }.cast::<T>();
+    if data.is_null() {
+        return Err(refused);
+    }
+    // SAFETY:
+    // - `data` was allocated by the global allocator with the layout of [T; len]
+    // - all-zero bytes are a valid T (Zeroable)
+    Ok(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(data, len)) })
+}
+
+/// What a buffer from the system allocator holds at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Whatever was there, uninitialised for Rust.
+    Anything,
+    /// Zeros.
+    Zeros,
+}
+
+/// The layout of a buffer of `size` bytes; zero-sized ones get one byte, so that every buffer has its own address.
+fn buffer_layout(size: usize, alignment: usize) -> Result<Layout, OutOfMemory> {
+    Layout::from_size_align(size.max(1), alignment).map_err(|_| OutOfMemory { bytes: size })
+}
+
+/// A buffer of `size` bytes from the system allocator; give it back with [`free_buffer`] and the same figures.
+pub(crate) fn allocate_buffer(
+    size: usize,
+    alignment: usize,
+    content: Content,
+) -> Result<NonNull<u8>, OutOfMemory> {
+    let layout = buffer_layout(size, alignment)?;
+    // SAFETY:
+    // - the layout's size is at least one byte
+    let data = unsafe {
+        match content {
+            Content::Anything => alloc(layout),
+            Content::Zeros => alloc_zeroed(layout),
+        }
+    };
+    NonNull::new(data).ok_or(OutOfMemory { bytes: size })
+}
+
+/// Gives a buffer back to the system allocator.
+///
+/// # Safety
+/// - `data` came from [`allocate_buffer`] with this `size` and `alignment`, and was not freed since
+/// - nobody uses it any more
+pub(crate) unsafe fn free_buffer(data: NonNull<u8>, size: usize, alignment: usize) {
+    let layout = buffer_layout(size, alignment).expect("this layout was valid when the buffer was allocated");
+    // SAFETY:
+    // - `data` was allocated with exactly this layout (caller)
+    // - it is freed once (caller)
+    unsafe { dealloc(data.as_ptr(), layout) }
+}
+
+/// Writes zeros that no optimiser may drop, although the memory may be freed next.
+///
+/// # Safety
+/// - `data` is writable for `size` bytes, and nobody else uses them meanwhile
+pub(crate) unsafe fn wipe(data: NonNull<u8>, size: usize) {
+    // SAFETY:
+    // - writable for `size` bytes (caller)
+    unsafe { data.as_ptr().write_bytes(0, size) };
+    // The optimiser must assume that this reads the bytes through the pointer.
+    std::hint::black_box(data.as_ptr());
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_sizes_are_errors() {
+        assert!(zeroed_slice::<AtomicU64>(usize::MAX).is_err());
+        assert!(allocate_buffer(usize::MAX, 64, Content::Anything).is_err());
+        assert!(allocate_buffer(isize::MAX as usize - 4096, 64, Content::Zeros).is_err());
+    }
+
+    #[test]
+    fn empty_buffers_have_their_own_address() {
+        let a = allocate_buffer(0, 64, Content::Zeros).unwrap();
+        let b = allocate_buffer(0, 64, Content::Zeros).unwrap();
+        assert_ne!(a, b);
+        // SAFETY:
+        // - both were just allocated with these figures
+        unsafe {
+            free_buffer(a, 0, 64);
+            free_buffer(b, 0, 64);
+        }
+    }
+}

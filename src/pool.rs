@@ -1,0 +1,173 @@
+//! The pool as Rust sees it: a handle, cloned and shared at will.
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use crate::anchor::{Home, MAX_POOLS, Reference};
+use crate::buffer::PooledBuffer;
+use crate::config::{Builder, Config};
+use crate::error::{BuildError, GetError, Misuse};
+use crate::ledger::Holder;
+use crate::shared::{Fill, PutSize, Shared};
+use crate::stats::Stats;
+
+/// A pool of byte buffers. A clone is another handle on the same pool.
+///
+/// When the last handle is dropped (contexts given to C count too) the pool closes: its idle memory goes back to the system at once, and
+/// what is outstanding stays good until it is put.
+///
+/// Every method may be called from any thread at any time.
+pub struct Pool {
+    shared: Reference,
+}
+
+impl Pool {
+    /// A builder without size classes.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn from_config(config: Config) -> Result<Self, BuildError> {
+        let home = Home::allocate().map_err(|_| BuildError::TooManyPools { limit: MAX_POOLS })?;
+        let shared = Box::new(Shared::new(config, home)?);
+        Ok(Self { shared: Reference::to_new_pool(shared) })
+    }
+
+    /// A handle on a pool that was found by its id; counted from now on.
+    #[cfg(feature = "capi")]
+    pub(crate) fn from_reference(shared: Reference) -> Self {
+        shared.open_handle();
+        Self { shared }
+    }
+
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.shared
+    }
+
+    /// Leaves this handle counted without a value; [`from_leaked`](Self::from_leaked) takes it over.
+    #[cfg(feature = "capi")]
+    pub(crate) fn leak(self) {
+        std::mem::forget(self);
+    }
+
+    /// Takes a leaked handle over.
+    ///
+    /// # Safety
+    /// - a handle on this pool was [`leak`](Self::leak)ed, and nobody else takes it over
+    #[cfg(feature = "capi")]
+    pub(crate) unsafe fn from_leaked(shared: NonNull<Shared>) -> Self {
+        // SAFETY:
+        // - the leaked handle's reference was leaked with it
+        Self { shared: unsafe { Reference::from_leaked(shared) } }
+    }
+
+    /// A buffer of `size` bytes; 0 gives a buffer, too. It holds whatever it held last, or zeros.
+    ///
+    /// # Errors
+    /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
+    #[inline]
+    pub fn get(&self, size: usize) -> Result<PooledBuffer, GetError> {
+        let buffer = self.shared.get(size, Holder::Owned, Fill::Initialised)?;
+        Ok(PooledBuffer::new(self.shared.clone(), buffer, size))
+    }
+
+    /// As [`get`](Self::get), all `size` bytes zero.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_zeroed(&self, size: usize) -> Result<PooledBuffer, GetError> {
+        let buffer = self.shared.get(size, Holder::Owned, Fill::Zeros)?;
+        Ok(PooledBuffer::new(self.shared.clone(), buffer, size))
+    }
+
+    /// A buffer with a copy of `bytes`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn copy(&self, bytes: &[u8]) -> Result<PooledBuffer, GetError> {
+        let mut buffer = self.get(bytes.len())?;
+        buffer.copy_from_slice(bytes);
+        Ok(buffer)
+    }
+
+    /// A raw buffer of `size` bytes, uninitialised, as C gets it. It is the caller's until it is put: by [`put_raw`](Self::put_raw), by C through a context of this pool, or by
+    /// a [`PooledBuffer`] made from it. It keeps the pool alive.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn get_raw(&self, size: usize) -> Result<NonNull<u8>, GetError> {
+        let buffer = self.shared.get(size, Holder::Raw(size), Fill::Anything)?;
+        self.shared.clone().leak();
+        Ok(buffer.data)
+    }
+
+    /// Puts a raw buffer back. `size` is the one asked for, or another of the same class.
+    ///
+    /// # Errors
+    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool with this size; then nothing changed.
+    ///
+    /// # Safety
+    /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
+    #[inline]
+    pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
+        // SAFETY:
+        // - the caller owns the buffer
+        unsafe { self.shared.put(data, PutSize::Sized(size))? };
+        // SAFETY:
+        // - the buffer's reference was leaked when it was got; the put made it this call's
+        drop(unsafe { Reference::from_leaked(self.shared.as_pointer()) });
+        Ok(())
+    }
+
+    /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of this pool.
+    pub fn usable_size(&self, data: NonNull<u8>) -> usize {
+        self.shared.find(data).map_or(0, |(_, capacity)| capacity)
+    }
+
+    /// The alignment of every buffer, in bytes.
+    pub fn alignment(&self) -> usize {
+        self.shared.alignment()
+    }
+
+    /// Closes the pool for all handles: gets fail from now on, idle memory goes back to the system. Outstanding buffers stay good, and
+    /// the rest goes when the last is put. Closing again has no effect.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Whether the pool was closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Gives idle memory back to the system, down to `keep_idle_bytes` bytes of idle slots; the number of bytes by which
+    /// [`Stats::mapped_bytes`] fell. Whole pages go: a small slot only with all others on its page.
+    pub fn trim(&self, keep_idle_bytes: usize) -> usize {
+        self.shared.trim(keep_idle_bytes)
+    }
+
+    /// The pool's figures now.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+}
+
+impl Clone for Pool {
+    fn clone(&self) -> Self {
+        self.shared.open_handle();
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.close_handle();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("closed", &self.is_closed()).field("stats", &self.stats()).finish()
+    }
+}

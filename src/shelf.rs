@@ -1,0 +1,498 @@
+//! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
+//!
+//! Slots are kept by *ledger line*: the 16 slots whose ledger entries share a cache line. Each line has one word that
+//! says which of its slots are on the shelf and which were touched; a queue holds the numbers of the lines that have idle slots. So a
+//! slot costs 1.5 bytes here, and slots that mixed threads put in any order go out again as neighbours.
+//!
+//! ```text
+//! word of a line    bit 32     31 ......... 16   15 .......... 0
+//!                   queued     touched slots     idle slots
+//! ```
+//!
+//! Invariants, at every moment:
+//!
+//! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a caller
+//! - `idle` and `fresh` are permits: never more than there are such bits. Who takes a slot takes a permit first, so the search that follows ends
+//! - a line is in the queue at most once, and its queued bit is set while it is: the queue never fills up
+//!
+//! Any thread may call anything at any time.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::memory::{self, OutOfMemory};
+
+/// Slots per ledger line: 32-bit ledger entries in a 64-byte cache line.
+pub(crate) const LINE_SLOTS: u32 = 16;
+
+const LINE_MASK: u64 = (1 << LINE_SLOTS) - 1;
+const TOUCHED_SHIFT: u32 = LINE_SLOTS;
+const QUEUED: u64 = 1 << (2 * LINE_SLOTS);
+
+/// The word of a line, read once.
+#[derive(Clone, Copy)]
+struct Line(u64);
+
+impl Line {
+    fn idle(self) -> u64 {
+        self.0 & LINE_MASK
+    }
+
+    fn fresh(self) -> u64 {
+        !(self.0 >> TOUCHED_SHIFT) & LINE_MASK
+    }
+
+    fn is_queued(self) -> bool {
+        self.0 & QUEUED != 0
+    }
+}
+
+/// A counter on a cache line of its own.
+#[repr(align(128))]
+struct Permits(AtomicU32);
+
+impl Permits {
+    /// Takes up to `wanted` permits; how many it got.
+    ///
+    /// Acquire pairs with the Release in [`give`](Self::give): who has a permit sees the bits set before it was given. SeqCst adds the order
+    /// against a pool's closing, which [`Shelf::put`] explains.
+    #[inline]
+    fn take(&self, wanted: u32) -> u32 {
+        let mut available = self.0.load(SeqCst);
+        loop {
+            let taken = available.min(wanted);
+            if taken == 0 {
+                return 0;
+            }
+            match self.0.compare_exchange_weak(available, available - taken, SeqCst, SeqCst) {
+                Ok(_) => return taken,
+                Err(found) => available = found,
+            }
+        }
+    }
+
+    /// Partner: [`take`](Self::take).
+    #[inline]
+    fn give(&self, permits: u32) {
+        self.0.fetch_add(permits, SeqCst);
+    }
+
+    fn available(&self) -> u32 {
+        // Relaxed: a figure for statistics and hints; whoever acts on it takes permits.
+        self.0.load(Relaxed)
+    }
+}
+
+/// The idle and fresh slots of one class.
+pub(crate) struct Shelf {
+    lines: Box<[AtomicU64]>,
+    /// Lines with idle slots; some may have lost theirs since.
+    queue: ArrayQueue<u32>,
+    /// The line a slot was last put to or taken from: tried first. A hint.
+    recent: AtomicU32,
+    /// The line where the search for fresh slots goes on. A hint.
+    fresh_line: AtomicU32,
+    idle: Permits,
+    fresh: Permits,
+}
+
+impl Shelf {
+    /// A shelf whose `slots` slots (at least one) are all fresh.
+    pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
+        let line_count = slots.div_ceil(LINE_SLOTS);
+        let lines: Box<[AtomicU64]> = memory::zeroed_slice(line_count as usize)?;
+        // Slots that the last line lacks are neither fresh nor idle, for ever.
+        let absent = line_count * LINE_SLOTS - slots;
+        let touched = LINE_MASK & !(LINE_MASK >> absent);
+        lines[line_count as usize - 1].store(touched << TOUCHED_SHIFT, Relaxed);
+        Ok(Self {
+            lines,
+            queue: ArrayQueue::new(line_count as usize),
+            recent: AtomicU32::new(0),
+            fresh_line: AtomicU32::new(0),
+            idle: Permits(AtomicU32::new(0)),
+            fresh: Permits(AtomicU32::new(slots)),
+        })
+    }
+
+    /// How many slots are idle.
+    pub(crate) fn idle(&self) -> u32 {
+        self.idle.available()
+    }
+
+    /// How many slots are fresh.
+    pub(crate) fn fresh(&self) -> u32 {
+        self.fresh.available()
+    }
+
+    pub(crate) fn line_count(&self) -> u32 {
+        self.lines.len() as u32
+    }
+
+    /// Takes one idle slot, if there is any.
+    #[inline]
+    pub(crate) fn take_idle(&self) -> Option<u32> {
+        if self.idle.take(1) == 0 {
+            return None;
+        }
+        // Relaxed: a hint.
+        match self.take_from(self.recent.load(Relaxed)) {
+            Some(slot) => Some(slot),
+            None => Some(self.search_idle()),
+        }
+    }
+
+    /// Puts a slot that is out back as idle.
+    ///
+    /// Release on the line publishes the buffer's bytes to the thread that takes the slot (Acquire in [`take_from`](Self::take_from)). The
+    /// permit is given with SeqCst, and the pool's state is read after it: so either the put sees that the pool closed, or the
+    /// closing thread's trim (which takes permits with SeqCst after it closed) sees the slot.
+    #[inline]
+    pub(crate) fn put(&self, slot: u32) {
+        let line = slot / LINE_SLOTS;
+        let bit = 1 << (slot % LINE_SLOTS);
+        let before = Line(self.lines[line as usize].fetch_or(bit | QUEUED, Release));
+        debug_assert!(before.idle() & bit == 0, "slot {slot} was put on the shelf twice");
+        debug_assert!(before.fresh() & bit == 0, "slot {slot} was put on the shelf before it was taken");
+        if !before.is_queued() {
+            self.enqueue(line);
+        }
+        // Relaxed: a hint.
+        if self.recent.load(Relaxed) != line {
+            self.recent.store(line, Relaxed);
+        }
+        self.idle.give(1);
+    }
+
+    /// Takes one slot that was never handed out, if there is any.
+    pub(crate) fn take_fresh(&self) -> Option<u32> {
+        if self.fresh.take(1) == 0 {
+            return None;
+        }
+        loop {
+            // Relaxed: a hint; a stale one costs a longer search.
+            let line = self.fresh_line.load(Relaxed);
+            if let Some(slot) = self.take_fresh_from(line) {
+                return Some(slot);
+            }
+            let next = (line + 1) % self.line_count();
+            let _ = self.fresh_line.compare_exchange(line, next, Relaxed, Relaxed);
+        }
+    }
+
+    /// Gives back a slot of [`take_fresh`](Self::take_fresh) that was not handed out after all.
+    pub(crate) fn untake_fresh(&self, slot: u32) {
+        let bit = 1 << (slot % LINE_SLOTS);
+        // Relaxed: nobody wrote to the buffer.
+        self.lines[(slot / LINE_SLOTS) as usize].fetch_and(!(bit << TOUCHED_SHIFT), Relaxed);
+        self.fresh.give(1);
+    }
+
+    /// Takes the lowest idle slot of a line.
+    ///
+    /// Acquire pairs with the Release in [`put`](Self::put), also across other threads' changes of the word in between: read-modify-writes
+    /// continue a release sequence.
+    #[inline]
+    fn take_from(&self, line: u32) -> Option<u32> {
+        let word = &self.lines[line as usize];
+        let mut seen = Line(word.load(Relaxed));
+        while seen.idle() != 0 {
+            let bit = seen.idle() & seen.idle().wrapping_neg();
+            match word.compare_exchange_weak(seen.0, seen.0 & !bit, Acquire, Relaxed) {
+                Ok(_) => return Some(line * LINE_SLOTS + bit.trailing_zeros()),
+                Err(found) => seen = Line(found),
+            }
+        }
+        None
+    }
+
+    /// Finds an idle slot in any line; the caller has a permit, so there is one.
+    #[cold]
+    fn search_idle(&self) -> u32 {
+        loop {
+            let found = match self.queue.pop() {
+                Some(line) => self.take_from_dequeued(line),
+                // Another thread holds the line between its pop and its push: look at the words themselves.
+                None => (0..self.line_count()).find_map(|line| self.take_from(line)),
+            };
+            if let Some(slot) = found {
+                // Relaxed: a hint.
+                self.recent.store(slot / LINE_SLOTS, Relaxed);
+                return slot;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Takes an idle slot of a line popped from the queue, and queues the line again if more are left.
+    fn take_from_dequeued(&self, line: u32) -> Option<u32> {
+        let word = &self.lines[line as usize];
+        let mut seen = Line(word.load(Relaxed));
+        loop {
+            let bit = seen.idle() & seen.idle().wrapping_neg();
+            let mut after = seen.0 & !bit;
+            if Line(after).idle() == 0 {
+                after &= !QUEUED;
+            }
+            // Acquire: as in `take_from`.
+            match word.compare_exchange_weak(seen.0, after, Acquire, Relaxed) {
+                Ok(_) => {
+                    if Line(after).is_queued() {
+                        self.enqueue(line);
+                    }
+                    return (bit != 0).then(|| line * LINE_SLOTS + bit.trailing_zeros());
+                }
+                Err(found) => seen = Line(found),
+            }
+        }
+    }
+
+    fn take_fresh_from(&self, line: u32) -> Option<u32> {
+        let word = &self.lines[line as usize];
+        let mut seen = Line(word.load(Relaxed));
+        while seen.fresh() != 0 {
+            let bit = seen.fresh() & seen.fresh().wrapping_neg();
+            // Acquire pairs with the Release in `settle`: the pages were discarded before the slot became fresh again.
+            match word.compare_exchange_weak(seen.0, seen.0 | bit << TOUCHED_SHIFT, Acquire, Relaxed) {
+                Ok(_) => return Some(line * LINE_SLOTS + bit.trailing_zeros()),
+                Err(found) => seen = Line(found),
+            }
+        }
+        None
+    }
+
+    /// The caller set the line's queued bit, or popped the line and left the bit set.
+    fn enqueue(&self, line: u32) {
+        let pushed = self.queue.push(line);
+        debug_assert!(pushed.is_ok(), "line {line} was queued twice");
+    }
+}
+
+/// The most lines a [`Claim`] may span.
+pub(crate) const MAX_CLAIM_LINES: u32 = 64;
+
+/// Idle and fresh slots of neighbouring lines, taken off the shelf together for a trim.
+pub(crate) struct Claim {
+    first_line: u32,
+    line_count: u32,
+    idle: [u16; MAX_CLAIM_LINES as usize],
+    fresh: [u16; MAX_CLAIM_LINES as usize],
+}
+
+impl Claim {
+    /// The first slot of the first line.
+    pub(crate) fn first_slot(&self) -> u32 {
+        self.first_line * LINE_SLOTS
+    }
+
+    /// One past the last slot of the last line (which may lack some).
+    pub(crate) fn end_slot(&self) -> u32 {
+        (self.first_line + self.line_count) * LINE_SLOTS
+    }
+
+    pub(crate) fn is_idle(&self, slot: u32) -> bool {
+        Self::bit(&self.idle, slot - self.first_slot())
+    }
+
+    /// Idle or fresh: nobody uses it, and nobody can get it before the claim is settled.
+    pub(crate) fn holds(&self, slot: u32) -> bool {
+        self.is_idle(slot) || Self::bit(&self.fresh, slot - self.first_slot())
+    }
+
+    /// The slot's memory was discarded: it will be fresh.
+    pub(crate) fn make_fresh(&mut self, slot: u32) {
+        let (line, bit) = Self::place(slot - self.first_slot());
+        self.idle[line] &= !bit;
+        self.fresh[line] |= bit;
+    }
+
+    fn place(index: u32) -> (usize, u16) {
+        ((index / LINE_SLOTS) as usize, 1 << (index % LINE_SLOTS))
+    }
+
+    fn bit(bits: &[u16], index: u32) -> bool {
+        let (line, bit) = Self::place(index);
+        bits[line] & bit != 0
+    }
+}
+
+impl Shelf {
+    /// Takes up to `max_idle` idle slots, and the fresh ones, of lines `first_line` to `first_line + line_count`. `None` if none is idle there.
+    ///
+    /// Gets that run meanwhile do not see these slots: keep the claim short, and [`settle`](Self::settle) it.
+    pub(crate) fn claim(&self, first_line: u32, line_count: u32, max_idle: u32) -> Option<Claim> {
+        let lines = first_line as usize..(first_line + line_count) as usize;
+        let idle_here: u32 =
+            self.lines[lines.clone()].iter().map(|word| Line(word.load(Relaxed)).idle().count_ones()).sum();
+        let mut idle_permits = self.idle.take(idle_here.min(max_idle));
+        if idle_permits == 0 {
+            return None;
+        }
+        let mut fresh_permits = self.fresh.take(line_count * LINE_SLOTS);
+        let mut claim = Claim {
+            first_line,
+            line_count,
+            idle: [0; MAX_CLAIM_LINES as usize],
+            fresh: [0; MAX_CLAIM_LINES as usize],
+        };
+        for (index, word) in self.lines[lines].iter().enumerate() {
+            let (idle, fresh) = Self::claim_line(word, idle_permits, fresh_permits);
+            idle_permits -= idle.count_ones();
+            fresh_permits -= fresh.count_ones();
+            claim.idle[index] = idle;
+            claim.fresh[index] = fresh;
+        }
+        self.idle.give(idle_permits);
+        self.fresh.give(fresh_permits);
+        Some(claim)
+    }
+
+    fn claim_line(word: &AtomicU64, max_idle: u32, max_fresh: u32) -> (u16, u16) {
+        let mut seen = Line(word.load(Relaxed));
+        loop {
+            let idle = lowest_bits(seen.idle(), max_idle);
+            let fresh = lowest_bits(seen.fresh(), max_fresh);
+            let after = (seen.0 & !idle) | fresh << TOUCHED_SHIFT;
+            // Acquire: as in `take_from`.
+            match word.compare_exchange_weak(seen.0, after, Acquire, Relaxed) {
+                Ok(_) => return (idle as u16, fresh as u16),
+                Err(found) => seen = Line(found),
+            }
+        }
+    }
+
+    /// Returns the slots of a claim as what they are now.
+    pub(crate) fn settle(&self, claim: Claim) {
+        let mut idle_permits = 0;
+        let mut fresh_permits = 0;
+        for index in 0..claim.line_count {
+            let word = &self.lines[(claim.first_line + index) as usize];
+            let idle = u64::from(claim.idle[index as usize]);
+            let fresh = u64::from(claim.fresh[index as usize]);
+            if fresh != 0 {
+                // Release: partner in `take_fresh_from`.
+                word.fetch_and(!(fresh << TOUCHED_SHIFT), Release);
+                fresh_permits += fresh.count_ones();
+            }
+            if idle != 0 {
+                // Release: partner in `take_from`; what the last owner wrote passes on through this thread.
+                let before = Line(word.fetch_or(idle | QUEUED, Release));
+                if !before.is_queued() {
+                    self.enqueue(claim.first_line + index);
+                }
+                idle_permits += idle.count_ones();
+            }
+        }
+        self.idle.give(idle_permits);
+        self.fresh.give(fresh_permits);
+    }
+}
+
+/// The `count` lowest set bits of `bits`.
+fn lowest_bits(bits: u64, count: u32) -> u64 {
+    let mut rest = bits;
+    for _ in 0..count.min(bits.count_ones()) {
+        rest &= rest - 1;
+    }
+    bits & !rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_fresh_slot_comes_once_in_order() {
+        for slots in [1, 15, 16, 17, 100] {
+            let shelf = Shelf::new(slots).unwrap();
+            assert_eq!(shelf.fresh(), slots);
+            let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh()).collect();
+            assert_eq!(taken, (0..slots).collect::<Vec<_>>());
+            assert_eq!((shelf.fresh(), shelf.idle()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn put_slots_come_back_once_each() {
+        let shelf = Shelf::new(100).unwrap();
+        let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh()).collect();
+        assert_eq!(shelf.take_idle(), None);
+        for slot in taken.iter().rev() {
+            shelf.put(*slot);
+        }
+        assert_eq!(shelf.idle(), 100);
+        let again: HashSet<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
+        assert_eq!(again.len(), 100);
+        assert_eq!(shelf.idle(), 0);
+    }
+
+    #[test]
+    fn a_slot_just_put_is_found_without_the_queue() {
+        let shelf = Shelf::new(64).unwrap();
+        let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh()).collect();
+        taken.iter().for_each(|&slot| shelf.put(slot));
+        let slot = shelf.take_idle().unwrap();
+        shelf.put(slot);
+        assert_eq!(shelf.take_idle(), Some(slot));
+    }
+
+    #[test]
+    fn threads_never_share_a_slot_nor_miss_an_idle_one() {
+        const THREADS: usize = 8;
+        let shelf = Shelf::new(THREADS as u32).unwrap();
+        let held: Vec<AtomicU32> = (0..THREADS).map(|_| AtomicU32::new(0)).collect();
+        for _ in 0..THREADS {
+            shelf.put(shelf.take_fresh().unwrap());
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        // As many slots as threads, one held by each: a slot must always be there.
+                        let slot = shelf.take_idle().expect("an idle slot was missed");
+                        assert_eq!(held[slot as usize].swap(1, SeqCst), 0, "slot {slot} has two owners");
+                        held[slot as usize].store(0, SeqCst);
+                        shelf.put(slot);
+                    }
+                });
+            }
+        });
+        assert_eq!(shelf.idle(), THREADS as u32);
+    }
+
+    #[test]
+    fn a_claim_takes_slots_off_the_shelf_and_settles_them() {
+        let shelf = Shelf::new(40).unwrap();
+        let taken: Vec<u32> = (0..20).map(|_| shelf.take_fresh().unwrap()).collect();
+        taken[..10].iter().for_each(|&slot| shelf.put(slot));
+
+        let mut claim = shelf.claim(0, 2, u32::MAX).unwrap();
+        assert_eq!((shelf.idle(), shelf.fresh()), (0, 8));
+        assert!((0..10).all(|slot| claim.is_idle(slot)));
+        assert!((10..20).all(|slot| !claim.holds(slot)), "slots 10 to 19 are out");
+        assert!((20..32).all(|slot| claim.holds(slot) && !claim.is_idle(slot)));
+        claim.make_fresh(3);
+        shelf.settle(claim);
+
+        assert_eq!((shelf.idle(), shelf.fresh()), (9, 21));
+        let idle: HashSet<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
+        assert_eq!(idle, (0..10).filter(|&slot| slot != 3).collect());
+        let fresh: HashSet<u32> = std::iter::from_fn(|| shelf.take_fresh()).collect();
+        assert_eq!(fresh, (20..40).chain([3]).collect());
+    }
+
+    #[test]
+    fn a_claim_respects_its_limit() {
+        let shelf = Shelf::new(32).unwrap();
+        let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh()).collect();
+        taken.iter().for_each(|&slot| shelf.put(slot));
+        let claim = shelf.claim(0, 2, 5).unwrap();
+        assert_eq!(shelf.idle(), 27);
+        shelf.settle(claim);
+        assert_eq!(shelf.idle(), 32);
+        assert!(shelf.claim(0, 2, 0).is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! Size to size class, and offset to slot: the two questions of the fast path, both in constant time.
+//!
+//! Pure arithmetic over numbers fixed when the pool is built. Nothing here touches memory that a
+//! user can reach.
+
+/// The most size classes a pool may have.
+pub(crate) const MAX_CLASSES: usize = 64;
+
+/// Slots start at multiples of this many bytes, so that no two buffers share a cache line.
+pub(crate) const GRANULE: usize = 64;
+
+/// Sizes up to this many bytes are looked up in steps of [`GRANULE`] bytes.
+const FINE_LIMIT: usize = 16 << 10;
+const FINE_STEPS: usize = FINE_LIMIT / GRANULE;
+/// Above, each doubling of the size has this many steps.
+const COARSE_PER_DOUBLING: usize = 16;
+const COARSE_SHIFT: u32 = COARSE_PER_DOUBLING.trailing_zeros();
+const FINE_EXPONENT: u32 = FINE_LIMIT.trailing_zeros();
+/// Buffer sizes stay below 2^32, so coarse steps end there.
+const STEPS: usize = FINE_STEPS + (32 - FINE_EXPONENT as usize) * COARSE_PER_DOUBLING;
+
+/// The step of the table a size falls in: 64-byte steps up to 16 KiB, then sixteenths of a doubling.
+#[inline]
+fn step_of(size: usize) -> usize {
+    let last = size.saturating_sub(1);
+    if last < FINE_LIMIT {
+        return last / GRANULE;
+    }
+    let exponent = usize::BITS - 1 - last.leading_zeros();
+    let mantissa = (last >> (exponent - COARSE_SHIFT)) & (COARSE_PER_DOUBLING - 1);
+    FINE_STEPS + (exponent - FINE_EXPONENT) as usize * COARSE_PER_DOUBLING + mantissa
+}
+
+/// Finds the smallest class whose buffers hold a size.
+///
+/// A table has, for each step of sizes, the class that fits the step's smallest size. One compare
+/// says whether it fits this size too; if not, the class bound lies inside the step and the next
+/// class is tried. Only a step that holds several bounds is walked further.
+pub(crate) struct SizeClassIndex {
+    first_class: Box<[u8; STEPS]>,
+    /// Ascending; one per class.
+    buffer_sizes: Box<[usize]>,
+    largest: usize,
+}
+
+impl SizeClassIndex {
+    /// `buffer_sizes`: strictly ascending, at most [`MAX_CLASSES`], each below 2^32.
+    pub(crate) fn new(buffer_sizes: &[usize]) -> Self {
+        assert!(buffer_sizes.len() <= MAX_CLASSES, "{} classes exceed {MAX_CLASSES}", buffer_sizes.len());
+        assert!(buffer_sizes.is_sorted_by(|a, b| a < b), "class sizes must ascend");
+        let largest = buffer_sizes.last().copied().unwrap_or(0);
+        assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
+
+        // A bound serves its own step in part and every later step up to the next bound's.
+        let mut first_class = Box::new([0u8; STEPS]);
+        let mut class = 0;
+        for (step, entry) in first_class.iter_mut().enumerate() {
+            while class < buffer_sizes.len() && step_of(buffer_sizes[class]) < step {
+                class += 1;
+            }
+            *entry = class as u8;
+        }
+        Self { first_class, buffer_sizes: buffer_sizes.into(), largest }
+    }
+
+    /// The smallest class with buffers of at least `size` bytes; `None` if even the largest is too small.
+    #[inline]
+    pub(crate) fn class_of(&self, size: usize) -> Option<usize> {
+        if size > self.largest || self.buffer_sizes.is_empty() {
+            return None;
+        }
+        let mut class = usize::from(self.first_class[step_of(size)]);
+        while self.buffer_sizes[class] < size {
+            class += 1;
+        }
+        Some(class)
+    }
+}
+
+/// Divides granule numbers by a fixed slot size with one multiplication.
+///
+/// With `g` granules per slot and `m = floor((2^64 - 1) / g)`, the product `(x + 1) * m` has the slot
+/// in its high half, and its low half is at most `m` exactly when `x` is the first granule of that
+/// slot. Proof: `m = (2^64 - e) / g` with `1 <= e <= g`; for `x = slot * g + r` the product is
+/// `slot * 2^64 + ((r + 1) * 2^64 - (x + 1) * e) / g`. While `(x + 1) * e <= 2^64` the second term is not
+/// negative, below `2^64` (as `r < g`), at most `m` for `r = 0`, and above `m` for `r >= 1`. [`Reciprocal::new`] refuses
+/// spans that break the condition.
+#[derive(Clone, Copy)]
+pub(crate) struct Reciprocal {
+    multiplier: u64,
+}
+
+impl Reciprocal {
+    /// For slots of `slot_granules` granules in a span of `span_granules`. `None` if the arithmetic
+    /// would not be exact over the whole span.
+    pub(crate) fn new(slot_granules: u64, span_granules: u64) -> Option<Self> {
+        let multiplier = u64::MAX / slot_granules;
+        let excess = (1u128 << 64) - u128::from(multiplier) * u128::from(slot_granules);
+        (u128::from(span_granules) * excess <= 1 << 64).then_some(Self { multiplier })
+    }
+
+    /// The slot that starts at granule `granule`; `None` if no slot starts there.
+    #[inline]
+    pub(crate) fn slot_starting_at(self, granule: u64) -> Option<u64> {
+        let product = u128::from(granule + 1) * u128::from(self.multiplier);
+        (product as u64 <= self.multiplier).then_some((product >> 64) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, read literally.
+    fn class_by_search(sizes: &[usize], size: usize) -> Option<usize> {
+        sizes.iter().position(|&bound| bound >= size)
+    }
+
+    fn check(sizes: &[usize]) {
+        let index = SizeClassIndex::new(sizes);
+        let largest = sizes.last().copied().unwrap_or(0);
+        let every_small = 0..=70_000;
+        let around_bounds = sizes.iter().flat_map(|&s| s.saturating_sub(3)..s + 4);
+        let around_powers = (14..34).flat_map(|e| (1usize << e) - 3..(1usize << e) + 4);
+        for size in every_small.chain(around_bounds).chain(around_powers).chain([largest + 1, usize::MAX]) {
+            assert_eq!(index.class_of(size), class_by_search(sizes, size), "size {size} in {sizes:?}");
+        }
+    }
+
+    #[test]
+    fn class_of_agrees_with_a_search_for_any_set_of_classes() {
+        check(&[]);
+        check(&[1]);
+        check(&[352, 456, 552]);
+        check(&[512, 4 << 10, 16 << 10]);
+        check(&[16 << 10, (16 << 10) + 1, (16 << 10) + 2, 1 << 20, (1 << 32) - 3]);
+        check(&(1..=64).collect::<Vec<_>>());
+        check(&(1..=64).map(|n| n * 1000).collect::<Vec<_>>());
+        check(&(0..32).map(|e| 1usize << e).collect::<Vec<_>>());
+        check(&(1..=64).map(|n| (3 << 20) + n).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn reciprocal_is_exact_for_every_granule_of_small_spans() {
+        for slot in 1..=130u64 {
+            let span = slot * 40;
+            let reciprocal = Reciprocal::new(slot, span).unwrap();
+            for granule in 0..span {
+                let expected = granule.is_multiple_of(slot).then_some(granule / slot);
+                assert_eq!(reciprocal.slot_starting_at(granule), expected, "granule {granule}, slot {slot}");
+            }
+        }
+    }
+
+    #[test]
+    fn reciprocal_is_exact_at_the_ends_of_large_spans() {
+        for slot in [1u64, 3, 63, 64, 65, 49_152, (1 << 26) - 1, 1 << 26] {
+            // The largest number of slots that new() accepts, by doubling.
+            let mut slots = 1u64;
+            while slots < 1 << 31 && Reciprocal::new(slot, slots * 2 * slot).is_some() {
+                slots *= 2;
+            }
+            let span = slots * slot;
+            let reciprocal = Reciprocal::new(slot, span).unwrap();
+            for start in [0, slots / 2, slots - 1].map(|s| s * slot) {
+                for granule in start..(start + slot.min(70)) {
+                    let expected = granule.is_multiple_of(slot).then_some(granule / slot);
+                    assert_eq!(reciprocal.slot_starting_at(granule), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reciprocal_refuses_what_it_cannot_divide_exactly() {
+        assert!(Reciprocal::new(1 << 26, 1 << 39).is_none());
+        assert!(Reciprocal::new(1 << 26, 1 << 38).is_some());
+    }
+}
