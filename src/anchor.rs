@@ -96,6 +96,7 @@ impl Home {
         Ok(Self { id: PoolId { index, generation }, anchor })
     }
 
+    #[cfg(any(test, feature = "capi"))]
     pub(crate) fn id(&self) -> PoolId {
         self.id
     }
@@ -148,6 +149,7 @@ impl Reference {
     }
 
     /// Another reference to the pool named `id`, if it still exists. Touches the anchor only.
+    #[cfg(any(test, feature = "capi"))]
     pub(crate) fn to_live_pool(id: PoolId) -> Option<Self> {
         let anchor = anchor(id.index)?;
         let mut word = anchor.word.load(Relaxed);

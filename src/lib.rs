@@ -9,6 +9,7 @@ mod buffer;
 mod class;
 mod config;
 mod error;
+#[cfg(feature = "capi")]
 mod handle;
 mod ledger;
 mod limit;

@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 use crate::anchor::{Home, MAX_POOLS, Reference};
 use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
-use crate::error::{BuildError, GetError, Misuse};
+use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::ledger::Holder;
-use crate::shared::{Fill, PutSize, Shared};
+use crate::shared::{Fill, PutSize, Realloc, Shared};
 use crate::stats::Stats;
 
 /// A pool of byte buffers. A clone is another handle on the same pool.
@@ -113,11 +113,64 @@ impl Pool {
     pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
         // SAFETY:
         // - the caller owns the buffer
-        unsafe { self.shared.put(data, PutSize::Sized(size))? };
+        unsafe { self.take_back(data, PutSize::Sized(size)) }
+    }
+
+    /// # Safety
+    /// - as for [`put_raw`](Self::put_raw)
+    #[inline]
+    unsafe fn take_back(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+        // SAFETY:
+        // - the caller owns the buffer
+        unsafe { self.shared.put(data, size)? };
         // SAFETY:
         // - the buffer's reference was leaked when it was got; the put made it this call's
         drop(unsafe { Reference::from_leaked(self.shared.as_pointer()) });
         Ok(())
+    }
+
+    /// As [`get_raw`](Self::get_raw), at a multiple of `alignment` bytes. Above the pool's own alignment the buffer is oversize.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`GetError::Alignment`] if it is not a power of two.
+    pub fn get_raw_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>, GetError> {
+        let buffer = self.shared.get_aligned(alignment, size, Holder::Raw(size))?;
+        self.shared.clone().leak();
+        Ok(buffer.data)
+    }
+
+    /// As [`put_raw`](Self::put_raw), for callers that do not know the size.
+    ///
+    /// # Errors
+    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool; then nothing changed.
+    ///
+    /// # Safety
+    /// - as for [`put_raw`](Self::put_raw)
+    pub unsafe fn put_raw_unsized(&self, data: NonNull<u8>) -> Result<(), Misuse> {
+        // SAFETY:
+        // - the caller owns the buffer
+        unsafe { self.take_back(data, PutSize::Unsized) }
+    }
+
+    /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have: the same pointer, or another and the old one is put.
+    ///
+    /// # Errors
+    /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
+    ///
+    /// # Safety
+    /// - as for [`put_raw`](Self::put_raw)
+    pub unsafe fn realloc_raw(
+        &self,
+        data: NonNull<u8>,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, ReallocError> {
+        // SAFETY:
+        // - the caller owns the buffer
+        match unsafe { self.shared.realloc(data, new_size)? } {
+            Realloc::InPlace => Ok(data),
+            // The old buffer's reference is the new one's now.
+            Realloc::Moved(new) => Ok(new),
+        }
     }
 
     /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of this pool.

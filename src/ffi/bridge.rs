@@ -11,14 +11,14 @@ use crate::anchor::Reference;
 use crate::buffer::PooledBuffer;
 use crate::config::Builder;
 use crate::error::{BuildError, GetError};
-use crate::ffi::capi::{CClassStats, CStats, Config, SizeClass, builder_of};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
+use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of};
 use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Place, PutSize, Shared};
 
-// SAFETY (for the four):
+// SAFETY:
 // - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare sizes and offsets
 // - it is trivially copyable in C++
 unsafe impl cxx::ExternType for SizeClass {
@@ -60,16 +60,16 @@ mod cpp {
 
         #[namespace = ""]
         #[cxx_name = "bytepool_size_class"]
-        type SizeClass = crate::ffi::capi::SizeClass;
+        type SizeClass = crate::ffi::types::SizeClass;
         #[namespace = ""]
         #[cxx_name = "bytepool_config"]
-        type Config = crate::ffi::capi::Config;
+        type Config = crate::ffi::types::Config;
         #[namespace = ""]
         #[cxx_name = "bytepool_stats"]
-        type CStats = crate::ffi::capi::CStats;
+        type CStats = crate::ffi::types::CStats;
         #[namespace = ""]
         #[cxx_name = "bytepool_class_stats"]
-        type CClassStats = crate::ffi::capi::CClassStats;
+        type CClassStats = crate::ffi::types::CClassStats;
     }
 
     extern "Rust" {

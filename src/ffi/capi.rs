@@ -4,127 +4,16 @@ use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
 
 use crate::anchor::Reference;
-use crate::config::{Builder, round_original};
+use crate::config::round_original;
 use crate::error::{GetError, Misuse, ReallocError};
 use crate::ffi::context::{self, Context, Resolved, resolve};
 use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
+pub use crate::ffi::types::{CClassStats, CStats, Config, SizeClass};
+use crate::ffi::types::{read_config, write_struct};
 use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
-use crate::stats::{ClassStats, Stats};
-
-/// `bytepool_size_class`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct SizeClass {
-    /// Bytes.
-    pub buffer_size: usize,
-    /// Buffers.
-    pub capacity: usize,
-}
-
-/// `bytepool_config`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-#[allow(missing_docs)] // the header says what each is
-pub struct Config {
-    pub struct_size: usize,
-    pub size_classes: *const SizeClass,
-    pub size_class_count: usize,
-    pub alignment: usize,
-    pub max_bytes: usize,
-    pub round: Option<unsafe extern "C" fn(usize) -> usize>,
-    pub flags: u32,
-}
-
-const ZERO_ON_GET: u32 = 1;
-const ZERO_ON_PUT: u32 = 2;
-const NO_THREAD_CACHE: u32 = 4;
-const HUGE_PAGES: u32 = 8;
-const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES;
-
-/// `bytepool_stats`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-#[allow(missing_docs)] // the header says what each is
-pub struct CStats {
-    pub struct_size: usize,
-    pub size_class_count: usize,
-    pub max_bytes: usize,
-    pub mapped_bytes: usize,
-    pub allocated_bytes: usize,
-    pub oversize_bytes: usize,
-    pub oversize_buffers: usize,
-    pub gets: u64,
-    pub puts: u64,
-    pub system_allocations: u64,
-    pub limit_failures: u64,
-    pub waits: u64,
-    pub double_puts: u64,
-    pub size_mismatches: u64,
-    pub foreign_pointers: u64,
-}
-
-/// `bytepool_class_stats`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-#[allow(missing_docs)] // the header says what each is
-pub struct CClassStats {
-    pub struct_size: usize,
-    pub buffer_size: usize,
-    pub slot_size: usize,
-    pub capacity: usize,
-    pub touched: usize,
-    pub outstanding: usize,
-    pub idle: usize,
-    pub cached: usize,
-    pub overflow: usize,
-    pub allocated_bytes: usize,
-    pub gets: u64,
-    pub puts: u64,
-}
-
-impl From<&Stats> for CStats {
-    fn from(stats: &Stats) -> Self {
-        Self {
-            struct_size: size_of::<Self>(),
-            size_class_count: stats.classes.len(),
-            max_bytes: stats.max_bytes,
-            mapped_bytes: stats.mapped_bytes,
-            allocated_bytes: stats.allocated_bytes,
-            oversize_bytes: stats.oversize_bytes,
-            oversize_buffers: stats.oversize_buffers,
-            gets: stats.gets,
-            puts: stats.puts,
-            system_allocations: stats.system_allocations,
-            limit_failures: stats.limit_failures,
-            waits: stats.waits,
-            double_puts: stats.double_puts,
-            size_mismatches: stats.size_mismatches,
-            foreign_pointers: stats.foreign_pointers,
-        }
-    }
-}
-
-impl From<&ClassStats> for CClassStats {
-    fn from(stats: &ClassStats) -> Self {
-        Self {
-            struct_size: size_of::<Self>(),
-            buffer_size: stats.buffer_size,
-            slot_size: stats.slot_size,
-            capacity: stats.capacity,
-            touched: stats.touched,
-            outstanding: stats.outstanding,
-            idle: stats.idle,
-            cached: stats.cached,
-            overflow: stats.overflow,
-            allocated_bytes: stats.allocated_bytes,
-            gets: stats.gets,
-            puts: stats.puts,
-        }
-    }
-}
 
 /// Remembers the status if it is a failure; its code.
 fn code(status: Status) -> i32 {
@@ -185,71 +74,6 @@ pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *
         *out = pool.try_context().map_err(|error| Status::from(&error))?.into_raw();
         Ok(())
     })
-}
-
-/// # Safety
-/// As [`bytepool_new`].
-unsafe fn read_config(config: *const Config) -> Result<Builder, Status> {
-    if config.is_null() {
-        return Err(Status::InvalidArgument);
-    }
-    // SAFETY:
-    // - not NULL; every version of the struct starts with its size
-    let struct_size = unsafe { config.cast::<usize>().read() };
-    if struct_size < size_of::<Config>() {
-        return Err(Status::InvalidArgument);
-    }
-    // A newer caller's fields must be unused: this version cannot honour them.
-    // SAFETY:
-    // - the struct has `struct_size` bytes (caller)
-    let newer = unsafe {
-        std::slice::from_raw_parts(
-            config.cast::<u8>().add(size_of::<Config>()),
-            struct_size - size_of::<Config>(),
-        )
-    };
-    if newer.iter().any(|&byte| byte != 0) {
-        return Err(Status::InvalidArgument);
-    }
-    // SAFETY:
-    // - at least as large as this version; its classes are as the caller promised
-    unsafe { builder_of(&config.read()) }
-}
-
-/// # Safety
-/// - `size_classes` has `size_class_count` entries, unless it is NULL
-/// - `round` is NULL or may be called on any thread, and does not throw
-pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
-    if config.flags & !ALL_FLAGS != 0 || (config.size_classes.is_null() && config.size_class_count > 0) {
-        return Err(Status::InvalidArgument);
-    }
-    // No pool has more; and a slice must not be longer than memory.
-    if config.size_class_count > isize::MAX as usize / size_of::<SizeClass>() {
-        return Err(Status::InvalidArgument);
-    }
-    let classes = match config.size_class_count {
-        0 => &[],
-        // SAFETY:
-        // - not NULL, with this many entries (caller)
-        count => unsafe { std::slice::from_raw_parts(config.size_classes, count) },
-    };
-    let has = |flag| config.flags & flag != 0;
-    let mut builder = Builder::default()
-        .alignment(config.alignment)
-        .max_bytes(config.max_bytes)
-        .zero_on_get(has(ZERO_ON_GET))
-        .zero_on_put(has(ZERO_ON_PUT))
-        .thread_cache(!has(NO_THREAD_CACHE))
-        .huge_pages(has(HUGE_PAGES));
-    for class in classes {
-        builder = builder.size_class(class.buffer_size, class.capacity);
-    }
-    if let Some(round) = config.round {
-        // SAFETY:
-        // - it may be called on any thread, and does not throw (caller)
-        builder = builder.round(move |size| unsafe { round(size) });
-    }
-    Ok(builder)
 }
 
 /// See the header.
@@ -604,32 +428,6 @@ pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) ->
             0
         }
     })
-}
-
-/// Writes as much of `value` as the caller's version of the struct holds; a newer caller's further fields become 0.
-///
-/// # Safety
-/// - `out` is NULL or points to a struct that starts with its size in bytes, and is writable for that many
-/// - `T` starts with a `usize`, too, and has no padding
-unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), Status> {
-    if out.is_null() {
-        return Err(Status::InvalidArgument);
-    }
-    // SAFETY:
-    // - it starts with its size (caller)
-    let struct_size = unsafe { out.cast::<usize>().read() };
-    if struct_size < size_of::<usize>() {
-        return Err(Status::InvalidArgument);
-    }
-    let known = struct_size.min(size_of::<T>());
-    // SAFETY:
-    // - `out` is writable for `struct_size` bytes (caller), `value` readable for `known`
-    unsafe {
-        out.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
-        out.cast::<u8>().add(known).write_bytes(0, struct_size - known);
-        out.cast::<usize>().write(struct_size);
-    }
-    Ok(())
 }
 
 /// See the header.

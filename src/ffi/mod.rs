@@ -4,6 +4,7 @@
 //! - [`capi`]: the functions of `include/bytepool/bytepool.h`
 //! - [`misuse`]: counting and reporting of refused calls
 //! - [`status`]: status codes, the last error, and the one boundary that panics do not cross
+//! - [`types`]: its structs
 //! - `bridge` (feature `cxx`): what `include/bytepool/bytepool.hpp` stands on
 
 #[cfg(feature = "cxx")]
@@ -12,3 +13,4 @@ pub mod capi;
 pub mod context;
 pub mod misuse;
 pub mod status;
+pub mod types;

@@ -10,18 +10,28 @@ use crate::ffi::context::ContextError;
 /// `bytepool_status`: the values of the `BYTEPOOL_` enumeration in `bytepool.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-#[allow(missing_docs)] // each is explained by `message` and in the header
 pub enum Status {
+    /// Success.
     Ok = 0,
+    /// A NULL, zero or contradictory argument, or a `struct_size` of no version.
     InvalidArgument = 1,
+    /// The context is NULL, stale or invented, or freed twice.
     InvalidContext = 2,
+    /// The pool is closed, or this context was freed.
     Closed = 3,
+    /// `max_bytes` would be exceeded, or a limit of the library.
     Limit = 4,
+    /// The deadline passed.
     Timeout = 5,
+    /// The system has no memory or address space.
     OutOfMemory = 6,
+    /// Misuse: not the start of a buffer of this pool.
     ForeignPointer = 7,
+    /// Misuse: put already, or owned by a `PooledBuffer`.
     DoublePut = 8,
+    /// Misuse: not the size asked for, nor one of the same class.
     SizeMismatch = 9,
+    /// A panic was caught.
     Panic = 10,
 }
 

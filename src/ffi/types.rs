@@ -1,0 +1,241 @@
+//! The structs of `bytepool.h`, and how they cross versions: each starts with its size, and later versions only append.
+
+use crate::config::Builder;
+use crate::ffi::status::Status;
+use crate::stats::{ClassStats, Stats};
+
+/// `bytepool_size_class`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SizeClass {
+    /// Bytes.
+    pub buffer_size: usize,
+    /// Buffers.
+    pub capacity: usize,
+}
+
+/// `bytepool_config`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Config {
+    /// Of the caller's version, in bytes.
+    pub struct_size: usize,
+    /// In any order.
+    pub size_classes: *const SizeClass,
+    /// How many classes.
+    pub size_class_count: usize,
+    /// Of every buffer, in bytes; 0 means 64.
+    pub alignment: usize,
+    /// Limit on mapped bytes; 0 means none.
+    pub max_bytes: usize,
+    /// Rounds class sizes and requests.
+    pub round: Option<unsafe extern "C" fn(usize) -> usize>,
+    /// `BYTEPOOL_ZERO_ON_GET` and so on.
+    pub flags: u32,
+}
+
+const ZERO_ON_GET: u32 = 1;
+const ZERO_ON_PUT: u32 = 2;
+const NO_THREAD_CACHE: u32 = 4;
+const HUGE_PAGES: u32 = 8;
+const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES;
+
+/// `bytepool_stats`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CStats {
+    /// Of the caller's version, in bytes.
+    pub struct_size: usize,
+    /// How many classes.
+    pub size_class_count: usize,
+    /// Limit on mapped bytes; 0 means none.
+    pub max_bytes: usize,
+    /// Bytes taken from the system for buffers.
+    pub mapped_bytes: usize,
+    /// The same in buffer sizes.
+    pub allocated_bytes: usize,
+    /// Of outstanding oversize buffers.
+    pub oversize_bytes: usize,
+    /// Outstanding.
+    pub oversize_buffers: usize,
+    /// That succeeded.
+    pub gets: u64,
+    /// That succeeded.
+    pub puts: u64,
+    /// Gets served by overflow or oversize.
+    pub system_allocations: u64,
+    /// Gets that failed at the limit.
+    pub limit_failures: u64,
+    /// Gets that had to wait.
+    pub waits: u64,
+    /// Refused.
+    pub double_puts: u64,
+    /// Refused.
+    pub size_mismatches: u64,
+    /// Refused.
+    pub foreign_pointers: u64,
+}
+
+/// `bytepool_class_stats`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CClassStats {
+    /// Of the caller's version, in bytes.
+    pub struct_size: usize,
+    /// Bytes.
+    pub buffer_size: usize,
+    /// Bytes.
+    pub slot_size: usize,
+    /// Buffers.
+    pub capacity: usize,
+    /// Slots.
+    pub touched: usize,
+    /// Slots.
+    pub outstanding: usize,
+    /// Slots.
+    pub idle: usize,
+    /// Slots.
+    pub cached: usize,
+    /// Outstanding overflow buffers.
+    pub overflow: usize,
+    /// The same in buffer sizes.
+    pub allocated_bytes: usize,
+    /// That succeeded.
+    pub gets: u64,
+    /// That succeeded.
+    pub puts: u64,
+}
+
+impl From<&Stats> for CStats {
+    fn from(stats: &Stats) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            size_class_count: stats.classes.len(),
+            max_bytes: stats.max_bytes,
+            mapped_bytes: stats.mapped_bytes,
+            allocated_bytes: stats.allocated_bytes,
+            oversize_bytes: stats.oversize_bytes,
+            oversize_buffers: stats.oversize_buffers,
+            gets: stats.gets,
+            puts: stats.puts,
+            system_allocations: stats.system_allocations,
+            limit_failures: stats.limit_failures,
+            waits: stats.waits,
+            double_puts: stats.double_puts,
+            size_mismatches: stats.size_mismatches,
+            foreign_pointers: stats.foreign_pointers,
+        }
+    }
+}
+
+impl From<&ClassStats> for CClassStats {
+    fn from(stats: &ClassStats) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            buffer_size: stats.buffer_size,
+            slot_size: stats.slot_size,
+            capacity: stats.capacity,
+            touched: stats.touched,
+            outstanding: stats.outstanding,
+            idle: stats.idle,
+            cached: stats.cached,
+            overflow: stats.overflow,
+            allocated_bytes: stats.allocated_bytes,
+            gets: stats.gets,
+            puts: stats.puts,
+        }
+    }
+}
+
+/// A builder with what the caller's version of the struct says.
+///
+/// # Safety
+/// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has `size_class_count` entries
+pub(crate) unsafe fn read_config(config: *const Config) -> Result<Builder, Status> {
+    if config.is_null() {
+        return Err(Status::InvalidArgument);
+    }
+    // SAFETY:
+    // - not NULL; every version of the struct starts with its size
+    let struct_size = unsafe { config.cast::<usize>().read() };
+    if struct_size < size_of::<Config>() {
+        return Err(Status::InvalidArgument);
+    }
+    // A newer caller's fields must be unused: this version cannot honour them.
+    // SAFETY:
+    // - the struct has `struct_size` bytes (caller)
+    let newer = unsafe {
+        std::slice::from_raw_parts(
+            config.cast::<u8>().add(size_of::<Config>()),
+            struct_size - size_of::<Config>(),
+        )
+    };
+    if newer.iter().any(|&byte| byte != 0) {
+        return Err(Status::InvalidArgument);
+    }
+    // SAFETY:
+    // - at least as large as this version; its classes are as the caller promised
+    unsafe { builder_of(&config.read()) }
+}
+
+/// # Safety
+/// - `size_classes` has `size_class_count` entries, unless it is NULL
+/// - `round` is NULL or may be called on any thread, and does not throw
+pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
+    if config.flags & !ALL_FLAGS != 0 || (config.size_classes.is_null() && config.size_class_count > 0) {
+        return Err(Status::InvalidArgument);
+    }
+    // No pool has more; and a slice must not be longer than memory.
+    if config.size_class_count > isize::MAX as usize / size_of::<SizeClass>() {
+        return Err(Status::InvalidArgument);
+    }
+    let classes = match config.size_class_count {
+        0 => &[],
+        // SAFETY:
+        // - not NULL, with this many entries (caller)
+        count => unsafe { std::slice::from_raw_parts(config.size_classes, count) },
+    };
+    let has = |flag| config.flags & flag != 0;
+    let mut builder = Builder::default()
+        .alignment(config.alignment)
+        .max_bytes(config.max_bytes)
+        .zero_on_get(has(ZERO_ON_GET))
+        .zero_on_put(has(ZERO_ON_PUT))
+        .thread_cache(!has(NO_THREAD_CACHE))
+        .huge_pages(has(HUGE_PAGES));
+    for class in classes {
+        builder = builder.size_class(class.buffer_size, class.capacity);
+    }
+    if let Some(round) = config.round {
+        // SAFETY:
+        // - it may be called on any thread, and does not throw (caller)
+        builder = builder.round(move |size| unsafe { round(size) });
+    }
+    Ok(builder)
+}
+
+/// Writes as much of `value` as the caller's version of the struct holds; a newer caller's further fields become 0.
+///
+/// # Safety
+/// - `out` is NULL or points to a struct that starts with its size in bytes, and is writable for that many
+/// - `T` starts with a `usize`, too, and has no padding
+pub(crate) unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), Status> {
+    if out.is_null() {
+        return Err(Status::InvalidArgument);
+    }
+    // SAFETY:
+    // - it starts with its size (caller)
+    let struct_size = unsafe { out.cast::<usize>().read() };
+    if struct_size < size_of::<usize>() {
+        return Err(Status::InvalidArgument);
+    }
+    let known = struct_size.min(size_of::<T>());
+    // SAFETY:
+    // - `out` is writable for `struct_size` bytes (caller), `value` readable for `known`
+    unsafe {
+        out.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
+        out.cast::<u8>().add(known).write_bytes(0, struct_size - known);
+        out.cast::<usize>().write(struct_size);
+    }
+    Ok(())
+}

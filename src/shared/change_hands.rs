@@ -1,0 +1,121 @@
+//! Outstanding buffers that change hands: between raw pointers and `PooledBuffer`s, and from one size to another.
+
+use std::ptr::NonNull;
+
+use super::put::check_put;
+use super::{Buffer, Fill, Place, PutSize, Shared};
+use crate::class::Class;
+use crate::error::{GetError, Misuse, ReallocError};
+use crate::ledger::Holder;
+use crate::registry::SystemBuffer;
+
+impl Shared {
+    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too.
+    ///
+    /// # Safety
+    /// As [`put`](Self::put).
+    pub(crate) unsafe fn adopt(&self, data: NonNull<u8>, size: usize) -> Result<Buffer, Misuse> {
+        self.adopt_unchecked(data, PutSize::Sized(size)).inspect_err(|misuse| self.counters.count(misuse))
+    }
+
+    fn adopt_unchecked(&self, data: NonNull<u8>, size: PutSize) -> Result<Buffer, Misuse> {
+        let address = data.as_ptr().addr();
+        if let Some(found) = self.slot_of(data) {
+            let (class, slot) = found?;
+            self.pass_inexact(class, slot, data, size, Some(Holder::Owned))?;
+            return Ok(Buffer { data, capacity: class.buffer_size(), place: self.place_of(class, slot) });
+        }
+        let classes = self.classes_of(size);
+        let check = |buffer: &SystemBuffer| {
+            let same_class = buffer.class.is_some_and(|class| classes & 1 << class != 0);
+            check_put(Some(buffer.holder), data, size, same_class, buffer.capacity).map(|()| Holder::Owned)
+        };
+        let buffer = self.registry.update(address, check).ok_or(Misuse::ForeignPointer { address })??;
+        Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
+    }
+
+    fn place_of(&self, class: &Class, slot: u32) -> Place {
+        let class = usize::from(self.class_of_chunk[class.offset_of(slot) >> self.chunk_shift]);
+        Place::Slot { class: class as u8, slot }
+    }
+
+    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes (at most its capacity).
+    ///
+    /// # Safety
+    /// As [`put_owned`](Self::put_owned).
+    pub(crate) unsafe fn release_owned(&self, data: NonNull<u8>, place: Place, size: usize) {
+        match place {
+            Place::Slot { class, slot } => {
+                self.classes[usize::from(class)].ledger.set(slot, Some(Holder::Raw(size)));
+            }
+            Place::System => {
+                self.registry.update(data.as_ptr().addr(), |_| Ok::<_, Misuse>(Holder::Raw(size)));
+            }
+        }
+    }
+
+    /// Who holds the buffer that starts at `data`, and its capacity in bytes; `None` if it is not outstanding here.
+    pub(crate) fn find(&self, data: NonNull<u8>) -> Option<(Holder, usize)> {
+        match self.slot_of(data) {
+            Some(Ok((class, slot))) => Some((class.ledger.holder(slot)?, class.buffer_size())),
+            Some(Err(_)) => None,
+            None => self.registry.find(data.as_ptr().addr()).map(|buffer| (buffer.holder, buffer.capacity)),
+        }
+    }
+
+    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old one's bytes, as many as both
+    /// have. The outcome says whether a new buffer, with a reference of its own, took the place of the old, whose reference the caller takes over.
+    ///
+    /// # Safety
+    /// As [`put`](Self::put).
+    pub(crate) unsafe fn realloc(&self, data: NonNull<u8>, new_size: usize) -> Result<Realloc, ReallocError> {
+        let (old_size, capacity) = self.find_raw(data).inspect_err(|misuse| self.counters.count(misuse))?;
+        if self.is_closed() {
+            return Err(GetError::Closed.into());
+        }
+        if let Some(Ok((class, slot))) = self.slot_of(data)
+            && self.is_of_class(class, PutSize::Sized(new_size))
+            && class.ledger.pass(slot, Holder::Raw(old_size), Some(Holder::Raw(new_size)))
+        {
+            return Ok(Realloc::InPlace);
+        }
+        let new = self.get(new_size, Holder::Raw(new_size), Fill::Anything)?;
+        let bytes = old_size.min(capacity).min(new_size);
+        // SAFETY:
+        // - the old buffer is outstanding and the caller's, with at least `old_size` bytes
+        // - the new one has at least `new_size`, and is another
+        unsafe { new.data.copy_from_nonoverlapping(data, bytes) };
+        // SAFETY:
+        // - the caller owns the old buffer
+        match unsafe { self.put(data, PutSize::Sized(old_size)) } {
+            Ok(()) => Ok(Realloc::Moved(new.data)),
+            Err(misuse) => {
+                // Another thread put the old buffer meanwhile: give the new one back as well.
+                // SAFETY:
+                // - got above and handed to nobody
+                let undone = unsafe { self.put(new.data, PutSize::Sized(new_size)) };
+                debug_assert!(undone.is_ok());
+                Err(misuse.into())
+            }
+        }
+    }
+
+    fn find_raw(&self, data: NonNull<u8>) -> Result<(usize, usize), Misuse> {
+        let address = data.as_ptr().addr();
+        match self.find(data) {
+            Some((Holder::Raw(size), capacity)) => Ok((size, capacity)),
+            Some((Holder::Owned, buffer_size)) => Err(Misuse::DoublePut { address, buffer_size }),
+            None => match self.slot_of(data) {
+                Some(Ok((class, _))) => Err(Misuse::DoublePut { address, buffer_size: class.buffer_size() }),
+                _ => Err(Misuse::ForeignPointer { address }),
+            },
+        }
+    }
+}
+
+/// What [`Shared::realloc`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Realloc {
+    InPlace,
+    Moved(NonNull<u8>),
+}

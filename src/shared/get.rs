@@ -1,0 +1,180 @@
+//! Get: an idle slot, else a fresh one, else the system allocator.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::reclaim::Room;
+use super::{Place, Shared};
+use crate::class::Class;
+use crate::error::GetError;
+use crate::ledger::Holder;
+use crate::memory::Content;
+use crate::registry::SystemBuffer;
+
+/// A buffer just got.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffer {
+    pub(crate) data: NonNull<u8>,
+    pub(crate) capacity: usize,
+    pub(crate) place: Place,
+}
+
+/// What a buffer must hold when it is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Whatever was there, for C.
+    Anything,
+    /// Whatever was there, but initialised: safe Rust may read it.
+    Initialised,
+    /// Zeros in the first bytes, as many as asked for.
+    Zeros,
+}
+
+/// A slot taken from a shelf.
+struct Taken {
+    slot: u32,
+    /// It reads as zeros.
+    fresh: bool,
+}
+
+impl Shared {
+    /// A buffer of at least `size` bytes for `holder`.
+    #[inline]
+    pub(crate) fn get(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
+        if self.is_closed() {
+            return Err(GetError::Closed);
+        }
+        let rounded = self.rounded(size);
+        let Some(class) = self.index.class_of(rounded) else {
+            return self.get_oversize(rounded, self.alignment, size, holder, fill);
+        };
+        match self.take_slot(&self.classes[class])? {
+            Some(taken) => Ok(self.hand_out(class, taken, size, holder, fill)),
+            None => self.get_overflow(class, size, holder, fill),
+        }
+    }
+
+    /// As [`get`](Self::get), at a multiple of `alignment` bytes. Above the pool's own alignment it is oversize.
+    pub(crate) fn get_aligned(
+        &self,
+        alignment: usize,
+        size: usize,
+        holder: Holder,
+    ) -> Result<Buffer, GetError> {
+        if !alignment.is_power_of_two() {
+            return Err(GetError::Alignment { alignment });
+        }
+        if alignment <= self.alignment {
+            return self.get(size, holder, Fill::Anything);
+        }
+        if self.is_closed() {
+            return Err(GetError::Closed);
+        }
+        self.get_oversize(self.rounded(size), alignment, size, holder, Fill::Anything)
+    }
+
+    #[inline]
+    fn take_slot(&self, class: &Class) -> Result<Option<Taken>, GetError> {
+        match class.shelf.take_idle() {
+            Some(slot) => Ok(Some(Taken { slot, fresh: false })),
+            None => self.take_fresh(class),
+        }
+    }
+
+    /// A slot that was never handed out; `None` if all were.
+    #[cold]
+    fn take_fresh(&self, class: &Class) -> Result<Option<Taken>, GetError> {
+        let bytes = class.slot_size();
+        while class.shelf.fresh() > 0 {
+            if let Room::Idle(slot) = self.make_room(bytes, Some(class))? {
+                return Ok(Some(Taken { slot, fresh: false }));
+            }
+            let Some(slot) = class.shelf.take_fresh() else {
+                self.mapped.release(bytes);
+                continue;
+            };
+            if class.open(&self.region, slot).is_err() {
+                class.shelf.untake_fresh(slot);
+                self.mapped.release(bytes);
+                return Err(GetError::OutOfMemory { requested: bytes });
+            }
+            return Ok(Some(Taken { slot, fresh: true }));
+        }
+        // Another thread may have put one since.
+        Ok(class.shelf.take_idle().map(|slot| Taken { slot, fresh: false }))
+    }
+
+    #[inline]
+    fn hand_out(&self, class_number: usize, taken: Taken, size: usize, holder: Holder, fill: Fill) -> Buffer {
+        let class = &self.classes[class_number];
+        let Taken { slot, fresh } = taken;
+        class.ledger.set(slot, Some(holder));
+        let data = self.region.at(class.offset_of(slot));
+        if !fresh && (fill == Fill::Zeros || self.flags.zero_on_get) {
+            let bytes = if self.flags.zero_on_get { class.buffer_size() } else { size };
+            // SAFETY:
+            // - the slot was just taken, so nobody else uses it; it is open and has at least `bytes` bytes
+            unsafe { data.as_ptr().write_bytes(0, bytes) };
+        }
+        Buffer { data, capacity: class.buffer_size(), place: Place::Slot { class: class_number as u8, slot } }
+    }
+
+    /// The class fits, but all its slots are out: the system allocator stands in.
+    #[cold]
+    fn get_overflow(
+        &self,
+        class_number: usize,
+        size: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
+        let class = &self.classes[class_number];
+        if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
+            return Ok(self.hand_out(class_number, Taken { slot, fresh: false }, size, holder, fill));
+        }
+        let buffer = SystemBuffer {
+            class: Some(class_number as u8),
+            capacity: class.buffer_size(),
+            alignment: self.alignment,
+            holder,
+        };
+        let buffer = self.get_system(buffer, class.slot_size(), fill)?;
+        class.counters.overflow.fetch_add(1, Relaxed);
+        class.counters.overflow_gets.fetch_add(1, Relaxed);
+        Ok(buffer)
+    }
+
+    /// Larger than the largest class, or aligned more strictly than the pool.
+    #[cold]
+    fn get_oversize(
+        &self,
+        capacity: usize,
+        alignment: usize,
+        size: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
+        debug_assert!(capacity >= size);
+        if capacity > isize::MAX as usize - alignment {
+            return Err(GetError::OutOfMemory { requested: capacity });
+        }
+        self.make_room(capacity, None)?;
+        let buffer =
+            self.get_system(SystemBuffer { class: None, capacity, alignment, holder }, capacity, fill)?;
+        self.counters.oversize_bytes.fetch_add(capacity, Relaxed);
+        self.counters.oversize_buffers.fetch_add(1, Relaxed);
+        self.counters.oversize_gets.fetch_add(1, Relaxed);
+        Ok(buffer)
+    }
+
+    /// `reserved` bytes were reserved for it.
+    fn get_system(&self, buffer: SystemBuffer, reserved: usize, fill: Fill) -> Result<Buffer, GetError> {
+        let zeros = fill != Fill::Anything || self.flags.zero_on_get;
+        let content = if zeros { Content::Zeros } else { Content::Anything };
+        let data = self.registry.allocate(buffer, content).map_err(|_| {
+            self.mapped.release(reserved);
+            GetError::OutOfMemory { requested: buffer.capacity }
+        })?;
+        Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
+    }
+}

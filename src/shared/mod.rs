@@ -1,0 +1,153 @@
+//! What all handles of a pool share, and the story of get and put.
+//!
+//! ```text
+//! get(size) -> size class -> shelf -> (none idle) fresh slot -> (none fresh) overflow
+//!                         no class fits -> oversize
+//! put(ptr)  -> offset in the region -> chunk gives the class, one multiplication the slot
+//!              -> ledger: outstanding -> idle (one compare-exchange) -> shelf
+//!              outside the region -> registry of overflow and oversize buffers -> (not there) foreign pointer
+//! ```
+//!
+//! Any thread may call anything at any time. No lock is held while the user's rounding function runs. References are the caller's
+//! affair: who calls has one, leaves one to each buffer it gets, and takes one over from each buffer it puts.
+
+mod change_hands;
+mod get;
+mod put;
+mod reclaim;
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+pub(crate) use self::change_hands::Realloc;
+pub(crate) use self::get::{Buffer, Fill};
+pub(crate) use self::put::PutSize;
+use crate::anchor::Home;
+use crate::class::Class;
+use crate::config::{Config, Flags, Rounding};
+use crate::error::BuildError;
+#[cfg(feature = "capi")]
+use crate::handle::Handles;
+use crate::limit::MappedBytes;
+use crate::region::Region;
+use crate::registry::Registry;
+use crate::size_class::SizeClassIndex;
+use crate::stats::{PoolCounters, Stats};
+
+/// Everything a pool is, but its handles.
+pub(crate) struct Shared {
+    index: SizeClassIndex,
+    region: Region,
+    chunk_shift: u32,
+    class_of_chunk: Box<[u8]>,
+    /// Ascending by buffer size.
+    classes: Box<[Class]>,
+    alignment: usize,
+    flags: Flags,
+    round: Option<Rounding>,
+    closed: AtomicBool,
+
+    registry: Registry,
+    mapped: MappedBytes,
+    /// Held while idle slots are given back to the system: by trim, by close, and by a get at the limit.
+    reclaiming: Mutex<()>,
+    counters: PoolCounters,
+
+    /// Rust pools and live contexts; at zero the pool closes.
+    open_handles: AtomicUsize,
+    #[cfg(feature = "capi")]
+    handles: Handles,
+    home: Home,
+}
+
+/// Where an outstanding buffer is kept track of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Slot {
+        class: u8,
+        slot: u32,
+    },
+    /// In the registry.
+    System,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, home: Home) -> Result<Self, BuildError> {
+        let Config { layout, alignment, max_bytes, round, flags } = config;
+        let region = Region::reserve(layout.len, layout.base_alignment)
+            .map_err(|source| BuildError::Reserve { bytes: layout.len, source })?;
+        if flags.huge_pages {
+            region.advise_huge_pages();
+        }
+        let sizes: Vec<usize> = layout.spans.iter().map(|span| span.buffer_size).collect();
+        let classes: Result<Box<[Class]>, _> =
+            layout.spans.into_iter().map(|span| Class::new(span, flags.huge_pages)).collect();
+        Ok(Self {
+            index: SizeClassIndex::new(&sizes),
+            region,
+            chunk_shift: layout.chunk_shift,
+            class_of_chunk: layout.class_of_chunk,
+            classes: classes.map_err(|error| BuildError::OutOfMemory { bytes: error.bytes })?,
+            alignment,
+            flags,
+            round,
+            closed: AtomicBool::new(false),
+            registry: Registry::default(),
+            mapped: MappedBytes::new(max_bytes),
+            reclaiming: Mutex::new(()),
+            counters: PoolCounters::default(),
+            open_handles: AtomicUsize::new(1),
+            #[cfg(feature = "capi")]
+            handles: Handles::new(),
+            home,
+        })
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    pub(crate) fn alignment(&self) -> usize {
+        self.alignment
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Acquire pairs with the SeqCst swap in `close`.
+        self.closed.load(Acquire)
+    }
+
+    #[inline]
+    fn rounded(&self, size: usize) -> usize {
+        match &self.round {
+            None => size,
+            Some(round) => round(size).max(size),
+        }
+    }
+}
+
+/// Statistics, and the count of handles.
+impl Shared {
+    pub(crate) fn stats(&self) -> Stats {
+        Stats::of(&self.classes, &self.counters, self.mapped.get(), self.mapped.limit())
+    }
+
+    /// A handle more.
+    pub(crate) fn open_handle(&self) {
+        // Relaxed: the handle that is copied keeps the pool open meanwhile.
+        self.open_handles.fetch_add(1, Relaxed);
+    }
+
+    /// A handle less; the last one's end closes the pool.
+    pub(crate) fn close_handle(&self) {
+        // SeqCst: what other handles did comes before the closing.
+        if self.open_handles.fetch_sub(1, SeqCst) == 1 {
+            self.close();
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Put: find the owner from the address, pass the ledger, lay the slot on the shelf.
+
+use std::ptr::NonNull;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use super::{Place, Shared};
+use crate::class::Class;
+use crate::error::Misuse;
+use crate::ledger::Holder;
+use crate::memory::{self, free_buffer};
+use crate::registry::SystemBuffer;
+
+/// The size given with a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutSize {
+    Sized(usize),
+    /// The caller does not know; the ledger does.
+    Unsized,
+}
+
+impl Shared {
+    /// Takes an outstanding raw buffer back. On success the caller takes over the buffer's reference; on misuse nothing changed but its count.
+    ///
+    /// # Safety
+    /// - if `data` is an outstanding buffer of this pool, the caller owns it and nobody uses it any more
+    #[inline]
+    pub(crate) unsafe fn put(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+        match self.slot_of(data) {
+            // SAFETY:
+            // - the caller owns the buffer
+            Some(Ok((class, slot))) => unsafe { self.put_slot(class, slot, data, size) },
+            Some(Err(misuse)) => Err(misuse),
+            // SAFETY: as above
+            None => unsafe { self.put_system(data, size) },
+        }
+        .inspect_err(|misuse| self.counters.count(misuse))
+    }
+
+    /// Takes the buffer of a `PooledBuffer` back. The caller takes over its reference.
+    ///
+    /// # Safety
+    /// - `data` and `place` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns
+    #[inline]
+    pub(crate) unsafe fn put_owned(&self, data: NonNull<u8>, place: Place) {
+        match place {
+            Place::Slot { class: number, slot } => {
+                let class = &self.classes[usize::from(number)];
+                debug_assert_eq!(class.ledger.holder(slot), Some(Holder::Owned));
+                class.ledger.set(slot, None);
+                // SAFETY:
+                // - the ledger says idle now, and nobody else could have changed it: the slot is this thread's
+                unsafe { self.shelve(class, slot, data) };
+            }
+            Place::System => {
+                let removed = self.registry.remove(data.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
+                if let Some(Ok(buffer)) = removed {
+                    // SAFETY:
+                    // - just removed from the registry, so this thread alone has it
+                    unsafe { self.free_system(data, buffer) };
+                }
+            }
+        }
+    }
+
+    /// The class and slot that start at `data`: `None` outside the region, an error inside it where no slot starts.
+    #[inline]
+    pub(super) fn slot_of(&self, data: NonNull<u8>) -> Option<Result<(&Class, u32), Misuse>> {
+        let address = data.as_ptr().addr();
+        let offset = self.region.offset_of(address)?;
+        let class = &self.classes[usize::from(self.class_of_chunk[offset >> self.chunk_shift])];
+        Some(class.slot_at(offset).map(|slot| (class, slot)).ok_or(Misuse::ForeignPointer { address }))
+    }
+
+    /// # Safety
+    /// As [`put`](Self::put), for the buffer at this slot.
+    #[inline]
+    unsafe fn put_slot(
+        &self,
+        class: &Class,
+        slot: u32,
+        data: NonNull<u8>,
+        size: PutSize,
+    ) -> Result<(), Misuse> {
+        match size {
+            PutSize::Sized(size)
+                if size <= class.buffer_size() && class.ledger.pass(slot, Holder::Raw(size), None) => {}
+            _ => self.pass_inexact(class, slot, data, size, None)?,
+        }
+        // SAFETY:
+        // - this thread's exchange took the slot from its holder: it is this thread's
+        unsafe { self.shelve(class, slot, data) };
+        Ok(())
+    }
+
+    /// Passes a slot whose size was not given, or was not the one asked for, to another holder.
+    #[cold]
+    pub(super) fn pass_inexact(
+        &self,
+        class: &Class,
+        slot: u32,
+        data: NonNull<u8>,
+        size: PutSize,
+        to: Option<Holder>,
+    ) -> Result<(), Misuse> {
+        let same_class = self.is_of_class(class, size);
+        loop {
+            let found = class.ledger.holder(slot);
+            check_put(found, data, size, same_class, class.buffer_size())?;
+            if found.is_some_and(|found| class.ledger.pass(slot, found, to)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a get of this size would come from `class`. Runs the user's rounding.
+    pub(super) fn is_of_class(&self, class: &Class, size: PutSize) -> bool {
+        match size {
+            PutSize::Sized(size) => self
+                .index
+                .class_of(self.rounded(size))
+                .is_some_and(|number| self.classes[number].buffer_size() == class.buffer_size()),
+            PutSize::Unsized => true,
+        }
+    }
+
+    /// Counts a put and lays the slot on the shelf.
+    ///
+    /// # Safety
+    /// - the slot at `data` was taken from its holder by this thread
+    #[inline]
+    unsafe fn shelve(&self, class: &Class, slot: u32, data: NonNull<u8>) {
+        if self.flags.zero_on_put {
+            // SAFETY:
+            // - the slot is open, of at least this size, and this thread's (caller)
+            unsafe { memory::wipe(data, class.buffer_size()) };
+        }
+        class.counters.puts.fetch_add(1, Relaxed);
+        class.shelf.put(slot);
+        // SeqCst: the order against `close` is told in `Shelf::put`.
+        if self.closed.load(SeqCst) {
+            self.discard_after_close(class, slot);
+        }
+    }
+
+    #[cold]
+    fn discard_after_close(&self, class: &Class, slot: u32) {
+        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        self.mapped.release(class.discard_around(&self.region, slot) * class.slot_size());
+    }
+
+    /// # Safety
+    /// As [`put`](Self::put).
+    #[cold]
+    unsafe fn put_system(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+        let address = data.as_ptr().addr();
+        // The rounding function is the user's: it runs before the registry's lock is taken.
+        let classes: u64 = self.classes_of(size);
+        let check = |buffer: &SystemBuffer| {
+            let same_class = buffer.class.is_some_and(|class| classes & 1 << class != 0);
+            check_put(Some(buffer.holder), data, size, same_class, buffer.capacity)
+        };
+        let buffer = self.registry.remove(address, check).ok_or(Misuse::ForeignPointer { address })??;
+        // SAFETY:
+        // - just removed from the registry, so this thread alone has it
+        unsafe { self.free_system(data, buffer) };
+        Ok(())
+    }
+
+    /// A bit for each class that a put of this size may be for.
+    pub(super) fn classes_of(&self, size: PutSize) -> u64 {
+        match size {
+            PutSize::Sized(size) => self.index.class_of(self.rounded(size)).map_or(0, |class| 1 << class),
+            PutSize::Unsized => u64::MAX,
+        }
+    }
+
+    /// # Safety
+    /// - `data` is a system buffer that this thread just removed from the registry
+    unsafe fn free_system(&self, data: NonNull<u8>, buffer: SystemBuffer) {
+        let SystemBuffer { class, capacity, alignment, .. } = buffer;
+        if self.flags.zero_on_put {
+            // SAFETY:
+            // - the buffer has this capacity, and is this thread's
+            unsafe { memory::wipe(data, capacity) };
+        }
+        // SAFETY:
+        // - allocated with these figures (the registry keeps them), and out of the registry: freed once
+        unsafe { free_buffer(data, capacity, alignment) };
+        match class {
+            Some(class) => {
+                let class = &self.classes[usize::from(class)];
+                class.counters.puts.fetch_add(1, Relaxed);
+                class.counters.overflow.fetch_sub(1, Relaxed);
+                self.mapped.release(class.slot_size());
+            }
+            None => {
+                self.counters.oversize_bytes.fetch_sub(capacity, Relaxed);
+                self.counters.oversize_buffers.fetch_sub(1, Relaxed);
+                self.mapped.release(capacity);
+            }
+        }
+    }
+}
+
+/// Whether a put of `size` may take a buffer from the holder that was found.
+pub(super) fn check_put(
+    found: Option<Holder>,
+    data: NonNull<u8>,
+    size: PutSize,
+    same_class: bool,
+    buffer_size: usize,
+) -> Result<(), Misuse> {
+    let address = data.as_ptr().addr();
+    match (found, size) {
+        (None | Some(Holder::Owned), _) => Err(Misuse::DoublePut { address, buffer_size }),
+        (Some(Holder::Raw(_)), PutSize::Unsized) => Ok(()),
+        (Some(Holder::Raw(requested)), PutSize::Sized(size)) if size == requested || same_class => Ok(()),
+        (Some(Holder::Raw(requested)), PutSize::Sized(size)) => {
+            Err(Misuse::SizeMismatch { address, size, requested, buffer_size })
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Memory back: room for a get at the limit, trim, and close.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use super::Shared;
+use crate::class::Class;
+use crate::error::GetError;
+
+/// How [`Shared::make_room`] found a way.
+pub(super) enum Room {
+    /// The bytes are reserved.
+    Reserved,
+    /// An idle slot of the wanted class turned up and was taken instead.
+    Idle(u32),
+}
+
+impl Shared {
+    #[inline]
+    pub(super) fn make_room(&self, bytes: usize, class: Option<&Class>) -> Result<Room, GetError> {
+        if self.mapped.try_reserve(bytes) { Ok(Room::Reserved) } else { self.reclaim_room(bytes, class) }
+    }
+
+    /// Takes an idle slot of the wanted class, or gives up idle slots of others, or fails.
+    #[cold]
+    fn reclaim_room(&self, bytes: usize, class: Option<&Class>) -> Result<Room, GetError> {
+        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
+                return Ok(Room::Idle(slot));
+            }
+            if self.mapped.try_reserve(bytes) {
+                return Ok(Room::Reserved);
+            }
+            let (limit, mapped) = (self.mapped.limit(), self.mapped.get());
+            let missing = mapped.saturating_add(bytes).saturating_sub(limit);
+            // Nothing is given up for a request that can never fit.
+            if bytes > limit || self.discard_idle(Discard::AtLeast(missing)) == 0 {
+                self.counters.limit_failures.fetch_add(1, Relaxed);
+                return Err(GetError::Limit { limit, mapped, requested: bytes });
+            }
+        }
+    }
+
+    /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The caller holds `reclaiming`.
+    fn discard_idle(&self, wanted: Discard) -> usize {
+        let mut discarded = 0;
+        for class in self.classes.iter().rev() {
+            let slots = match wanted {
+                Discard::AtLeast(bytes) if discarded >= bytes => break,
+                // Not limited to what is missing: small slots only go with all others on their page.
+                Discard::AtLeast(_) => class.shelf.idle() as usize,
+                Discard::AtMost(bytes) => (bytes - discarded) / class.slot_size(),
+            };
+            let bytes = class.discard_idle(&self.region, slots) * class.slot_size();
+            self.mapped.release(bytes);
+            discarded += bytes;
+        }
+        discarded
+    }
+}
+
+/// How much [`Shared::discard_idle`] gives back, in bytes.
+#[derive(Clone, Copy)]
+enum Discard {
+    AtLeast(usize),
+    AtMost(usize),
+}
+
+impl Shared {
+    /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put. Again has no effect.
+    pub(crate) fn close(&self) {
+        // SeqCst: the order against puts is told in `Shelf::put`.
+        if !self.closed.swap(true, SeqCst) {
+            self.trim(0);
+        }
+    }
+
+    /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which `mapped_bytes` fell.
+    pub(crate) fn trim(&self, keep_idle_bytes: usize) -> usize {
+        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle: usize =
+            self.classes.iter().map(|class| class.shelf.idle() as usize * class.slot_size()).sum();
+        self.discard_idle(Discard::AtMost(idle.saturating_sub(keep_idle_bytes)))
+    }
+}
