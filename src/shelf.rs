@@ -204,7 +204,26 @@ impl Shelf {
         }
     }
 
-    /// Takes one slot that was never handed out, if there is any.
+    /// Takes one slot that was never handed out, from the line `near` says if it has one; else `near` becomes the next line. `None` if there is no such slot.
+    ///
+    /// So each thread with a `near` of its own gets slots of lines that no other thread gets slots of, and does not share their ledger entries' cache lines.
+    pub(crate) fn take_fresh_near(&self, near: &AtomicU32) -> Option<u32> {
+        if self.fresh.take(1) == 0 {
+            return None;
+        }
+        loop {
+            // Relaxed: hints; stale ones cost a longer search.
+            let line = near.load(Relaxed);
+            if line < self.line_count()
+                && let Some(slot) = self.take_fresh_from(line)
+            {
+                return Some(slot);
+            }
+            near.store(self.fresh_line.fetch_add(1, Relaxed) % self.line_count(), Relaxed);
+        }
+    }
+
+    /// As [`take_fresh_near`](Self::take_fresh_near), for threads without a line of their own.
     pub(crate) fn take_fresh(&self) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;
@@ -212,11 +231,10 @@ impl Shelf {
         loop {
             // Relaxed: a hint; a stale one costs a longer search.
             let line = self.fresh_line.load(Relaxed);
-            if let Some(slot) = self.take_fresh_from(line) {
+            if let Some(slot) = self.take_fresh_from(line % self.line_count()) {
                 return Some(slot);
             }
-            let next = (line + 1) % self.line_count();
-            let _ = self.fresh_line.compare_exchange(line, next, Relaxed, Relaxed);
+            let _ = self.fresh_line.compare_exchange(line, line.wrapping_add(1), Relaxed, Relaxed);
         }
     }
 
@@ -471,6 +489,22 @@ mod tests {
             assert_eq!(taken, (0..slots).collect::<Vec<_>>());
             assert_eq!((shelf.fresh(), shelf.idle()), (0, 0));
         }
+    }
+
+    #[test]
+    fn threads_with_lines_of_their_own_share_none_until_the_rest_is_used_up() {
+        let shelf = Shelf::new(20 * LINE_SLOTS).unwrap();
+        let near = [const { AtomicU32::new(u32::MAX) }; 2];
+        let mut lines = [HashSet::new(), HashSet::new()];
+        let mut all = HashSet::new();
+        for turn in 0..20 * LINE_SLOTS as usize {
+            let slot = shelf.take_fresh_near(&near[turn % 2]).unwrap();
+            assert!(all.insert(slot));
+            lines[turn % 2].insert(slot / LINE_SLOTS);
+        }
+        assert_eq!(shelf.take_fresh_near(&near[0]), None);
+        assert!(lines[0].is_disjoint(&lines[1]));
+        assert_eq!((lines[0].len(), lines[1].len()), (10, 10));
     }
 
     #[test]

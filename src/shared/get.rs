@@ -104,7 +104,8 @@ impl Shared {
             if let Room::Idle(slot) = self.make_room(bytes, Some(class))? {
                 return Ok(Some(Taken { slot, fresh: false }));
             }
-            let Some(slot) = class.shelf.take_fresh() else {
+            let own_line = thread_cache::take_fresh(self.cache_key(), self.number_of(class));
+            let Some(slot) = own_line.or_else(|| class.shelf.take_fresh()) else {
                 self.mapped.release(bytes);
                 continue;
             };

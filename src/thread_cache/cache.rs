@@ -30,7 +30,10 @@ pub(super) struct Bin {
     max: AtomicU32,
     /// Room for `max` slot numbers.
     slots: AtomicPtr<u32>,
-    buffer_size: usize,
+    /// Fits: classes are below 4 GiB.
+    buffer_size: u32,
+    /// The line this thread takes fresh slots from.
+    fresh_line: AtomicU32,
     slot_size: usize,
     /// The address of slot 0.
     start: usize,
@@ -96,13 +99,13 @@ impl Cache {
         // - `largest` is above 0 only with a pool's table, which lives as long as the pool
         let first = usize::from(unsafe { SizeClassIndex::first_class(&*self.first_class, size) });
         // Usually the bound is no smaller than the size; else it lies inside the size's step.
-        if self.bin(first).buffer_size >= size { first } else { self.next_class_of(first, size) }
+        if self.bin(first).buffer_size() >= size { first } else { self.next_class_of(first, size) }
     }
 
     #[cold]
     fn next_class_of(&self, first: usize, size: usize) -> usize {
         let mut class = first + 1;
-        while self.bin(class).buffer_size < size {
+        while self.bin(class).buffer_size() < size {
             class += 1;
         }
         class
@@ -138,7 +141,7 @@ impl Cache {
         // - the address of a slot is not 0
         let data = unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) };
         let place = Place::Slot { class: class as u8, slot };
-        Some(Buffer { data, capacity: bin.buffer_size, place })
+        Some(Buffer { data, capacity: bin.buffer_size(), place })
     }
 
     /// The class and slot that start at an address.
@@ -162,7 +165,7 @@ impl Cache {
     pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
         let len = bin.len.load(Relaxed);
-        if size > bin.buffer_size || len == bin.max.load(Relaxed) {
+        if size > bin.buffer_size() || len == bin.max.load(Relaxed) {
             return false;
         }
         // SAFETY:
@@ -215,6 +218,11 @@ impl Cache {
 }
 
 impl Bin {
+    #[inline(always)]
+    fn buffer_size(&self) -> usize {
+        self.buffer_size as usize
+    }
+
     /// Adds a slot at the end and counts the put. `len` is below `max`.
     #[inline(always)]
     fn lay(&self, len: u32, slot: u32) {
@@ -288,6 +296,11 @@ impl Cache {
             self.flush(class);
             self.put_owned(class, slot)
         }
+    }
+
+    /// A fresh slot, from a line that this thread has for itself. `None` if there is none.
+    pub(super) fn take_fresh(&self, class: usize) -> Option<u32> {
+        self.pool().class(class).shelf.take_fresh_near(&self.bin(class).fresh_line)
     }
 
     fn fill(&self, class: usize) {
@@ -454,7 +467,8 @@ impl Bin {
             len: AtomicU32::new(0),
             max: AtomicU32::new(0),
             slots: AtomicPtr::new(ptr::null_mut()),
-            buffer_size: class.buffer_size(),
+            buffer_size: class.buffer_size() as u32,
+            fresh_line: AtomicU32::new(u32::MAX),
             slot_size: class.slot_size(),
             start: pool.region().base() + class.offset_of(0),
             ledger: &raw const class.ledger,

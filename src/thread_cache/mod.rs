@@ -97,6 +97,12 @@ pub(crate) fn get_of_class(key: u64, class: usize, mark: Mark) -> Option<Buffer>
     cache.get_of_class_or_fill(class, mark)
 }
 
+/// A fresh slot of a class for this thread. `None`: this thread has no cache, or there is none.
+pub(crate) fn take_fresh(key: u64, class: usize) -> Option<u32> {
+    let (cache, _active) = way::block().find(key)?;
+    if cache.is_none() { None } else { cache.take_fresh(class) }
+}
+
 /// Whether `key` leads this thread to a cache.
 fn is_attached(key: u64) -> bool {
     way::block().find(key).is_some_and(|(cache, _active)| !cache.is_none())
