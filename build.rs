@@ -68,6 +68,9 @@ mod bridge {
         fs::create_dir_all(&private).expect("OUT_DIR is writable");
         let generated = out_dir.join("cxxbridge/include/bytepool").join(format!("{BRIDGE}.h"));
         fs::copy(generated, private.join("bridge.h")).expect("cxx-build wrote the bridge's header");
+        // It has only what it uses of cxx; bytepool.hpp promises rust::Error and the rest as well.
+        let cxx = env::var_os("DEP_CXXBRIDGE1_HEADER").expect("cxx says where its header is");
+        fs::copy(cxx, private.join("cxx.h")).expect("cxx brings its header");
 
         build.files(SOURCES).includes([&include, &folder]).std("c++17").warnings(true).extra_warnings(true);
         build.compile("bytepool_cxx");

@@ -102,6 +102,24 @@ impl Home {
     }
 }
 
+/// References that are counted without a value.
+impl Home {
+    /// Adds references. The caller has one already.
+    #[inline]
+    pub(crate) fn retain(&self, references: u64) {
+        // Relaxed: the caller's reference keeps the pool alive meanwhile, as in Arc.
+        self.anchor.word.fetch_add(references, Relaxed);
+    }
+
+    /// Takes references off, but not the last: the caller keeps one.
+    #[inline]
+    pub(crate) fn release_some(&self, references: u64) {
+        // Release: what was done with the pool comes before its end; partner: the fence in `destroy`.
+        let before = self.anchor.word.fetch_sub(references, Release);
+        debug_assert!(before & REFERENCE_MASK > references, "the last reference went without a value");
+    }
+}
+
 impl Unused {
     fn make_one(&mut self) -> Result<u32, TooManyPools> {
         if self.made == MAX_POOLS {
@@ -132,7 +150,7 @@ impl Drop for Home {
 
 /// One counted reference to a pool: while it exists, the pool does.
 ///
-/// References are also kept without such a value: an outstanding buffer's is [`leak`](Self::leak)ed when it is got, and taken over by the put.
+/// Buffers, cached slots and contexts hold references that are counted without such a value: see [`Home::retain`].
 pub(crate) struct Reference {
     pool: ptr::NonNull<Shared>,
 }
@@ -165,17 +183,23 @@ impl Reference {
         }
     }
 
-    /// Takes a leaked reference over.
+    /// Takes over a reference that is counted without a value.
     ///
     /// # Safety
-    /// - a reference to `pool` was [`leak`](Self::leak)ed, and nobody else takes it over
+    /// - there is one that nobody else takes over
     pub(crate) unsafe fn from_leaked(pool: ptr::NonNull<Shared>) -> Self {
         Self { pool }
     }
 
-    /// Leaves this reference counted without a value, for an outstanding buffer or a context. [`from_leaked`](Self::from_leaked) takes it over.
-    pub(crate) fn leak(self) -> ptr::NonNull<Shared> {
-        std::mem::ManuallyDrop::new(self).pool
+    /// Another reference to a pool that exists.
+    ///
+    /// # Safety
+    /// - somebody has a reference to `pool` until this returns
+    pub(crate) unsafe fn to_existing(pool: ptr::NonNull<Shared>) -> Self {
+        // SAFETY:
+        // - the pool exists (caller)
+        unsafe { pool.as_ref() }.home().retain(1);
+        Self { pool }
     }
 
     /// Where the pool is.
@@ -192,8 +216,7 @@ impl Reference {
 
 impl Clone for Reference {
     fn clone(&self) -> Self {
-        // Relaxed: this reference keeps the pool alive meanwhile, as in Arc.
-        self.anchor().word.fetch_add(1, Relaxed);
+        self.home().retain(1);
         Self { pool: self.pool }
     }
 }

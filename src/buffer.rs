@@ -9,6 +9,7 @@ use crate::anchor::Reference;
 use crate::error::{Misuse, ResizeError};
 use crate::pool::Pool;
 use crate::shared::{Buffer, Place, Shared};
+use crate::thread_cache;
 
 /// A buffer from a [`Pool`], put back when dropped, on whatever thread.
 ///
@@ -32,12 +33,12 @@ unsafe impl Send for PooledBuffer {}
 unsafe impl Sync for PooledBuffer {}
 
 impl PooledBuffer {
-    /// For a buffer just got with holder `Owned` and initialised bytes; `len` is at most its capacity.
+    /// For a buffer just got from `pool` with holder `Owned` and initialised bytes; `len` is at most its capacity.
     #[inline]
-    pub(crate) fn new(pool: Reference, buffer: Buffer, len: usize) -> Self {
+    pub(crate) fn new(pool: NonNull<Shared>, buffer: Buffer, len: usize) -> Self {
         let Buffer { data, capacity, place } = buffer;
         debug_assert!(len <= capacity);
-        Self { data, len, capacity, place, pool: pool.leak() }
+        Self { data, len, capacity, place, pool }
     }
 
     /// Takes over a raw buffer that is outstanding from `pool`: got by C, by [`Pool::get_raw`], or by [`into_raw`](Self::into_raw). `size` is the one asked for, or another of the same class; it becomes the length.
@@ -118,15 +119,29 @@ impl PooledBuffer {
     }
 }
 
+impl PooledBuffer {
+    #[cold]
+    fn put_slowly(&mut self) {
+        // SAFETY:
+        // - the buffer holds a reference until it is put below
+        let pool = unsafe { Reference::to_existing(self.pool) };
+        // SAFETY:
+        // - `data` and `place` are of the outstanding buffer that this value owns
+        unsafe { pool.put_owned(self.data, self.place) };
+        pool.caches().attach(&pool, pool.cache_key(), || true);
+    }
+}
+
 impl Drop for PooledBuffer {
     #[inline]
     fn drop(&mut self) {
         // SAFETY:
-        // - this buffer's reference was leaked when it was got, and is taken over once, here
-        let pool = unsafe { Reference::from_leaked(self.pool) };
-        // SAFETY:
-        // - `data` and `place` are of the outstanding buffer that this value owns
-        unsafe { pool.put_owned(self.data, self.place) };
+        // - the buffer holds a reference until it is put, so the pool exists
+        let key = unsafe { self.pool.as_ref() }.cache_key();
+        match self.place {
+            Place::Slot { class, slot } if thread_cache::put_owned(key, class, slot) => {}
+            _ => self.put_slowly(),
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use crate::ledger::Ledger;
 use crate::memory::OutOfMemory;
 use crate::region::{HUGE_PAGE, MAX_OPEN_STEP, MIN_OPEN_STEP, Region, page_size};
 use crate::shelf::{Claim, LINE_SLOTS, MAX_CLAIM_LINES, Shelf};
-use crate::size_class::GRANULE;
+use crate::size_class::{GRANULE, Reciprocal};
+use crate::thread_cache::CachingRoom;
 
 /// One size class of a pool.
 pub(crate) struct Class {
@@ -22,16 +23,19 @@ pub(crate) struct Class {
     opened: AtomicUsize,
     opening: Mutex<()>,
     open_step: usize,
+    pub(crate) caching: CachingRoom,
     pub(crate) counters: ClassCounters,
 }
 
 /// What a class counts as it happens; the rest of its statistics is derived. All accesses are Relaxed: figures only.
 #[derive(Default)]
 pub(crate) struct ClassCounters {
-    /// Buffers put, overflow included.
+    /// Buffers put, overflow included, but for those that thread caches count until they end.
     pub(crate) puts: AtomicU64,
     /// Gets served by overflow.
     pub(crate) overflow_gets: AtomicU64,
+    /// Batches moved between thread caches and the shelf.
+    pub(crate) moves: AtomicU64,
     /// Overflow buffers outstanding.
     pub(crate) overflow: AtomicUsize,
 }
@@ -40,11 +44,12 @@ impl Class {
     pub(crate) fn new(span: Span, huge_pages: bool) -> Result<Self, OutOfMemory> {
         Ok(Self {
             span,
-            ledger: Ledger::new(span.capacity)?,
+            ledger: Ledger::new(span.len.div_ceil(span.slot_size))?,
             shelf: Shelf::new(span.capacity)?,
             opened: AtomicUsize::new(0),
             opening: Mutex::new(()),
             open_step: if huge_pages { HUGE_PAGE } else { MIN_OPEN_STEP },
+            caching: CachingRoom::new(span.capacity),
             counters: ClassCounters::default(),
         })
     }
@@ -59,6 +64,10 @@ impl Class {
     #[inline]
     pub(crate) fn slot_size(&self) -> usize {
         self.span.slot_size
+    }
+
+    pub(crate) fn reciprocal(&self) -> Reciprocal {
+        self.span.reciprocal
     }
 
     pub(crate) fn capacity(&self) -> u32 {

@@ -15,8 +15,8 @@ pub const DEFAULT_ALIGNMENT: usize = 64;
 pub const MAX_ALIGNMENT: usize = 2 << 20;
 /// The most buffers a size class can keep.
 pub(crate) const MAX_CAPACITY: usize = 1 << 30;
-/// The most address space a pool can reserve, in bytes: half of what 64-bit Linux gives a process.
-pub(crate) const MAX_ADDRESS_SPACE: usize = 1 << 46;
+/// The most address space a pool can reserve, in bytes. Up to here offsets divide by slot sizes exactly (see [`Reciprocal`]).
+pub(crate) const MAX_ADDRESS_SPACE: usize = 1 << 44;
 
 /// The default rounding of the original library: `((size + 256) >> 3) << 3`.
 ///
@@ -34,11 +34,18 @@ pub fn round_original(size: usize) -> usize {
 pub(crate) type Rounding = Arc<dyn Fn(usize) -> usize + Send + Sync>;
 
 /// The pool's switches.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Flags {
+    pub(crate) thread_cache: bool,
     pub(crate) zero_on_get: bool,
     pub(crate) zero_on_put: bool,
     pub(crate) huge_pages: bool,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self { thread_cache: true, zero_on_get: false, zero_on_put: false, huge_pages: false }
+    }
 }
 
 /// Builds a [`Pool`].
@@ -114,8 +121,9 @@ impl Builder {
         self
     }
 
-    /// Whether threads may keep idle slots of their own. On by default; this version keeps none either way.
-    pub fn thread_cache(self, _on: bool) -> Self {
+    /// Whether threads may keep idle buffers of their own, which makes most gets and puts faster than any shared structure allows. On by default; pools that zero buffers do without.
+    pub fn thread_cache(mut self, on: bool) -> Self {
+        self.flags.thread_cache = on;
         self
     }
 
@@ -224,13 +232,16 @@ impl Layout {
         let least_chunk = alignment.max(page_size()).max(if huge_pages { HUGE_PAGE } else { 0 });
         let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
         let slot_alignment = alignment.max(GRANULE);
-        let bytes = |(size, capacity): &(usize, usize)| {
-            size.next_multiple_of(slot_alignment).checked_mul(*capacity).filter(|&n| n <= MAX_ADDRESS_SPACE)
-        };
         let too_large = |bytes| BuildError::AddressSpace { bytes, limit: MAX_ADDRESS_SPACE };
-        let span_bytes: Vec<usize> =
-            classes.iter().map(bytes).collect::<Option<_>>().ok_or(too_large(usize::MAX))?;
-        // At most 64 spans of at most 2^46 bytes: the sum cannot overflow.
+        // Below 2^63 each (sizes below 2^33 with alignment, capacities up to 2^30), and at most 64 of them.
+        let span_bytes: Vec<usize> = classes
+            .iter()
+            .map(|&(size, capacity)| size.next_multiple_of(slot_alignment) * capacity)
+            .collect();
+        let total: u128 = span_bytes.iter().map(|&bytes| bytes as u128).sum();
+        if total > MAX_ADDRESS_SPACE as u128 {
+            return Err(too_large(usize::try_from(total).unwrap_or(usize::MAX)));
+        }
         let chunks = |shift: u32| span_bytes.iter().map(|n| n.div_ceil(1 << shift)).sum::<usize>();
         while chunks(chunk_shift) > MAX_CHUNKS {
             chunk_shift += 1;
@@ -247,8 +258,8 @@ impl Layout {
             let start = class_of_chunk.len() << chunk_shift;
             class_of_chunk.resize(class_of_chunk.len() + bytes.div_ceil(1 << chunk_shift), class as u8);
             let len = (class_of_chunk.len() << chunk_shift) - start;
-            let reciprocal = Reciprocal::new((slot_size / GRANULE) as u64, (len / GRANULE) as u64)
-                .ok_or(too_large(len))?;
+            let granules = (len / GRANULE) as u64;
+            let reciprocal = Reciprocal::new((slot_size / GRANULE) as u64, granules).ok_or(too_large(len))?;
             spans.push(Span { buffer_size, slot_size, capacity: capacity as u32, start, len, reciprocal });
         }
         let class_of_chunk = class_of_chunk.into();

@@ -17,8 +17,19 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::memory::{self, OutOfMemory};
 
-const IDLE: u32 = 0;
-const OWNED: u32 = u32::MAX;
+/// An entry's value.
+pub(crate) type Mark = u32;
+
+/// Idle or fresh.
+pub(crate) const NOBODY: Mark = 0;
+/// In a `PooledBuffer`.
+pub(crate) const OWNED: Mark = u32::MAX;
+
+/// Out as a raw pointer asked for with `size` bytes. Only for sizes up to [`MAX_BUFFER_SIZE`]; others give some mark that must not be used.
+#[inline(always)]
+pub(crate) fn raw(size: usize) -> Mark {
+    (size as u32).wrapping_add(1)
+}
 
 /// The largest buffer size whose every requested size fits an entry, in bytes.
 pub(crate) const MAX_BUFFER_SIZE: usize = (u32::MAX - 2) as usize;
@@ -32,23 +43,31 @@ pub(crate) enum Holder {
     Owned,
 }
 
+impl Holder {
+    /// As a ledger entry.
+    #[inline]
+    pub(crate) fn mark(self) -> Mark {
+        encode(Some(self))
+    }
+}
+
 /// A slot's holder, as its entry; `None` while nobody has it.
 #[inline]
-fn encode(holder: Option<Holder>) -> u32 {
+fn encode(holder: Option<Holder>) -> Mark {
     match holder {
-        None => IDLE,
+        None => NOBODY,
         Some(Holder::Owned) => OWNED,
         Some(Holder::Raw(size)) => {
             debug_assert!(size <= MAX_BUFFER_SIZE);
-            size as u32 + 1
+            raw(size)
         }
     }
 }
 
 #[inline]
-fn decode(entry: u32) -> Option<Holder> {
+fn decode(entry: Mark) -> Option<Holder> {
     match entry {
-        IDLE => None,
+        NOBODY => None,
         OWNED => Some(Holder::Owned),
         n => Some(Holder::Raw(n as usize - 1)),
     }
@@ -60,8 +79,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
-        Ok(Self { entries: memory::zeroed_slice(slots as usize)? })
+    /// Entries for `slots` slots. A class has some for every slot that would fit its span, so that any address in it has one.
+    pub(crate) fn new(slots: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self { entries: memory::zeroed_slice(slots)? })
     }
 
     /// Who holds `slot` now.
@@ -80,6 +100,42 @@ impl Ledger {
     #[inline]
     pub(crate) fn pass(&self, slot: u32, from: Holder, to: Option<Holder>) -> bool {
         self.entry(slot).compare_exchange(encode(Some(from)), encode(to), Relaxed, Relaxed).is_ok()
+    }
+
+    /// As [`set`](Self::set), for the fast path.
+    ///
+    /// # Safety
+    /// - `slot` is one of this ledger's
+    #[inline(always)]
+    pub(crate) unsafe fn set_mark(&self, slot: u32, mark: Mark) {
+        // SAFETY:
+        // - `slot` is in range (caller)
+        unsafe { self.entries.get_unchecked(slot as usize) }.store(mark, Relaxed);
+    }
+
+    /// As [`pass`](Self::pass) from a raw holder of `size` bytes to nobody, for the fast path.
+    ///
+    /// # Safety
+    /// - `slot` is one of this ledger's, `size` at most [`MAX_BUFFER_SIZE`]
+    #[inline(always)]
+    pub(crate) unsafe fn pass_raw_to_none(&self, slot: u32, size: usize) -> bool {
+        // SAFETY:
+        // - `slot` is in range (caller)
+        let entry = unsafe { self.entries.get_unchecked(slot as usize) };
+        entry.compare_exchange(raw(size), NOBODY, Relaxed, Relaxed).is_ok()
+    }
+
+    /// As [`pass_raw_to_none`](Self::pass_raw_to_none), whatever the size.
+    ///
+    /// # Safety
+    /// - `slot` is one of this ledger's
+    #[inline]
+    pub(crate) unsafe fn pass_any_raw_to_none(&self, slot: u32) -> bool {
+        // SAFETY:
+        // - `slot` is in range (caller)
+        let entry = unsafe { self.entries.get_unchecked(slot as usize) };
+        let found = entry.load(Relaxed);
+        found != NOBODY && found != OWNED && entry.compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok()
     }
 
     #[inline]

@@ -21,6 +21,7 @@ mod shared;
 mod shelf;
 mod size_class;
 mod stats;
+mod thread_cache;
 
 #[cfg(feature = "capi")]
 pub mod ffi;

@@ -7,9 +7,10 @@ use crate::anchor::{Home, MAX_POOLS, Reference};
 use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
-use crate::ledger::Holder;
-use crate::shared::{Fill, PutSize, Realloc, Shared};
+use crate::ledger::{self, Holder, OWNED};
+use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
 use crate::stats::Stats;
+use crate::thread_cache;
 
 /// A pool of byte buffers. A clone is another handle on the same pool.
 ///
@@ -67,8 +68,11 @@ impl Pool {
     /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
     #[inline]
     pub fn get(&self, size: usize) -> Result<PooledBuffer, GetError> {
-        let buffer = self.shared.get(size, Holder::Owned, Fill::Initialised)?;
-        Ok(PooledBuffer::new(self.shared.clone(), buffer, size))
+        let buffer = match thread_cache::get(self.shared.cache_key(), size, OWNED) {
+            Some(buffer) => buffer,
+            None => self.get_slowly(size, Holder::Owned, Fill::Initialised)?,
+        };
+        Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
     }
 
     /// As [`get`](Self::get), all `size` bytes zero.
@@ -76,8 +80,8 @@ impl Pool {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_zeroed(&self, size: usize) -> Result<PooledBuffer, GetError> {
-        let buffer = self.shared.get(size, Holder::Owned, Fill::Zeros)?;
-        Ok(PooledBuffer::new(self.shared.clone(), buffer, size))
+        let buffer = self.get_slowly(size, Holder::Owned, Fill::Zeros)?;
+        Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
     }
 
     /// A buffer with a copy of `bytes`.
@@ -97,9 +101,22 @@ impl Pool {
     /// As [`get`](Self::get).
     #[inline]
     pub fn get_raw(&self, size: usize) -> Result<NonNull<u8>, GetError> {
-        let buffer = self.shared.get(size, Holder::Raw(size), Fill::Anything)?;
-        self.shared.clone().leak();
-        Ok(buffer.data)
+        match thread_cache::get(self.shared.cache_key(), size, ledger::raw(size)) {
+            Some(buffer) => Ok(buffer.data),
+            None => Ok(self.get_slowly(size, Holder::Raw(size), Fill::Anything)?.data),
+        }
+    }
+
+    #[cold]
+    fn get_slowly(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
+        let buffer = self.shared.get(size, holder, fill)?;
+        self.attach();
+        Ok(buffer)
+    }
+
+    /// Lets this thread cache idle slots of the pool from now on, if it may and does not yet.
+    fn attach(&self) {
+        self.shared.caches().attach(&self.shared, self.shared.cache_key(), || true);
     }
 
     /// Puts a raw buffer back. `size` is the one asked for, or another of the same class.
@@ -111,21 +128,25 @@ impl Pool {
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
     #[inline]
     pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
+        let key = self.shared.cache_key();
+        if thread_cache::put_exact(key, data, size)
+            || thread_cache::put_inexact(key, data, PutSize::Sized(size))
+        {
+            return Ok(());
+        }
         // SAFETY:
         // - the caller owns the buffer
-        unsafe { self.take_back(data, PutSize::Sized(size)) }
+        unsafe { self.put_slowly(data, PutSize::Sized(size)) }
     }
 
     /// # Safety
     /// - as for [`put_raw`](Self::put_raw)
-    #[inline]
-    unsafe fn take_back(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+    #[cold]
+    unsafe fn put_slowly(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
         // SAFETY:
         // - the caller owns the buffer
         unsafe { self.shared.put(data, size)? };
-        // SAFETY:
-        // - the buffer's reference was leaked when it was got; the put made it this call's
-        drop(unsafe { Reference::from_leaked(self.shared.as_pointer()) });
+        self.attach();
         Ok(())
     }
 
@@ -134,9 +155,7 @@ impl Pool {
     /// # Errors
     /// As [`get`](Self::get); [`GetError::Alignment`] if it is not a power of two.
     pub fn get_raw_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>, GetError> {
-        let buffer = self.shared.get_aligned(alignment, size, Holder::Raw(size))?;
-        self.shared.clone().leak();
-        Ok(buffer.data)
+        Ok(self.shared.get_aligned(alignment, size, Holder::Raw(size))?.data)
     }
 
     /// As [`put_raw`](Self::put_raw), for callers that do not know the size.
@@ -147,9 +166,12 @@ impl Pool {
     /// # Safety
     /// - as for [`put_raw`](Self::put_raw)
     pub unsafe fn put_raw_unsized(&self, data: NonNull<u8>) -> Result<(), Misuse> {
+        if thread_cache::put_inexact(self.shared.cache_key(), data, PutSize::Unsized) {
+            return Ok(());
+        }
         // SAFETY:
         // - the caller owns the buffer
-        unsafe { self.take_back(data, PutSize::Unsized) }
+        unsafe { self.put_slowly(data, PutSize::Unsized) }
     }
 
     /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have: the same pointer, or another and the old one is put.
@@ -168,7 +190,6 @@ impl Pool {
         // - the caller owns the buffer
         match unsafe { self.shared.realloc(data, new_size)? } {
             Realloc::InPlace => Ok(data),
-            // The old buffer's reference is the new one's now.
             Realloc::Moved(new) => Ok(new),
         }
     }

@@ -46,6 +46,16 @@ impl Region {
         Ok(Self { base, len, mapping })
     }
 
+    /// The first address. The memory is reached through pointers made from addresses, too.
+    pub(crate) fn base(&self) -> usize {
+        self.base.as_ptr().expose_provenance()
+    }
+
+    /// The size in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The address `offset` bytes into the region.
     #[inline]
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {

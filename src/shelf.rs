@@ -144,6 +144,37 @@ impl Shelf {
         }
     }
 
+    /// Takes up to as many idle slots as `out` has room for; how many. Whole lines where possible.
+    pub(crate) fn take_idle_batch(&self, out: &mut [u32]) -> usize {
+        let permits = self.idle.take(out.len() as u32);
+        let mut got = 0;
+        // Relaxed: a hint.
+        let mut line = self.recent.load(Relaxed);
+        while got < permits {
+            let bits = self.take_many_from(line, permits - got);
+            for bit in bits_of(bits) {
+                out[got as usize] = line * LINE_SLOTS + bit;
+                got += 1;
+            }
+            if got < permits && bits == 0 {
+                out[got as usize] = self.search_idle();
+                line = out[got as usize] / LINE_SLOTS;
+                got += 1;
+            }
+        }
+        got as usize
+    }
+
+    /// Puts slots that are out back as idle. As [`put`](Self::put), with one write for neighbours that follow each other.
+    pub(crate) fn put_batch(&self, slots: &[u32]) {
+        for same_line in slots.chunk_by(|a, b| a / LINE_SLOTS == b / LINE_SLOTS) {
+            let line = same_line[0] / LINE_SLOTS;
+            let bits = same_line.iter().fold(0, |bits, slot| bits | 1 << (slot % LINE_SLOTS));
+            self.put_bits(line, bits);
+        }
+        self.idle.give(slots.len() as u32);
+    }
+
     /// Puts a slot that is out back as idle.
     ///
     /// Release on the line publishes the buffer's bytes to the thread that takes the slot (Acquire in [`take_from`](Self::take_from)). The
@@ -151,11 +182,19 @@ impl Shelf {
     /// closing thread's trim (which takes permits with SeqCst after it closed) sees the slot.
     #[inline]
     pub(crate) fn put(&self, slot: u32) {
-        let line = slot / LINE_SLOTS;
-        let bit = 1 << (slot % LINE_SLOTS);
-        let before = Line(self.lines[line as usize].fetch_or(bit | QUEUED, Release));
-        debug_assert!(before.idle() & bit == 0, "slot {slot} was put on the shelf twice");
-        debug_assert!(before.fresh() & bit == 0, "slot {slot} was put on the shelf before it was taken");
+        self.put_bits(slot / LINE_SLOTS, 1 << (slot % LINE_SLOTS));
+        self.idle.give(1);
+    }
+
+    /// Marks slots of a line as idle. Their permits are the caller's to give.
+    #[inline]
+    fn put_bits(&self, line: u32, bits: u64) {
+        let before = Line(self.lines[line as usize].fetch_or(bits | QUEUED, Release));
+        debug_assert!(before.idle() & bits == 0, "a slot of line {line} was put on the shelf twice");
+        debug_assert!(
+            before.fresh() & bits == 0,
+            "a slot of line {line} was put on the shelf before it was taken"
+        );
         if !before.is_queued() {
             self.enqueue(line);
         }
@@ -163,10 +202,28 @@ impl Shelf {
         if self.recent.load(Relaxed) != line {
             self.recent.store(line, Relaxed);
         }
-        self.idle.give(1);
     }
 
-    /// Takes one slot that was never handed out, if there is any.
+    /// Takes one slot that was never handed out, from the line `near` says if it has one; else `near` becomes the next line. `None` if there is no such slot.
+    ///
+    /// So each thread with a `near` of its own gets slots of lines that no other thread gets slots of, and does not share their ledger entries' cache lines.
+    pub(crate) fn take_fresh_near(&self, near: &AtomicU32) -> Option<u32> {
+        if self.fresh.take(1) == 0 {
+            return None;
+        }
+        loop {
+            // Relaxed: hints; stale ones cost a longer search.
+            let line = near.load(Relaxed);
+            if line < self.line_count()
+                && let Some(slot) = self.take_fresh_from(line)
+            {
+                return Some(slot);
+            }
+            near.store(self.fresh_line.fetch_add(1, Relaxed) % self.line_count(), Relaxed);
+        }
+    }
+
+    /// As [`take_fresh_near`](Self::take_fresh_near), for threads without a line of their own.
     pub(crate) fn take_fresh(&self) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;
@@ -174,11 +231,10 @@ impl Shelf {
         loop {
             // Relaxed: a hint; a stale one costs a longer search.
             let line = self.fresh_line.load(Relaxed);
-            if let Some(slot) = self.take_fresh_from(line) {
+            if let Some(slot) = self.take_fresh_from(line % self.line_count()) {
                 return Some(slot);
             }
-            let next = (line + 1) % self.line_count();
-            let _ = self.fresh_line.compare_exchange(line, next, Relaxed, Relaxed);
+            let _ = self.fresh_line.compare_exchange(line, line.wrapping_add(1), Relaxed, Relaxed);
         }
     }
 
@@ -196,16 +252,23 @@ impl Shelf {
     /// continue a release sequence.
     #[inline]
     fn take_from(&self, line: u32) -> Option<u32> {
+        let bit = self.take_many_from(line, 1);
+        (bit != 0).then(|| line * LINE_SLOTS + bit.trailing_zeros())
+    }
+
+    /// As [`take_from`](Self::take_from), up to `max` at once; their bits.
+    #[inline]
+    fn take_many_from(&self, line: u32, max: u32) -> u64 {
         let word = &self.lines[line as usize];
         let mut seen = Line(word.load(Relaxed));
         while seen.idle() != 0 {
-            let bit = seen.idle() & seen.idle().wrapping_neg();
-            match word.compare_exchange_weak(seen.0, seen.0 & !bit, Acquire, Relaxed) {
-                Ok(_) => return Some(line * LINE_SLOTS + bit.trailing_zeros()),
+            let bits = lowest_bits(seen.idle(), max);
+            match word.compare_exchange_weak(seen.0, seen.0 & !bits, Acquire, Relaxed) {
+                Ok(_) => return bits,
                 Err(found) => seen = Line(found),
             }
         }
-        None
+        0
     }
 
     /// Finds an idle slot in any line; the caller has a permit, so there is one.
@@ -391,12 +454,25 @@ impl Shelf {
 }
 
 /// The `count` lowest set bits of `bits`.
+#[inline]
 fn lowest_bits(bits: u64, count: u32) -> u64 {
+    if count >= LINE_SLOTS {
+        return bits;
+    }
     let mut rest = bits;
-    for _ in 0..count.min(bits.count_ones()) {
-        rest &= rest - 1;
+    for _ in 0..count {
+        rest &= rest.wrapping_sub(1);
     }
     bits & !rest
+}
+
+/// The numbers of the set bits, ascending.
+fn bits_of(mut bits: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = (bits != 0).then(|| bits.trailing_zeros());
+        bits &= bits.wrapping_sub(1);
+        bit
+    })
 }
 
 #[cfg(test)]
@@ -413,6 +489,22 @@ mod tests {
             assert_eq!(taken, (0..slots).collect::<Vec<_>>());
             assert_eq!((shelf.fresh(), shelf.idle()), (0, 0));
         }
+    }
+
+    #[test]
+    fn threads_with_lines_of_their_own_share_none_until_the_rest_is_used_up() {
+        let shelf = Shelf::new(20 * LINE_SLOTS).unwrap();
+        let near = [const { AtomicU32::new(u32::MAX) }; 2];
+        let mut lines = [HashSet::new(), HashSet::new()];
+        let mut all = HashSet::new();
+        for turn in 0..20 * LINE_SLOTS as usize {
+            let slot = shelf.take_fresh_near(&near[turn % 2]).unwrap();
+            assert!(all.insert(slot));
+            lines[turn % 2].insert(slot / LINE_SLOTS);
+        }
+        assert_eq!(shelf.take_fresh_near(&near[0]), None);
+        assert!(lines[0].is_disjoint(&lines[1]));
+        assert_eq!((lines[0].len(), lines[1].len()), (10, 10));
     }
 
     #[test]

@@ -20,7 +20,7 @@ const FINE_EXPONENT: u32 = FINE_LIMIT.trailing_zeros();
 const STEPS: usize = FINE_STEPS + (32 - FINE_EXPONENT as usize) * COARSE_PER_DOUBLING;
 
 /// The step of the table a size falls in: 64-byte steps up to 16 KiB, then sixteenths of a doubling.
-#[inline]
+#[inline(always)]
 fn step_of(size: usize) -> usize {
     let last = size.saturating_sub(1);
     if last < FINE_LIMIT {
@@ -31,13 +31,16 @@ fn step_of(size: usize) -> usize {
     FINE_STEPS + (exponent - FINE_EXPONENT) as usize * COARSE_PER_DOUBLING + mantissa
 }
 
+/// For each step, the class that fits the step's smallest size.
+pub(crate) type StepTable = [u8; STEPS];
+
 /// Finds the smallest class whose buffers hold a size.
 ///
 /// A table has, for each step of sizes, the class that fits the step's smallest size. One compare
 /// says whether it fits this size too; if not, the class bound lies inside the step and the next
 /// class is tried. Only a step that holds several bounds is walked further.
 pub(crate) struct SizeClassIndex {
-    first_class: Box<[u8; STEPS]>,
+    first_class: Box<StepTable>,
     /// Ascending; one per class.
     buffer_sizes: Box<[usize]>,
     largest: usize,
@@ -61,6 +64,27 @@ impl SizeClassIndex {
             *entry = class as u8;
         }
         Self { first_class, buffer_sizes: buffer_sizes.into(), largest }
+    }
+
+    /// The class that fits the smallest size of the step that `size` (at most the largest class's) is in: `size` may need a later one.
+    ///
+    /// # Safety
+    /// - `table` is of an index whose largest class holds `size`
+    #[inline(always)]
+    pub(crate) unsafe fn first_class(table: &StepTable, size: usize) -> u8 {
+        // SAFETY:
+        // - sizes below 2^32 have a step in the table, and the largest class is below 2^32
+        unsafe { *table.get_unchecked(step_of(size)) }
+    }
+
+    /// The table of [`first_class`](Self::first_class).
+    pub(crate) fn table(&self) -> *const StepTable {
+        &raw const *self.first_class
+    }
+
+    /// The largest class's buffer size in bytes; 0 without classes.
+    pub(crate) fn largest(&self) -> usize {
+        self.largest
     }
 
     /// The smallest class with buffers of at least `size` bytes; `None` if even the largest is too small.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use crate::class::Class;
 use crate::error::Misuse;
+use crate::thread_cache::Caches;
 
 /// What the pool itself counts as it happens. All accesses are Relaxed: figures only.
 #[derive(Default)]
@@ -94,16 +95,19 @@ pub struct ClassStats {
     pub gets: u64,
     /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
+    /// Batches moved between thread caches and the shelf: how often a cached class wrote what other threads read.
+    pub moves: u64,
 }
 
 impl ClassStats {
-    pub(crate) fn of(class: &Class) -> Self {
+    fn of(class: &Class, cached: u32, cached_puts: u64) -> Self {
         // A get or put in flight may be seen half; saturating keeps such a figure plausible.
         let touched = (class.capacity() - class.shelf.fresh()) as usize;
-        let idle = class.shelf.idle() as usize;
+        let cached = cached as usize;
+        let idle = class.shelf.idle() as usize + cached;
         let outstanding = touched.saturating_sub(idle);
         let overflow = class.counters.overflow.load(Relaxed);
-        let puts = class.counters.puts.load(Relaxed);
+        let puts = class.counters.puts.load(Relaxed) + cached_puts;
         Self {
             buffer_size: class.buffer_size(),
             slot_size: class.slot_size(),
@@ -111,19 +115,32 @@ impl ClassStats {
             touched,
             outstanding,
             idle,
-            cached: 0,
+            cached,
             overflow,
             allocated_bytes: (touched + overflow) * class.buffer_size(),
             gets: puts + (outstanding + overflow) as u64,
             puts,
+            moves: class.counters.moves.load(Relaxed),
         }
     }
 }
 
 impl Stats {
-    pub(crate) fn of(classes: &[Class], counters: &PoolCounters, mapped_bytes: usize, limit: usize) -> Self {
+    pub(crate) fn of(
+        classes: &[Class],
+        caches: &Caches,
+        counters: &PoolCounters,
+        mapped_bytes: usize,
+        limit: usize,
+    ) -> Self {
         let overflow_gets: u64 = classes.iter().map(|class| class.counters.overflow_gets.load(Relaxed)).sum();
-        let classes: Vec<ClassStats> = classes.iter().map(ClassStats::of).collect();
+        let mut cached = vec![(0, 0); classes.len()];
+        caches.count(classes.len(), |class, held, puts| {
+            cached[class].0 += held;
+            cached[class].1 += puts;
+        });
+        let of_class = |(class, &(held, puts)): (&Class, &(u32, u64))| ClassStats::of(class, held, puts);
+        let classes: Vec<ClassStats> = classes.iter().zip(&cached).map(of_class).collect();
         let oversize_bytes = counters.oversize_bytes.load(Relaxed);
         let oversize_buffers = counters.oversize_buffers.load(Relaxed);
         let oversize_gets = counters.oversize_gets.load(Relaxed);

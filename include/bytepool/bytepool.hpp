@@ -25,6 +25,8 @@
 #endif
 
 #include "bytepool/bytepool.h"
+#include "bytepool/private/cxx.h"
+
 #include "bytepool/private/bridge.h"
 
 namespace bytepool {
@@ -78,7 +80,7 @@ struct PoolConfig {
 class [[nodiscard]] Context {
   public:
     // Throws rust::Error if the pool has its limit of live contexts.
-    explicit Context(const Pool &pool) : context_(detail::context_of_pool(pool)) {}
+    [[nodiscard]] explicit Context(const Pool &pool) : context_(detail::context_of_pool(pool)) {}
     Context(const Context &) = delete;
     Context &operator=(const Context &) = delete;
     Context(Context &&other) noexcept : context_(other.release()) {}
@@ -114,9 +116,9 @@ class [[nodiscard]] PooledBuffer {
     using const_iterator = const std::uint8_t *;
 
     // No memory, size and capacity 0.
-    PooledBuffer() noexcept = default;
+    [[nodiscard]] PooledBuffer() noexcept = default;
     // A buffer of `size` bytes, holding what it held last, or zeros. Throws rust::Error.
-    PooledBuffer(const Pool &pool, std::size_t size) : parts_(detail::get(pool, size)) {}
+    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size) : parts_(detail::get(pool, size)) {}
     PooledBuffer(const PooledBuffer &) = delete;
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}

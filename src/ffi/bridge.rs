@@ -7,16 +7,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
-use crate::anchor::Reference;
 use crate::buffer::PooledBuffer;
 use crate::config::Builder;
 use crate::error::{BuildError, GetError};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of};
-use crate::ledger::Holder;
 use crate::pool::Pool;
-use crate::shared::{Place, PutSize, Shared};
+use crate::shared::{Place, Shared};
 
 // SAFETY:
 // - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare sizes and offsets
@@ -276,12 +274,12 @@ unsafe fn release(parts: &BufferParts) {
 
 /// NULL on failure.
 fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
-    let got =
-        guarded(|| pool.reference().get_aligned(alignment, size, Holder::Raw(size)).map_err(CppError::Get));
-    got.map_or(ptr::null_mut(), |buffer| {
-        pool.reference().clone().leak();
-        buffer.data.as_ptr()
-    })
+    let got = guarded(|| {
+        let aligned = alignment <= pool.alignment();
+        let got = if aligned { pool.get_raw(size) } else { pool.get_raw_aligned(alignment, size) };
+        got.map_err(CppError::Get)
+    });
+    got.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
 /// # Safety
@@ -291,15 +289,9 @@ unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
     let outcome = guarded(|| {
         // SAFETY:
         // - the caller owns the buffer
-        unsafe { pool.reference().put(buffer, PutSize::Sized(size)) }.map_err(CppError::Misuse)
+        unsafe { pool.put_raw(buffer, size) }.map_err(CppError::Misuse)
     });
-    match outcome {
-        // SAFETY:
-        // - an outstanding raw buffer has a leaked reference; the put made it this call's
-        Ok(()) => drop(unsafe { Reference::from_leaked(pool.reference().as_pointer()) }),
-        Err(CppError::Misuse(misuse)) => {
-            refuse_pointer(&misuse, ptr::null_mut(), data.cast(), size);
-        }
-        Err(_) => {}
+    if let Err(CppError::Misuse(misuse)) = outcome {
+        refuse_pointer(&misuse, ptr::null_mut(), data.cast(), size);
     }
 }

@@ -5,15 +5,16 @@ use std::ptr::{self, NonNull};
 
 use crate::anchor::Reference;
 use crate::config::round_original;
-use crate::error::{GetError, Misuse, ReallocError};
-use crate::ffi::context::{self, Context, Resolved, resolve};
+use crate::error::{GetError, ReallocError};
+use crate::ffi::context::{self, Context, Resolved, cache_key, resolve};
 use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, CStats, Config, SizeClass};
 use crate::ffi::types::{read_config, write_struct};
-use crate::ledger::Holder;
+use crate::ledger::{self, Holder};
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
+use crate::thread_cache;
 
 /// Remembers the status if it is a failure; its code.
 fn code(status: Status) -> i32 {
@@ -116,8 +117,7 @@ pub extern "C" fn bytepool_free(context: *mut c_void) {
 
 // ---- get ----
 
-/// Gets a buffer for C and leaves it a reference.
-#[inline]
+/// Gets a buffer from the context's pool.
 fn hand_out(
     context: *mut c_void,
     size: usize,
@@ -130,7 +130,7 @@ fn hand_out(
     let got = if resolved.is_live { get(&resolved.pool) } else { Err(GetError::Closed) };
     match got {
         Ok(buffer) => {
-            resolved.pool.leak();
+            resolved.attach(context);
             buffer.data.as_ptr().cast()
         }
         Err(error) => {
@@ -143,6 +143,17 @@ fn hand_out(
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void {
+    match thread_cache::get(cache_key(context), size, ledger::raw(size)) {
+        Some(buffer) => buffer.data.as_ptr().cast(),
+        None => get_slowly(context, size),
+    }
+}
+
+#[cold]
+fn get_slowly(context: *mut c_void, size: usize) -> *mut c_void {
+    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, ledger::raw(size)) {
+        return buffer.data.as_ptr().cast();
+    }
     boundary(ptr::null_mut(), || {
         hand_out(context, size, |pool| pool.get(size, Holder::Raw(size), Fill::Anything))
     })
@@ -215,7 +226,6 @@ pub unsafe extern "C" fn bytepool_get_many(
             let slot = unsafe { out.add(index) };
             match resolved.pool.get(size, Holder::Raw(size), Fill::Anything) {
                 Ok(buffer) => {
-                    resolved.pool.clone().leak();
                     // SAFETY: as above
                     unsafe { slot.write(buffer.data.as_ptr().cast()) };
                 }
@@ -248,7 +258,7 @@ unsafe fn undo_get_many(pool: &Reference, size: usize, out: *mut *mut c_void, go
             if let Some(data) = NonNull::new(data.cast()) {
                 // SAFETY:
                 // - this thread's buffer (caller)
-                let undone = unsafe { take_back(pool, data, PutSize::Sized(size)) };
+                let undone = unsafe { pool.put(data, PutSize::Sized(size)) };
                 debug_assert!(undone.is_ok());
             }
         }
@@ -259,41 +269,41 @@ unsafe fn undo_get_many(pool: &Reference, size: usize, out: *mut *mut c_void, go
 
 // ---- put ----
 
-/// Puts a buffer and takes its reference over, to give it up.
-///
 /// # Safety
 /// - as [`Shared::put`]
-#[inline]
-unsafe fn take_back(pool: &Reference, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
-    // SAFETY:
-    // - the caller owns the buffer
-    unsafe { pool.put(data, size)? };
-    // SAFETY:
-    // - an outstanding raw buffer has a leaked reference; the put made it this call's
-    drop(unsafe { Reference::from_leaked(pool.as_pointer()) });
-    Ok(())
-}
-
-/// # Safety
-/// - as [`Shared::put`]
-#[inline]
-unsafe fn put(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
+#[cold]
+unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
+    let Some(buffer) = NonNull::new(data.cast::<u8>()) else { return Status::Ok as i32 };
+    if thread_cache::put_inexact(cache_key(context), buffer, size) {
+        return Status::Ok as i32;
+    }
     boundary(Status::Panic as i32, || {
-        let Some(data) = NonNull::new(data.cast::<u8>()) else { return Status::Ok as i32 };
         let given = match size {
             PutSize::Sized(size) => size,
             PutSize::Unsized => 0,
         };
         let Some(resolved) = resolve(context) else {
-            return refuse_context(context, data.as_ptr().cast(), given) as i32;
+            return refuse_context(context, data, given) as i32;
         };
         // SAFETY:
         // - the caller owns the buffer
-        match unsafe { take_back(&resolved.pool, data, size) } {
-            Ok(()) => Status::Ok as i32,
-            Err(misuse) => refuse_pointer(&misuse, context, data.as_ptr().cast(), given) as i32,
+        match unsafe { resolved.pool.put(buffer, size) } {
+            Ok(()) => {
+                if resolved.is_live {
+                    resolved.attach(context);
+                }
+                Status::Ok as i32
+            }
+            Err(misuse) => refuse_pointer(&misuse, context, data, given) as i32,
         }
     })
+}
+
+/// Whether the fast path took the buffer.
+#[inline(always)]
+fn put_quickly(context: *mut c_void, data: *mut c_void, size: usize) -> bool {
+    NonNull::new(data.cast::<u8>())
+        .is_some_and(|buffer| thread_cache::put_exact(cache_key(context), buffer, size))
 }
 
 /// See the header.
@@ -302,9 +312,11 @@ unsafe fn put(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
 /// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, size: usize) {
-    // SAFETY:
-    // - the caller owns the buffer
-    unsafe { put(context, data, PutSize::Sized(size)) };
+    if !put_quickly(context, data, size) {
+        // SAFETY:
+        // - the caller owns the buffer
+        unsafe { put_slowly(context, data, PutSize::Sized(size)) };
+    }
 }
 
 /// See the header.
@@ -313,9 +325,12 @@ pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, s
 /// - as [`bytepool_put`]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
+    if put_quickly(context, data, size) {
+        return Status::Ok as i32;
+    }
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { put(context, data, PutSize::Sized(size)) }
+    unsafe { put_slowly(context, data, PutSize::Sized(size)) }
 }
 
 /// See the header.
@@ -326,7 +341,7 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
 pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c_void) {
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { put(context, data, PutSize::Unsized) };
+    unsafe { put_slowly(context, data, PutSize::Unsized) };
 }
 
 /// See the header.
@@ -353,7 +368,7 @@ pub unsafe extern "C" fn bytepool_put_many(
             let Some(data) = NonNull::new(unsafe { data.add(index).read() }.cast::<u8>()) else { continue };
             // SAFETY:
             // - the caller owns the buffer
-            if let Err(misuse) = unsafe { take_back(&resolved.pool, data, PutSize::Sized(size)) } {
+            if let Err(misuse) = unsafe { resolved.pool.put(data, PutSize::Sized(size)) } {
                 let status = refuse_pointer(&misuse, context, data.as_ptr().cast(), size);
                 first_error = first_error.and(Err(status));
             }
@@ -389,7 +404,6 @@ pub unsafe extern "C" fn bytepool_realloc(
         };
         match outcome {
             Ok(Realloc::InPlace) => data,
-            // The old buffer's reference is the new one's now.
             Ok(Realloc::Moved(new)) => new.as_ptr().cast(),
             Err(ReallocError::Get(error)) => {
                 set_last_error((&error).into());

@@ -83,12 +83,29 @@ pub(crate) fn resolve(context: *mut c_void) -> Option<Resolved> {
     }
 }
 
+/// What leads a thread to its cache of the context's pool.
+#[inline(always)]
+pub(crate) fn cache_key(context: *mut c_void) -> u64 {
+    context.addr() as u64
+}
+
+impl Resolved {
+    /// Lets this thread reach its cache of the pool by this context from now on, if it may.
+    #[cold]
+    pub(crate) fn attach(&self, context: *mut c_void) {
+        let is_live = || self.pool.handles().state(self.handle) == HandleState::Live;
+        self.pool.caches().attach(&self.pool, cache_key(context), is_live);
+    }
+}
+
 /// Gives the handle up; `false` if the context is not a live one.
 pub(crate) fn free(context: *mut c_void) -> bool {
     let Some(resolved) = resolve(context) else { return false };
     if !resolved.pool.handles().give_up(resolved.handle) {
         return false;
     }
+    // From here on it hands out nothing, on any thread.
+    resolved.pool.caches().detach(cache_key(context));
     // SAFETY:
     // - a live context's handle was leaked by `Context::new`, and giving it up above made it this thread's
     drop(unsafe { Pool::from_leaked(resolved.pool.as_pointer()) });

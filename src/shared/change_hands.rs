@@ -34,9 +34,14 @@ impl Shared {
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }
 
+    /// The number of one of this pool's classes.
+    #[inline]
+    pub(super) fn number_of(&self, class: &Class) -> usize {
+        usize::from(self.class_of_chunk[class.offset_of(0) >> self.chunk_shift])
+    }
+
     fn place_of(&self, class: &Class, slot: u32) -> Place {
-        let class = usize::from(self.class_of_chunk[class.offset_of(slot) >> self.chunk_shift]);
-        Place::Slot { class: class as u8, slot }
+        Place::Slot { class: self.number_of(class) as u8, slot }
     }
 
     /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes (at most its capacity).

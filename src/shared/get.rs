@@ -10,8 +10,9 @@ use crate::error::GetError;
 use crate::ledger::Holder;
 use crate::memory::Content;
 use crate::registry::SystemBuffer;
+use crate::thread_cache;
 
-/// A buffer just got.
+/// A buffer just got. It holds a reference to the pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buffer {
     pub(crate) data: NonNull<u8>,
@@ -48,6 +49,9 @@ impl Shared {
         let Some(class) = self.index.class_of(rounded) else {
             return self.get_oversize(rounded, self.alignment, size, holder, fill);
         };
+        if let Some(buffer) = self.get_cached(class, size, holder, fill) {
+            return Ok(buffer);
+        }
         match self.take_slot(&self.classes[class])? {
             Some(taken) => Ok(self.hand_out(class, taken, size, holder, fill)),
             None => self.get_overflow(class, size, holder, fill),
@@ -73,6 +77,17 @@ impl Shared {
         self.get_oversize(self.rounded(size), alignment, size, holder, Fill::Anything)
     }
 
+    /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
+    fn get_cached(&self, class: usize, size: usize, holder: Holder, fill: Fill) -> Option<Buffer> {
+        let buffer = thread_cache::get_of_class(self.cache_key(), class, holder.mark())?;
+        if fill == Fill::Zeros {
+            // SAFETY:
+            // - just got: this thread's, and of at least `size` bytes
+            unsafe { buffer.data.as_ptr().write_bytes(0, size) };
+        }
+        Some(buffer)
+    }
+
     #[inline]
     fn take_slot(&self, class: &Class) -> Result<Option<Taken>, GetError> {
         match class.shelf.take_idle() {
@@ -89,7 +104,8 @@ impl Shared {
             if let Room::Idle(slot) = self.make_room(bytes, Some(class))? {
                 return Ok(Some(Taken { slot, fresh: false }));
             }
-            let Some(slot) = class.shelf.take_fresh() else {
+            let own_line = thread_cache::take_fresh(self.cache_key(), self.number_of(class));
+            let Some(slot) = own_line.or_else(|| class.shelf.take_fresh()) else {
                 self.mapped.release(bytes);
                 continue;
             };
@@ -109,6 +125,7 @@ impl Shared {
         let class = &self.classes[class_number];
         let Taken { slot, fresh } = taken;
         class.ledger.set(slot, Some(holder));
+        self.home.retain(1);
         let data = self.region.at(class.offset_of(slot));
         if !fresh && (fill == Fill::Zeros || self.flags.zero_on_get) {
             let bytes = if self.flags.zero_on_get { class.buffer_size() } else { size };
@@ -175,6 +192,7 @@ impl Shared {
             self.mapped.release(reserved);
             GetError::OutOfMemory { requested: buffer.capacity }
         })?;
+        self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }
 }

@@ -34,6 +34,7 @@ use crate::region::Region;
 use crate::registry::Registry;
 use crate::size_class::SizeClassIndex;
 use crate::stats::{PoolCounters, Stats};
+use crate::thread_cache::Caches;
 
 /// Everything a pool is, but its handles.
 pub(crate) struct Shared {
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     round: Option<Rounding>,
     closed: AtomicBool,
 
+    caches: Caches,
     registry: Registry,
     mapped: MappedBytes,
     /// Held while idle slots are given back to the system: by trim, by close, and by a get at the limit.
@@ -80,6 +82,9 @@ impl Shared {
         if flags.huge_pages {
             region.advise_huge_pages();
         }
+        // Zeroing is done outside the fast path; a pool without classes has nothing to cache.
+        let may_cache =
+            flags.thread_cache && !flags.zero_on_get && !flags.zero_on_put && !layout.spans.is_empty();
         let sizes: Vec<usize> = layout.spans.iter().map(|span| span.buffer_size).collect();
         let classes: Result<Box<[Class]>, _> =
             layout.spans.into_iter().map(|span| Class::new(span, flags.huge_pages)).collect();
@@ -93,6 +98,7 @@ impl Shared {
             flags,
             round,
             closed: AtomicBool::new(false),
+            caches: Caches::new(may_cache),
             registry: Registry::default(),
             mapped: MappedBytes::new(max_bytes),
             reclaiming: Mutex::new(()),
@@ -122,6 +128,46 @@ impl Shared {
         self.closed.load(Acquire)
     }
 
+    /// What leads a thread to its cache of this pool, besides the contexts. Never 0.
+    #[inline(always)]
+    pub(crate) fn cache_key(&self) -> u64 {
+        // Odd: the address's bits reach the top ones, which choose the place.
+        (std::ptr::from_ref(self).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
+    pub(crate) fn class(&self, class: usize) -> &Class {
+        &self.classes[class]
+    }
+
+    pub(crate) fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(crate) fn index(&self) -> &SizeClassIndex {
+        &self.index
+    }
+
+    pub(crate) fn chunk_shift(&self) -> u32 {
+        self.chunk_shift
+    }
+
+    pub(crate) fn class_of_chunk(&self) -> &[u8] {
+        &self.class_of_chunk
+    }
+
+    /// Whether requests are rounded by the user's function.
+    pub(crate) fn rounds(&self) -> bool {
+        self.round.is_some()
+    }
+
     #[inline]
     fn rounded(&self, size: usize) -> usize {
         match &self.round {
@@ -134,7 +180,7 @@ impl Shared {
 /// Statistics, and the count of handles.
 impl Shared {
     pub(crate) fn stats(&self) -> Stats {
-        Stats::of(&self.classes, &self.counters, self.mapped.get(), self.mapped.limit())
+        Stats::of(&self.classes, &self.caches, &self.counters, self.mapped.get(), self.mapped.limit())
     }
 
     /// A handle more.

@@ -10,6 +10,7 @@ use crate::error::Misuse;
 use crate::ledger::Holder;
 use crate::memory::{self, free_buffer};
 use crate::registry::SystemBuffer;
+use crate::thread_cache;
 
 /// The size given with a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(crate) enum PutSize {
 }
 
 impl Shared {
-    /// Takes an outstanding raw buffer back. On success the caller takes over the buffer's reference; on misuse nothing changed but its count.
+    /// Takes an outstanding raw buffer back, and its reference: the caller has another. On misuse nothing changed but its count.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it and nobody uses it any more
@@ -37,7 +38,7 @@ impl Shared {
         .inspect_err(|misuse| self.counters.count(misuse))
     }
 
-    /// Takes the buffer of a `PooledBuffer` back. The caller takes over its reference.
+    /// Takes the buffer of a `PooledBuffer` back, and its reference: the caller has another.
     ///
     /// # Safety
     /// - `data` and `place` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns
@@ -124,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// Counts a put and lays the slot on the shelf.
+    /// Counts a put and lays the slot in this thread's cache, or on the shelf.
     ///
     /// # Safety
     /// - the slot at `data` was taken from its holder by this thread
@@ -135,8 +136,13 @@ impl Shared {
             // - the slot is open, of at least this size, and this thread's (caller)
             unsafe { memory::wipe(data, class.buffer_size()) };
         }
+        let number = self.number_of(class);
+        if thread_cache::put_owned_or_flush(self.cache_key(), number, slot) {
+            return;
+        }
         class.counters.puts.fetch_add(1, Relaxed);
         class.shelf.put(slot);
+        self.home.release_some(1);
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(class, slot);
@@ -187,6 +193,7 @@ impl Shared {
         // SAFETY:
         // - allocated with these figures (the registry keeps them), and out of the registry: freed once
         unsafe { free_buffer(data, capacity, alignment) };
+        self.home.release_some(1);
         match class {
             Some(class) => {
                 let class = &self.classes[usize::from(class)];

@@ -35,6 +35,9 @@ impl Shared {
             let (limit, mapped) = (self.mapped.limit(), self.mapped.get());
             let missing = mapped.saturating_add(bytes).saturating_sub(limit);
             // Nothing is given up for a request that can never fit.
+            if bytes <= limit && self.caches.revoke_at_limit() {
+                continue;
+            }
             if bytes > limit || self.discard_idle(Discard::AtLeast(missing)) == 0 {
                 self.counters.limit_failures.fetch_add(1, Relaxed);
                 return Err(GetError::Limit { limit, mapped, requested: bytes });
@@ -79,6 +82,7 @@ impl Shared {
     /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which `mapped_bytes` fell.
     pub(crate) fn trim(&self, keep_idle_bytes: usize) -> usize {
         let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        self.caches.revoke();
         let idle: usize =
             self.classes.iter().map(|class| class.shelf.idle() as usize * class.slot_size()).sum();
         self.discard_idle(Discard::AtMost(idle.saturating_sub(keep_idle_bytes)))

@@ -1,0 +1,46 @@
+//! The heavy half of an asymmetric fence: the fast path orders its store and load with nothing but the compiler, and whoever needs the order against all other
+//! threads asks the kernel to run a full fence on each of them.
+
+use std::sync::OnceLock;
+
+#[cfg(target_os = "linux")]
+mod system {
+    const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY:
+        // - these commands touch no memory of the caller
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    pub(super) fn register() -> bool {
+        membarrier(REGISTER_PRIVATE_EXPEDITED) && membarrier(PRIVATE_EXPEDITED)
+    }
+
+    pub(super) fn fence_all_threads() -> bool {
+        membarrier(PRIVATE_EXPEDITED)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub(super) fn register() -> bool {
+        false
+    }
+    pub(super) fn fence_all_threads() -> bool {
+        false
+    }
+}
+
+/// Whether this system has the heavy fence. Without it there are no thread caches.
+pub(super) fn is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(system::register)
+}
+
+/// Runs a full fence on every thread of this process that is running; the others had one when they stopped.
+pub(super) fn fence_all_threads() {
+    let done = system::fence_all_threads();
+    assert!(done, "the system's heavy fence worked when the first thread cache was made, and fails now");
+}
