@@ -1,7 +1,10 @@
-//! Compiles the C++ side when the `cxx` feature is on, and tells dependants and installers where the headers are.
+//! Compiles the C++ side when the `cxx` feature is on, and tells dependants and installers where the headers
+//! are.
 //!
-//! - `DEP_BYTEPOOL_INCLUDE`, for build scripts of direct dependants: the include paths, as `std::env::split_paths` reads them.
-//! - `BYTEPOOL_EXPORT_HEADERS=DIR`, from the environment: all public headers are copied below DIR, ready to be installed.
+//! - `DEP_BYTEPOOL_INCLUDE`, for build scripts of direct dependants: the include paths, as
+//!   `std::env::split_paths` reads them.
+//! - `BYTEPOOL_EXPORT_HEADERS=DIR`, from the environment: all public headers are copied below DIR, ready to
+//!   be installed.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -1,4 +1,5 @@
-//! The library alone: `cargo bench`. Each case proves itself: the buffers were distinct, written, and counted by the pool.
+//! The library alone: `cargo bench`. Each case proves itself: the buffers were distinct, written, and counted
+//! by the pool.
 
 use std::hint::black_box;
 use std::ptr::NonNull;

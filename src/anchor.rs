@@ -1,15 +1,18 @@
 //! Anchors: one never-freed cell per pool that counts references and tells a live pool from a gone one.
 //!
-//! A context from C may be stale, and must be refused without touching the pool. So what keeps a pool alive is not in the pool: each
-//! pool has an anchor in a static table, and an anchor's memory is never given back, only used again by a later pool under another generation.
+//! A context from C may be stale, and must be refused without touching the pool. So what keeps a pool alive
+//! is not in the pool: each pool has an anchor in a static table, and an anchor's memory is never given back,
+//! only used again by a later pool under another generation.
 //!
 //! ```text
 //! word of an anchor    63 ........ 46   45 .................. 0
 //!                      generation       references
 //! ```
 //!
-//! - A reference is held by every handle (a Rust `Pool`, a context), every outstanding buffer, and every C call that is running.
-//! - Who gives up the last one owns the pool alone and destroys it; then the anchor takes its next generation.
+//! - A reference is held by every handle (a Rust `Pool`, a context), every outstanding buffer, and every C
+//!   call that is running.
+//! - Who gives up the last one owns the pool alone and destroys it; then the anchor takes its next
+//!   generation.
 //! - A generation is used once. An anchor that has used its last is retired: an id never names two pools.
 
 use std::collections::VecDeque;
@@ -150,7 +153,8 @@ impl Drop for Home {
 
 /// One counted reference to a pool: while it exists, the pool does.
 ///
-/// Buffers, cached slots and contexts hold references that are counted without such a value: see [`Home::retain`].
+/// Buffers, cached slots and contexts hold references that are counted without such a value: see
+/// [`Home::retain`].
 pub(crate) struct Reference {
     pool: ptr::NonNull<Shared>,
 }
@@ -249,7 +253,8 @@ impl Reference {
         fence(Acquire);
         // SAFETY:
         // - `pool` came from Box::into_raw in `to_new_pool`
-        // - the last reference is gone, and `to_live_pool` makes none from zero: nobody else can reach the pool
+        // - the last reference is gone, and `to_live_pool` makes none from zero: nobody else can reach the
+        //   pool
         drop(unsafe { Box::from_raw(self.pool.as_ptr()) });
     }
 }

@@ -13,8 +13,8 @@ use crate::thread_cache;
 
 /// A buffer from a [`Pool`], put back when dropped, on whatever thread.
 ///
-/// It derefs to its bytes, and keeps the pool's memory alive on its own: it may outlive every handle. A put from C with this pointer is
-/// refused while the `PooledBuffer` exists.
+/// It derefs to its bytes, and keeps the pool's memory alive on its own: it may outlive every handle. A put
+/// from C with this pointer is refused while the `PooledBuffer` exists.
 pub struct PooledBuffer {
     data: NonNull<u8>,
     len: usize,
@@ -33,7 +33,8 @@ unsafe impl Send for PooledBuffer {}
 unsafe impl Sync for PooledBuffer {}
 
 impl PooledBuffer {
-    /// For a buffer just got from `pool` with holder `Owned` and initialised bytes; `len` is at most its capacity.
+    /// For a buffer just got from `pool` with holder `Owned` and initialised bytes; `len` is at most its
+    /// capacity.
     #[inline]
     pub(crate) fn new(pool: NonNull<Shared>, buffer: Buffer, len: usize) -> Self {
         let Buffer { data, capacity, place } = buffer;
@@ -41,13 +42,16 @@ impl PooledBuffer {
         Self { data, len, capacity, place, pool }
     }
 
-    /// Takes over a raw buffer that is outstanding from `pool`: got by C, by [`Pool::get_raw`], or by [`into_raw`](Self::into_raw). `size` is the one asked for, or another of the same class; it becomes the length.
+    /// Takes over a raw buffer that is outstanding from `pool`: got by C, by [`Pool::get_raw`], or by
+    /// [`into_raw`](Self::into_raw). `size` is the one asked for, or another of the same class; it becomes
+    /// the length.
     ///
     /// # Errors
     /// [`Misuse`] if `data` is no such buffer; then nothing changed, and it is still the caller's.
     ///
     /// # Safety
-    /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now on
+    /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now
+    ///   on
     /// - all its usable bytes ([`Pool::usable_size`]) are initialised; those of a class's slots always are
     pub unsafe fn from_raw(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<Self, Misuse> {
         // SAFETY:
@@ -58,7 +62,8 @@ impl PooledBuffer {
         Ok(Self { data, len: size.min(capacity), capacity, place, pool: pool.reference().as_pointer() })
     }
 
-    /// Gives the raw pointer up, with the size that a put must name: the length now. The buffer stays outstanding.
+    /// Gives the raw pointer up, with the size that a put must name: the length now. The buffer stays
+    /// outstanding.
     pub fn into_raw(self) -> (NonNull<u8>, usize) {
         let buffer = ManuallyDrop::new(self);
         // SAFETY:
@@ -105,7 +110,8 @@ impl PooledBuffer {
     }
 
     /// # Safety
-    /// - the parts came from [`into_parts`](Self::into_parts) (another length up to the capacity is fine), and are used once
+    /// - the parts came from [`into_parts`](Self::into_parts) (another length up to the capacity is fine),
+    ///   and are used once
     #[cfg(feature = "cxx")]
     pub(crate) unsafe fn from_parts(
         data: NonNull<u8>,
@@ -150,8 +156,8 @@ impl Deref for PooledBuffer {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY:
-        // - the buffer has at least `len` bytes, all initialised: fresh slots are zero pages, reused ones hold what was
-        //   there, others were zeroed when they were allocated or vouched for by `from_raw`
+        // - the buffer has at least `len` bytes, all initialised: fresh slots are zero pages, reused ones
+        //   hold what was there, others were zeroed when they were allocated or vouched for by `from_raw`
         // - nobody else writes to them while this value is borrowed
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }

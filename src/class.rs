@@ -1,4 +1,5 @@
-//! One size class: its span of the region, its ledger and its shelf, and the arithmetic between slots and addresses.
+//! One size class: its span of the region, its ledger and its shelf, and the arithmetic between slots and
+//! addresses.
 
 use std::io;
 use std::ops::Range;
@@ -27,7 +28,8 @@ pub(crate) struct Class {
     pub(crate) counters: ClassCounters,
 }
 
-/// What a class counts as it happens; the rest of its statistics is derived. All accesses are Relaxed: figures only.
+/// What a class counts as it happens; the rest of its statistics is derived. All accesses are Relaxed:
+/// figures only.
 #[derive(Default)]
 pub(crate) struct ClassCounters {
     /// Buffers put, overflow included, but for those that thread caches count until they end.
@@ -99,7 +101,8 @@ impl Class {
         if end <= self.opened.load(Acquire) { Ok(()) } else { self.open_up_to(region, end) }
     }
 
-    /// Opens in steps that grow with what is open, so that a large class takes few system calls and a small one little memory.
+    /// Opens in steps that grow with what is open, so that a large class takes few system calls and a small
+    /// one little memory.
     #[cold]
     fn open_up_to(&self, region: &Region, end: usize) -> io::Result<()> {
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,7 +123,8 @@ impl Class {
 
 /// Giving idle memory back.
 impl Class {
-    /// Slots per window: as many as start and end on a page boundary together, whatever the slot size (a multiple of [`GRANULE`]).
+    /// Slots per window: as many as start and end on a page boundary together, whatever the slot size (a
+    /// multiple of [`GRANULE`]).
     fn window_slots() -> u32 {
         (page_size() / GRANULE) as u32
     }

@@ -15,7 +15,8 @@ pub const DEFAULT_ALIGNMENT: usize = 64;
 pub const MAX_ALIGNMENT: usize = 2 << 20;
 /// The most buffers a size class can keep.
 pub(crate) const MAX_CAPACITY: usize = 1 << 30;
-/// The most address space a pool can reserve, in bytes. Up to here offsets divide by slot sizes exactly (see [`Reciprocal`]).
+/// The most address space a pool can reserve, in bytes. Up to here offsets divide by slot sizes exactly (see
+/// [`Reciprocal`]).
 pub(crate) const MAX_ADDRESS_SPACE: usize = 1 << 44;
 
 /// The default rounding of the original library: `((size + 256) >> 3) << 3`.
@@ -83,13 +84,15 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Adds a class: up to `capacity` buffers of `buffer_size` bytes are kept. Any order. Without a class every get is oversize.
+    /// Adds a class: up to `capacity` buffers of `buffer_size` bytes are kept. Any order. Without a class
+    /// every get is oversize.
     pub fn size_class(mut self, buffer_size: usize, capacity: usize) -> Self {
         self.size_classes.push((buffer_size, capacity));
         self
     }
 
-    /// The alignment of every buffer in bytes: a power of two up to [`MAX_ALIGNMENT`]; 0 means [`DEFAULT_ALIGNMENT`].
+    /// The alignment of every buffer in bytes: a power of two up to [`MAX_ALIGNMENT`]; 0 means
+    /// [`DEFAULT_ALIGNMENT`].
     pub fn alignment(mut self, alignment: usize) -> Self {
         self.alignment = alignment;
         self
@@ -103,7 +106,8 @@ impl Builder {
 
     /// Rounds class sizes, and requests before a class is chosen. A result below its argument is ignored.
     ///
-    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics and nothing else happens.
+    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics and
+    /// nothing else happens.
     pub fn round(mut self, round: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
         self.round = Some(Arc::new(round));
         self
@@ -121,7 +125,8 @@ impl Builder {
         self
     }
 
-    /// Whether threads may keep idle buffers of their own, which makes most gets and puts faster than any shared structure allows. On by default; pools that zero buffers do without.
+    /// Whether threads may keep idle buffers of their own, which makes most gets and puts faster than any
+    /// shared structure allows. On by default; pools that zero buffers do without.
     pub fn thread_cache(mut self, on: bool) -> Self {
         self.flags.thread_cache = on;
         self

@@ -1,8 +1,9 @@
 //! Numbered handles on one pool: what a context from C names besides the pool.
 //!
-//! Each live handle has a cell `{ uses, live }`. A handle's number is its cell and the cell's use count, so a handle given up twice is noticed.
-//! Cells are used again, longest unused first, and the use count wraps after 16,384: then the number of a
-//! handle that was given up at least 16,384 handles ago comes back, on the same pool only.
+//! Each live handle has a cell `{ uses, live }`. A handle's number is its cell and the cell's use count, so a
+//! handle given up twice is noticed. Cells are used again, longest unused first, and the use count wraps
+//! after 16,384: then the number of a handle that was given up at least 16,384 handles ago comes back, on the
+//! same pool only.
 //!
 //! Looking a handle up takes no lock; making one and giving one up do.
 

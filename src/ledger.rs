@@ -1,8 +1,8 @@
 //! The ledger: the state of every slot of a class, kept apart from the buffers themselves.
 //!
 //! One 32-bit entry per slot. A user who writes past a buffer cannot reach it, and a put reads no byte of the
-//! buffer. Between two gets of a slot exactly one compare-exchange from "outstanding" to "idle" can succeed, whatever
-//! threads race: that is the whole double-put and wrong-size check.
+//! buffer. Between two gets of a slot exactly one compare-exchange from "outstanding" to "idle" can succeed,
+//! whatever threads race: that is the whole double-put and wrong-size check.
 //!
 //! ```text
 //! entry   0            idle or fresh: nobody may put it
@@ -10,8 +10,8 @@
 //!         u32::MAX     outstanding in a PooledBuffer: no raw put matches it
 //! ```
 //!
-//! Every access is Relaxed: an entry is the only word its decision rests on. What the owners wrote into the buffer is
-//! published by the shelf (Release when a slot is put, Acquire when it is taken).
+//! Every access is Relaxed: an entry is the only word its decision rests on. What the owners wrote into the
+//! buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -25,7 +25,8 @@ pub(crate) const NOBODY: Mark = 0;
 /// In a `PooledBuffer`.
 pub(crate) const OWNED: Mark = u32::MAX;
 
-/// Out as a raw pointer asked for with `size` bytes. Only for sizes up to [`MAX_BUFFER_SIZE`]; others give some mark that must not be used.
+/// Out as a raw pointer asked for with `size` bytes. Only for sizes up to [`MAX_BUFFER_SIZE`]; others give
+/// some mark that must not be used.
 #[inline(always)]
 pub(crate) fn raw(size: usize) -> Mark {
     (size as u32).wrapping_add(1)
@@ -79,7 +80,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Entries for `slots` slots. A class has some for every slot that would fit its span, so that any address in it has one.
+    /// Entries for `slots` slots. A class has some for every slot that would fit its span, so that any
+    /// address in it has one.
     pub(crate) fn new(slots: usize) -> Result<Self, OutOfMemory> {
         Ok(Self { entries: memory::zeroed_slice(slots)? })
     }
@@ -96,7 +98,8 @@ impl Ledger {
         self.entry(slot).store(encode(holder), Relaxed);
     }
 
-    /// Passes `slot` from `from` to `to`. Of racing callers with the same `from` one succeeds; `false` if the holder is another.
+    /// Passes `slot` from `from` to `to`. Of racing callers with the same `from` one succeeds; `false` if the
+    /// holder is another.
     #[inline]
     pub(crate) fn pass(&self, slot: u32, from: Holder, to: Option<Holder>) -> bool {
         self.entry(slot).compare_exchange(encode(Some(from)), encode(to), Relaxed, Relaxed).is_ok()

@@ -1,6 +1,7 @@
 //! Mapped bytes, and the limit on them.
 //!
-//! Bytes are reserved here before they are used and released after they were given back, so the limit holds at every moment, whatever threads race.
+//! Bytes are reserved here before they are used and released after they were given back, so the limit holds
+//! at every moment, whatever threads race.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

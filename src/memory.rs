@@ -1,4 +1,5 @@
-//! Memory from the global allocator, with failure as a value: the pool's own tables, and overflow and oversize buffers.
+//! Memory from the global allocator, with failure as a value: the pool's own tables, and overflow and
+//! oversize buffers.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -50,12 +51,14 @@ pub(crate) enum Content {
     Zeros,
 }
 
-/// The layout of a buffer of `size` bytes; zero-sized ones get one byte, so that every buffer has its own address.
+/// The layout of a buffer of `size` bytes; zero-sized ones get one byte, so that every buffer has its own
+/// address.
 fn buffer_layout(size: usize, alignment: usize) -> Result<Layout, OutOfMemory> {
     Layout::from_size_align(size.max(1), alignment).map_err(|_| OutOfMemory { bytes: size })
 }
 
-/// A buffer of `size` bytes from the system allocator; give it back with [`free_buffer`] and the same figures.
+/// A buffer of `size` bytes from the system allocator; give it back with [`free_buffer`] and the same
+/// figures.
 pub(crate) fn allocate_buffer(
     size: usize,
     alignment: usize,

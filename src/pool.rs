@@ -14,8 +14,8 @@ use crate::thread_cache;
 
 /// A pool of byte buffers. A clone is another handle on the same pool.
 ///
-/// When the last handle is dropped (contexts given to C count too) the pool closes: its idle memory goes back to the system at once, and
-/// what is outstanding stays good until it is put.
+/// When the last handle is dropped (contexts given to C count too) the pool closes: its idle memory goes back
+/// to the system at once, and what is outstanding stays good until it is put.
 ///
 /// Every method may be called from any thread at any time.
 pub struct Pool {
@@ -94,8 +94,9 @@ impl Pool {
         Ok(buffer)
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, as C gets it. It is the caller's until it is put: by [`put_raw`](Self::put_raw), by C through a context of this pool, or by
-    /// a [`PooledBuffer`] made from it. It keeps the pool alive.
+    /// A raw buffer of `size` bytes, uninitialised, as C gets it. It is the caller's until it is put: by
+    /// [`put_raw`](Self::put_raw), by C through a context of this pool, or by a [`PooledBuffer`] made from
+    /// it. It keeps the pool alive.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -122,7 +123,8 @@ impl Pool {
     /// Puts a raw buffer back. `size` is the one asked for, or another of the same class.
     ///
     /// # Errors
-    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool with this size; then nothing changed.
+    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool with this size; then nothing
+    /// changed.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
@@ -150,7 +152,8 @@ impl Pool {
         Ok(())
     }
 
-    /// As [`get_raw`](Self::get_raw), at a multiple of `alignment` bytes. Above the pool's own alignment the buffer is oversize.
+    /// As [`get_raw`](Self::get_raw), at a multiple of `alignment` bytes. Above the pool's own alignment the
+    /// buffer is oversize.
     ///
     /// # Errors
     /// As [`get`](Self::get); [`GetError::Alignment`] if it is not a power of two.
@@ -174,7 +177,8 @@ impl Pool {
         unsafe { self.put_slowly(data, PutSize::Unsized) }
     }
 
-    /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have: the same pointer, or another and the old one is put.
+    /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have: the same
+    /// pointer, or another and the old one is put.
     ///
     /// # Errors
     /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
@@ -194,7 +198,8 @@ impl Pool {
         }
     }
 
-    /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of this pool.
+    /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of
+    /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
         self.shared.find(data).map_or(0, |(_, capacity)| capacity)
     }
@@ -204,8 +209,8 @@ impl Pool {
         self.shared.alignment()
     }
 
-    /// Closes the pool for all handles: gets fail from now on, idle memory goes back to the system. Outstanding buffers stay good, and
-    /// the rest goes when the last is put. Closing again has no effect.
+    /// Closes the pool for all handles: gets fail from now on, idle memory goes back to the system.
+    /// Outstanding buffers stay good, and the rest goes when the last is put. Closing again has no effect.
     pub fn close(&self) {
         self.shared.close();
     }
@@ -215,8 +220,9 @@ impl Pool {
         self.shared.is_closed()
     }
 
-    /// Gives idle memory back to the system, down to `keep_idle_bytes` bytes of idle slots; the number of bytes by which
-    /// [`Stats::mapped_bytes`] fell. Whole pages go: a small slot only with all others on its page.
+    /// Gives idle memory back to the system, down to `keep_idle_bytes` bytes of idle slots; the number of
+    /// bytes by which [`Stats::mapped_bytes`] fell. Whole pages go: a small slot only with all others on its
+    /// page.
     pub fn trim(&self, keep_idle_bytes: usize) -> usize {
         self.shared.trim(keep_idle_bytes)
     }

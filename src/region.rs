@@ -1,5 +1,5 @@
-//! The region: one reserved range of addresses that holds every slot of a pool. The only file that maps, opens,
-//! discards and unmaps memory.
+//! The region: one reserved range of addresses that holds every slot of a pool. The only file that maps,
+//! opens, discards and unmaps memory.
 //!
 //! ```text
 //! reserved, no access  |----------------------------------------------------------------|
@@ -7,13 +7,13 @@
 //!                        class 0     class 1         class 2              (tail)
 //! ```
 //!
-//! - Reserving costs addresses, not memory. Pages are opened in growing steps, since under strict overcommit, `RLIMIT_AS` or
-//!   `mlockall` opened pages are not free.
+//! - Reserving costs addresses, not memory. Pages are opened in growing steps, since under strict overcommit,
+//!   `RLIMIT_AS` or `mlockall` opened pages are not free.
 //! - Opened pages hold zeros until they are first written, and again after [`Region::discard`].
 //! - Any thread may open and discard; the callers make sure that nobody uses what is discarded.
 //!
-//! Unix maps with the system's calls; other targets take the whole region from the global allocator and cannot discard.
-//! `--cfg bytepool_portable` selects that path anywhere.
+//! Unix maps with the system's calls; other targets take the whole region from the global allocator and
+//! cannot discard. `--cfg bytepool_portable` selects that path anywhere.
 
 use std::io;
 use std::ptr::NonNull;
@@ -78,8 +78,8 @@ impl Region {
         self.mapping.open(self.at(offset), len)
     }
 
-    /// Gives the memory of whole opened pages back to the system; they read as zeros afterwards. `false` if the system refused, or
-    /// this target cannot: then nothing changed.
+    /// Gives the memory of whole opened pages back to the system; they read as zeros afterwards. `false` if
+    /// the system refused, or this target cannot: then nothing changed.
     ///
     /// # Safety
     /// - nobody uses these pages, or expects their content to stay

@@ -1,7 +1,8 @@
 //! The registry: every outstanding overflow and oversize buffer, found by its address.
 //!
-//! These buffers come from the system allocator one by one, so they have no slot; the registry is their ledger. It is divided into
-//! shards by address, each with a lock of its own, held for one look-up and never while anything of the user's runs.
+//! These buffers come from the system allocator one by one, so they have no slot; the registry is their
+//! ledger. It is divided into shards by address, each with a lock of its own, held for one look-up and never
+//! while anything of the user's runs.
 //!
 //! The pooled path never comes here.
 
@@ -91,7 +92,8 @@ impl Registry {
         self.shard(address).get(&address).copied()
     }
 
-    /// Changes the holder of the buffer at `address` if `check` agrees to what it finds. `None`: no such buffer.
+    /// Changes the holder of the buffer at `address` if `check` agrees to what it finds. `None`: no such
+    /// buffer.
     pub(crate) fn update<E>(
         &self,
         address: usize,
@@ -105,7 +107,8 @@ impl Registry {
         }))
     }
 
-    /// Takes the buffer at `address` out if `check` agrees to what it finds. `None`: no such buffer. The caller frees its memory.
+    /// Takes the buffer at `address` out if `check` agrees to what it finds. `None`: no such buffer. The
+    /// caller frees its memory.
     pub(crate) fn remove<E>(
         &self,
         address: usize,

@@ -1,8 +1,9 @@
 //! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
 //!
-//! Slots are kept by *ledger line*: the 16 slots whose ledger entries share a cache line. Each line has one word that
-//! says which of its slots are on the shelf and which were touched; a queue holds the numbers of the lines that have idle slots. So a
-//! slot costs 1.5 bytes here, and slots that mixed threads put in any order go out again as neighbours.
+//! Slots are kept by *ledger line*: the 16 slots whose ledger entries share a cache line. Each line has one
+//! word that says which of its slots are on the shelf and which were touched; a queue holds the numbers of
+//! the lines that have idle slots. So a slot costs 1.5 bytes here, and slots that mixed threads put in any
+//! order go out again as neighbours.
 //!
 //! ```text
 //! word of a line    bit 32     31 ......... 16   15 .......... 0
@@ -11,8 +12,10 @@
 //!
 //! Invariants, at every moment:
 //!
-//! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a caller
-//! - `idle` and `fresh` are permits: never more than there are such bits. Who takes a slot takes a permit first, so the search that follows ends
+//! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a
+//!   caller
+//! - `idle` and `fresh` are permits: never more than there are such bits. Who takes a slot takes a permit
+//!   first, so the search that follows ends
 //! - a line is in the queue at most once, and its queued bit is set while it is: the queue never fills up
 //!
 //! Any thread may call anything at any time.
@@ -56,8 +59,8 @@ struct Permits(AtomicU32);
 impl Permits {
     /// Takes up to `wanted` permits; how many it got.
     ///
-    /// Acquire pairs with the Release in [`give`](Self::give): who has a permit sees the bits set before it was given. SeqCst adds the order
-    /// against a pool's closing, which [`Shelf::put`] explains.
+    /// Acquire pairs with the Release in [`give`](Self::give): who has a permit sees the bits set before it
+    /// was given. SeqCst adds the order against a pool's closing, which [`Shelf::put`] explains.
     #[inline]
     fn take(&self, wanted: u32) -> u32 {
         let mut available = self.0.load(SeqCst);
@@ -165,7 +168,8 @@ impl Shelf {
         got as usize
     }
 
-    /// Puts slots that are out back as idle. As [`put`](Self::put), with one write for neighbours that follow each other.
+    /// Puts slots that are out back as idle. As [`put`](Self::put), with one write for neighbours that follow
+    /// each other.
     pub(crate) fn put_batch(&self, slots: &[u32]) {
         for same_line in slots.chunk_by(|a, b| a / LINE_SLOTS == b / LINE_SLOTS) {
             let line = same_line[0] / LINE_SLOTS;
@@ -177,9 +181,10 @@ impl Shelf {
 
     /// Puts a slot that is out back as idle.
     ///
-    /// Release on the line publishes the buffer's bytes to the thread that takes the slot (Acquire in [`take_from`](Self::take_from)). The
-    /// permit is given with SeqCst, and the pool's state is read after it: so either the put sees that the pool closed, or the
-    /// closing thread's trim (which takes permits with SeqCst after it closed) sees the slot.
+    /// Release on the line publishes the buffer's bytes to the thread that takes the slot (Acquire in
+    /// [`take_from`](Self::take_from)). The permit is given with SeqCst, and the pool's state is read after
+    /// it: so either the put sees that the pool closed, or the closing thread's trim (which takes permits
+    /// with SeqCst after it closed) sees the slot.
     #[inline]
     pub(crate) fn put(&self, slot: u32) {
         self.put_bits(slot / LINE_SLOTS, 1 << (slot % LINE_SLOTS));
@@ -204,9 +209,11 @@ impl Shelf {
         }
     }
 
-    /// Takes one slot that was never handed out, from the line `near` says if it has one; else `near` becomes the next line. `None` if there is no such slot.
+    /// Takes one slot that was never handed out, from the line `near` says if it has one; else `near` becomes
+    /// the next line. `None` if there is no such slot.
     ///
-    /// So each thread with a `near` of its own gets slots of lines that no other thread gets slots of, and does not share their ledger entries' cache lines.
+    /// So each thread with a `near` of its own gets slots of lines that no other thread gets slots of, and
+    /// does not share their ledger entries' cache lines.
     pub(crate) fn take_fresh_near(&self, near: &AtomicU32) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;
@@ -248,8 +255,8 @@ impl Shelf {
 
     /// Takes the lowest idle slot of a line.
     ///
-    /// Acquire pairs with the Release in [`put`](Self::put), also across other threads' changes of the word in between: read-modify-writes
-    /// continue a release sequence.
+    /// Acquire pairs with the Release in [`put`](Self::put), also across other threads' changes of the word
+    /// in between: read-modify-writes continue a release sequence.
     #[inline]
     fn take_from(&self, line: u32) -> Option<u32> {
         let bit = self.take_many_from(line, 1);
@@ -317,7 +324,8 @@ impl Shelf {
         let mut seen = Line(word.load(Relaxed));
         while seen.fresh() != 0 {
             let bit = seen.fresh() & seen.fresh().wrapping_neg();
-            // Acquire pairs with the Release in `settle`: the pages were discarded before the slot became fresh again.
+            // Acquire pairs with the Release in `settle`: the pages were discarded before the slot became
+            // fresh again.
             match word.compare_exchange_weak(seen.0, seen.0 | bit << TOUCHED_SHIFT, Acquire, Relaxed) {
                 Ok(_) => return Some(line * LINE_SLOTS + bit.trailing_zeros()),
                 Err(found) => seen = Line(found),
@@ -382,7 +390,8 @@ impl Claim {
 }
 
 impl Shelf {
-    /// Takes up to `max_idle` idle slots, and the fresh ones, of lines `first_line` to `first_line + line_count`. `None` if none is idle there.
+    /// Takes up to `max_idle` idle slots, and the fresh ones, of lines `first_line` to `first_line +
+    /// line_count`. `None` if none is idle there.
     ///
     /// Gets that run meanwhile do not see these slots: keep the claim short, and [`settle`](Self::settle) it.
     pub(crate) fn claim(&self, first_line: u32, line_count: u32, max_idle: u32) -> Option<Claim> {

@@ -66,7 +66,8 @@ impl SizeClassIndex {
         Self { first_class, buffer_sizes: buffer_sizes.into(), largest }
     }
 
-    /// The class that fits the smallest size of the step that `size` (at most the largest class's) is in: `size` may need a later one.
+    /// The class that fits the smallest size of the step that `size` (at most the largest class's) is in:
+    /// `size` may need a later one.
     ///
     /// # Safety
     /// - `table` is of an index whose largest class holds `size`
@@ -103,12 +104,12 @@ impl SizeClassIndex {
 
 /// Divides granule numbers by a fixed slot size with one multiplication.
 ///
-/// With `g` granules per slot and `m = floor((2^64 - 1) / g)`, the product `(x + 1) * m` has the slot
-/// in its high half, and its low half is at most `m` exactly when `x` is the first granule of that
-/// slot. Proof: `m = (2^64 - e) / g` with `1 <= e <= g`; for `x = slot * g + r` the product is
-/// `slot * 2^64 + ((r + 1) * 2^64 - (x + 1) * e) / g`. While `(x + 1) * e <= 2^64` the second term is not
-/// negative, below `2^64` (as `r < g`), at most `m` for `r = 0`, and above `m` for `r >= 1`. [`Reciprocal::new`] refuses
-/// spans that break the condition.
+/// With `g` granules per slot and `m = floor((2^64 - 1) / g)`, the product `(x + 1) * m` has the slot in its
+/// high half, and its low half is at most `m` exactly when `x` is the first granule of that slot. Proof: `m =
+/// (2^64 - e) / g` with `1 <= e <= g`; for `x = slot * g + r` the product is `slot * 2^64 + ((r + 1) * 2^64 -
+/// (x + 1) * e) / g`. While `(x + 1) * e <= 2^64` the second term is not negative, below `2^64` (as `r < g`),
+/// at most `m` for `r = 0`, and above `m` for `r >= 1`. [`Reciprocal::new`] refuses spans that break the
+/// condition.
 #[derive(Clone, Copy)]
 pub(crate) struct Reciprocal {
     multiplier: u64,

@@ -1,7 +1,8 @@
 //! What a pool counts, and the equations between the figures.
 //!
-//! Gets and puts are not counted twice: puts are counted, gets follow. Figures read while other threads work are each true of some recent moment; the equations
-//! between them hold at every quiet moment, when no call is running.
+//! Gets and puts are not counted twice: puts are counted, gets follow. Figures read while other threads work
+//! are each true of some recent moment; the equations between them hold at every quiet moment, when no call
+//! is running.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -95,7 +96,8 @@ pub struct ClassStats {
     pub gets: u64,
     /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
-    /// Batches moved between thread caches and the shelf: how often a cached class wrote what other threads read.
+    /// Batches moved between thread caches and the shelf: how often a cached class wrote what other threads
+    /// read.
     pub moves: u64,
 }
 
@@ -164,7 +166,8 @@ impl Stats {
         }
     }
 
-    /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is inside a call on the pool.
+    /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is
+    /// inside a call on the pool.
     ///
     /// # Panics
     /// If one does not hold; the message has both sides.

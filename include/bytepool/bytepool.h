@@ -1,7 +1,7 @@
 /* bytepool: one pool of byte buffers that Rust, C and C++ code in one process share.
  *
- * A buffer got in one language is filled in a second and put back in a third. This header is the C side; it is C99 to C23
- * and C++ clean. bytepool.hpp has the C++ side.
+ * A buffer got in one language is filled in a second and put back in a third. This header is the C side; it is C99
+ * to C23 and C++ clean. bytepool.hpp has the C++ side.
  *
  *     void *context;
  *     bytepool_size_class classes[] = {{512, 1000}, {4096, 1000}, {16384, 1000}};
@@ -14,17 +14,20 @@
  *     bytepool_put(context, data, 100);
  *     bytepool_free(context);
  *
- * Threads   Every function may be called from any thread at any time, and a buffer may be put by another thread than got it. Nothing is
- *           async-signal-safe; children of vfork and of raw clone must not call any of it.
- * Contexts  A context is one handle on a pool, made by bytepool_new, bytepool_clone or Rust, and given up by bytepool_free. It is never dereferenced: a stale,
- *           NULL or invented one is refused as BYTEPOOL_ERR_INVALID_CONTEXT and reaches no other pool.
- *           A freed context still puts, and answers bytepool_usable_size and bytepool_read_stats, as long as its pool exists, that is while any
- *           handle or outstanding buffer keeps it; whatever can hand out memory fails with BYTEPOOL_ERR_CLOSED.
- * Buffers   A buffer is the caller's from get to put, and at least `size` bytes. Nothing is written before, inside or after it.
- * Misuse    A put that breaks the contract (twice, wrong size, foreign or interior pointer, another pool's buffer) changes
- *           nothing; it is counted, sets the last error, and is reported to the misuse handler.
- * Errors    A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets bytepool_last_error of the calling thread.
- *           No exception and no Rust panic leaves any function: a caught panic is BYTEPOOL_ERR_PANIC.
+ * Threads   Every function may be called from any thread at any time, and a buffer may be put by another thread than
+ *           got it. Nothing is async-signal-safe; children of vfork and of raw clone must not call any of it.
+ * Contexts  A context is one handle on a pool, made by bytepool_new, bytepool_clone or Rust, and given up by
+ *           bytepool_free. It is never dereferenced: a stale, NULL or invented one is refused as
+ *           BYTEPOOL_ERR_INVALID_CONTEXT and reaches no other pool. A freed context still puts, and answers
+ *           bytepool_usable_size and bytepool_read_stats, as long as its pool exists, that is while any handle or
+ *           outstanding buffer keeps it; whatever can hand out memory fails with BYTEPOOL_ERR_CLOSED.
+ * Buffers   A buffer is the caller's from get to put, and at least `size` bytes. The pool keeps nothing before, inside
+ *           or after it.
+ * Misuse    A put that breaks the contract (twice, wrong size, foreign or interior pointer, another pool's buffer)
+ *           changes nothing; it is counted, sets the last error, and is reported to the misuse handler.
+ * Errors    A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets bytepool_last_error of
+ *           the calling thread. No exception and no Rust panic leaves any function: a caught panic is
+ *           BYTEPOOL_ERR_PANIC.
  */
 #ifndef BYTEPOOL_BYTEPOOL_H
 #define BYTEPOOL_BYTEPOOL_H
@@ -60,7 +63,7 @@ enum {
     BYTEPOOL_ERR_PANIC = 10            /* a defect, or a rounding function that panicked */
 };
 
-/* The status of the calling thread's last failed call; BYTEPOOL_OK if none failed yet. A success leaves it as it is. */
+/* The status of the calling thread's last failed call; BYTEPOOL_OK if none did yet. A success leaves it. */
 bytepool_status bytepool_last_error(void);
 
 /* What a status means, in English. A constant string, never NULL. */
@@ -88,23 +91,27 @@ typedef struct bytepool_config {
     size_t size_class_count;                 /* 0: every get is oversize */
     size_t alignment;                        /* of every buffer, in bytes: a power of two up to 2 MiB; 0 means 64 */
     size_t max_bytes;                        /* limit on mapped bytes; 0 means none */
-    size_t (*round)(size_t size); /* NULL, or applied to class sizes and requests; a result below its argument is ignored. Called
-                                     on any thread that uses the pool, with no lock held; must not throw or jump out */
-    uint32_t flags;               /* BYTEPOOL_ZERO_ON_GET and so on, or-ed */
+    /* NULL, or applied to class sizes and requests; a result below its argument is ignored. Called on any thread that
+     * uses the pool, with no lock held; must not throw or jump out. */
+    size_t (*round)(size_t size);
+    uint32_t flags; /* BYTEPOOL_ZERO_ON_GET and so on, or-ed */
 } bytepool_config;
 
-#define BYTEPOOL_CONFIG_INIT { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0 }
+#define BYTEPOOL_CONFIG_INIT                                                                                           \
+    { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0 }
 
-/* Makes a pool; *out_context becomes its first handle, to be freed by the caller. On failure *out_context is NULL. A pool reserves address space;
- * memory is used as buffers are handed out. INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY, PANIC. */
+/* Makes a pool; *out_context becomes its first handle, to be freed by the caller. On failure *out_context is NULL.
+ * A pool reserves address space; memory is used as buffers are handed out. INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY,
+ * PANIC. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Another handle on the same pool, to be freed by the caller. On failure *out_context is NULL. INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED, LIMIT
- * (16384 live handles of one pool), OUT_OF_MEMORY. */
+/* Another handle on the same pool, to be freed by the caller. On failure *out_context is NULL. INVALID_ARGUMENT,
+ * INVALID_CONTEXT, CLOSED, LIMIT (16384 live handles of one pool), OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
-/* Closes the pool for every handle: gets fail from now on, idle memory goes back to the system at once, and the rest when the last outstanding
- * buffer is put. Handles stay to be freed. Closing again has no effect. INVALID_CONTEXT, CLOSED (this context was freed). */
+/* Closes the pool for every handle: gets fail from now on, idle memory goes back to the system at once, and the
+ * rest when the last outstanding buffer is put. Handles stay to be freed. Closing again has no effect.
+ * INVALID_CONTEXT, CLOSED (this context was freed). */
 bytepool_status bytepool_close(void *context);
 
 /* Gives a handle up; the last one's end closes the pool. NULL, and a second free of one handle, are
@@ -113,11 +120,12 @@ void bytepool_free(void *context);
 
 /* ---- get and put ---- */
 
-/* A buffer of at least `size` bytes (0 is fine), holding anything; the caller's until it is put. NULL on failure: INVALID_CONTEXT, CLOSED, LIMIT,
- * OUT_OF_MEMORY, PANIC. */
+/* A buffer of at least `size` bytes (0 is fine), holding anything; the caller's until it is put. NULL on failure:
+ * INVALID_CONTEXT, CLOSED, LIMIT, OUT_OF_MEMORY, PANIC. */
 void *bytepool_get(void *context, size_t size);
 
-/* Puts a buffer back. `size` is the one asked for, or for a buffer of a size class another size of the same class. NULL data does nothing. */
+/* Puts a buffer back. `size` is the one asked for, or for a buffer of a size class another size of the same class.
+ * NULL data does nothing. */
 void bytepool_put(void *context, void *data, size_t size);
 
 /* As bytepool_put, and says how it went: OK, INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT, SIZE_MISMATCH, PANIC. */
@@ -126,34 +134,41 @@ bytepool_status bytepool_put_checked(void *context, void *data, size_t size);
 /* As bytepool_put, for callers that do not know the size. */
 void bytepool_put_unsized(void *context, void *data);
 
-/* `count` buffers of `size` bytes each into out[0..count): all, or none (then every out[i] is NULL). Errors as bytepool_get, and INVALID_ARGUMENT. */
+/* `count` buffers of `size` bytes each into out[0..count): all, or none (then every out[i] is NULL). Errors as
+ * bytepool_get, and INVALID_ARGUMENT. */
 bytepool_status bytepool_get_many(void *context, size_t size, void **out, size_t count);
 
-/* Puts every valid one of data[0..count); NULLs are skipped. The first error, as bytepool_put_checked, or INVALID_ARGUMENT. */
+/* Puts every valid one of data[0..count); NULLs are skipped. The first error, as bytepool_put_checked, or
+ * INVALID_ARGUMENT. */
 bytepool_status bytepool_put_many(void *context, void *const *data, size_t count, size_t size);
 
-/* A buffer of count * size bytes, all zero; put it with that product. NULL on failure, as bytepool_get; OUT_OF_MEMORY if the product overflows. */
+/* A buffer of count * size bytes, all zero; put it with that product. NULL on failure, as bytepool_get;
+ * OUT_OF_MEMORY if the product overflows. */
 void *bytepool_calloc(void *context, size_t count, size_t size);
 
-/* A buffer of `new_size` bytes with the old one's content, as much as both have: the same pointer, or another and the old one is put.
- * NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and the old buffer is as it was and still the caller's: errors as bytepool_get and
- * bytepool_put_checked. */
+/* A buffer of `new_size` bytes with the old one's content, as much as both have: the same pointer, or another and
+ * the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and the old buffer is as it
+ * was and still the caller's: errors as bytepool_get and bytepool_put_checked. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
-/* As bytepool_get, at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). Above the pool's own alignment it is oversize. */
+/* As bytepool_get, at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). Above the pool's
+ * own alignment it is oversize. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
-/* A buffer with a copy of the `size` bytes at `data` (which may be NULL if size is 0). Errors as bytepool_get, and INVALID_ARGUMENT. */
+/* A buffer with a copy of the `size` bytes at `data` (which may be NULL if size is 0). Errors as bytepool_get, and
+ * INVALID_ARGUMENT. */
 void *bytepool_copy(void *context, const void *data, size_t size);
 
-/* How many bytes an outstanding buffer has room for: its class's buffer size, or its own size after rounding if oversize. 0 for NULL and for any pointer that
- * is not an outstanding buffer of this pool (no misuse: asking is allowed). */
+/* How many bytes an outstanding buffer has room for: its class's buffer size, or its own size after rounding if
+ * oversize. 0 for NULL and for any pointer that is not an outstanding buffer of this pool (no misuse: asking is
+ * allowed). */
 size_t bytepool_usable_size(void *context, const void *data);
 
 /* ---- memory and statistics ---- */
 
-/* Gives idle memory back to the system, down to `keep_idle_bytes` of idle slots; the bytes by which mapped_bytes fell. Whole pages go: a small slot only
- * with all others on its page. 0 if there was nothing to give, and on failure: INVALID_CONTEXT, CLOSED (this context was freed). */
+/* Gives idle memory back to the system, down to `keep_idle_bytes` of idle slots; the bytes by which mapped_bytes
+ * fell. Whole pages go: a small slot only with all others on its page. 0 if there was nothing to give, and on
+ * failure: INVALID_CONTEXT, CLOSED (this context was freed). */
 size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
 /* Start from BYTEPOOL_STATS_INIT. At every moment when no other call is running:
@@ -177,9 +192,11 @@ typedef struct bytepool_stats {
     uint64_t foreign_pointers;   /* refused */
 } bytepool_stats;
 
-#define BYTEPOOL_STATS_INIT { sizeof(bytepool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define BYTEPOOL_STATS_INIT                                                                                            \
+    { sizeof(bytepool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Start from BYTEPOOL_CLASS_STATS_INIT. At every moment when no other call is running: touched = outstanding + idle. */
+/* Start from BYTEPOOL_CLASS_STATS_INIT. At every moment when no other call is running: touched = outstanding +
+ * idle. */
 typedef struct bytepool_class_stats {
     size_t struct_size;
     size_t buffer_size;     /* bytes, after rounding */
@@ -195,12 +212,14 @@ typedef struct bytepool_class_stats {
     uint64_t puts;          /* that succeeded, overflow included */
 } bytepool_class_stats;
 
-#define BYTEPOOL_CLASS_STATS_INIT { sizeof(bytepool_class_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define BYTEPOOL_CLASS_STATS_INIT                                                                                      \
+    { sizeof(bytepool_class_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Fills in *out, as much of it as its struct_size says. INVALID_ARGUMENT, INVALID_CONTEXT. */
 bytepool_status bytepool_read_stats(void *context, bytepool_stats *out);
 
-/* The figures of class `index`, by ascending buffer size. INVALID_ARGUMENT (also for an index past the last class), INVALID_CONTEXT. */
+/* The figures of class `index`, by ascending buffer size. INVALID_ARGUMENT (also for an index past the last
+ * class), INVALID_CONTEXT. */
 bytepool_status bytepool_read_class_stats(void *context, size_t index, bytepool_class_stats *out);
 
 /* ---- misuse ---- */
@@ -217,9 +236,10 @@ typedef struct bytepool_misuse {
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
-/* Sets what is called for every misuse in this process, on the thread that misused and before the call returns. NULL brings the default back, which writes one
- * line to stderr, at most 10 a second, and then how many more there were. A handler may call any function of this library; nothing is locked or half
- * done while it runs. It must not throw or jump out. It may still be running on another thread when this returns. */
+/* Sets what is called for every misuse in this process, on the thread that misused and before the call returns.
+ * NULL brings the default back, which writes one line to stderr, at most 10 a second, and then how many more there
+ * were. A handler may call any function of this library; nothing is locked or half done while it runs. It must not
+ * throw or jump out. It may still be running on another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
 /* How many calls of this process were refused for an invalid context: no pool's statistics can count them. */
@@ -227,7 +247,8 @@ uint64_t bytepool_invalid_context_count(void);
 
 /* ---- small things ---- */
 
-/* The original library's default rounding: ((size + 256) >> 3) << 3, and size itself where that overflows. Fits bytepool_config.round. */
+/* The original library's default rounding: ((size + 256) >> 3) << 3, and size itself where that overflows. Fits
+ * bytepool_config.round. */
 size_t bytepool_round_original(size_t size);
 
 /* The library's version: major * 1000000 + minor * 1000 + patch. */

@@ -1,14 +1,17 @@
-// bytepool for C++: pools by rust::Box, buffers by RAII, and a std::pmr::memory_resource. C++17; std::span from C++20 on.
+// bytepool for C++: pools by rust::Box, buffers by RAII, and a std::pmr::memory_resource. C++17; std::span from C++20
+// on.
 //
 //     auto pool = bytepool::new_pool({{512, 1000}, {4096, 1000}});
 //     bytepool::PooledBuffer buffer(*pool, 100);
 //     std::memcpy(buffer.data(), "hello", 5);
 //     // put back at the end of the scope, on whatever thread
 //
-// Threads  Every function of Pool, Context and memory_resource may be called from any thread at any time. A PooledBuffer is like any value: it may move
-//          between threads, and one thread at a time may change it.
-// Errors   What fails throws rust::Error with a text that names limit and value, unless it says otherwise. Destructors and moves never throw.
-// Memory   A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
+// Threads  Every function of Pool, Context and memory_resource may be called from any thread at any time. A
+// PooledBuffer
+//          is like any value: it may move between threads, and one thread at a time may change it.
+// Errors   What fails throws rust::Error with a text that names limit and value, unless it says otherwise.
+// Destructors and moves never throw. Memory   A PooledBuffer keeps its memory alive on its own: it may outlive every
+// handle on its pool.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
 
@@ -50,8 +53,8 @@ struct PoolConfig {
     bool huge_pages = false;
 };
 
-// A pool; the Box is one handle on it, and pool->clone() makes another. The last handle's end closes the pool. Throws rust::Error.
-// Beside this one the bridge declares new_pool(rust::Slice<const SizeClass>).
+// A pool; the Box is one handle on it, and pool->clone() makes another. The last handle's end closes the pool. Throws
+// rust::Error. Beside this one the bridge declares new_pool(rust::Slice<const SizeClass>).
 [[nodiscard]] inline rust::Box<Pool> new_pool(const PoolConfig &config) {
     bytepool_config c = BYTEPOOL_CONFIG_INIT;
     c.size_classes = config.size_classes.data();
@@ -137,15 +140,16 @@ class [[nodiscard]] PooledBuffer {
         return buffer;
     }
 
-    // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put, and
-    // becomes the size. Throws rust::Error if it is no such buffer; then it is still the caller's.
+    // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put,
+    // and becomes the size. Throws rust::Error if it is no such buffer; then it is still the caller's.
     [[nodiscard]] static PooledBuffer adopt(const Pool &pool, void *data, std::size_t size) {
         PooledBuffer buffer;
         buffer.parts_ = detail::adopt(pool, static_cast<std::uint8_t *>(data), size);
         return buffer;
     }
 
-    // Gives the raw pointer up, to be put by bytepool_put with the size it has now, or adopted again. NULL if there is no memory.
+    // Gives the raw pointer up, to be put by bytepool_put with the size it has now, or adopted again. NULL if there
+    // is no memory.
     [[nodiscard]] std::uint8_t *release() noexcept {
         const detail::BufferParts parts = std::exchange(parts_, none());
         if (parts.data != nullptr) {
@@ -182,8 +186,12 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] const std::uint8_t &operator[](std::size_t index) const noexcept { return parts_.data[index]; }
 
 #ifdef __cpp_lib_span
-    [[nodiscard]] std::span<std::uint8_t> span() noexcept { return {parts_.data, parts_.size}; }
-    [[nodiscard]] std::span<const std::uint8_t> span() const noexcept { return {parts_.data, parts_.size}; }
+    [[nodiscard]] std::span<std::uint8_t> span() noexcept {
+        return {parts_.data, parts_.size};
+    }
+    [[nodiscard]] std::span<const std::uint8_t> span() const noexcept {
+        return {parts_.data, parts_.size};
+    }
 #endif
 
     // Changes the size; bytes that appear hold whatever was there. Throws std::length_error above the capacity.
@@ -194,19 +202,27 @@ class [[nodiscard]] PooledBuffer {
         parts_.size = size;
     }
 
-    void swap(PooledBuffer &other) noexcept { std::swap(parts_, other.parts_); }
+    void swap(PooledBuffer &other) noexcept {
+        std::swap(parts_, other.parts_);
+    }
 
   private:
-    static detail::BufferParts none() noexcept { return {nullptr, 0, 0, nullptr, 0, 0}; }
+    static detail::BufferParts none() noexcept {
+        return {nullptr, 0, 0, nullptr, 0, 0};
+    }
 
     detail::BufferParts parts_ = none();
 };
 
-inline void swap(PooledBuffer &a, PooledBuffer &b) noexcept { a.swap(b); }
-inline void swap(Context &a, Context &b) noexcept { a.swap(b); }
+inline void swap(PooledBuffer &a, PooledBuffer &b) noexcept {
+    a.swap(b);
+}
+inline void swap(Context &a, Context &b) noexcept {
+    a.swap(b);
+}
 
-// Puts std::pmr containers into a pool. It is a handle on the pool, and must outlive what was allocated through it, as any memory_resource.
-// Above the pool's alignment an allocation is oversize. Failure throws std::bad_alloc.
+// Puts std::pmr containers into a pool. It is a handle on the pool, and must outlive what was allocated through it,
+// as any memory_resource. Above the pool's alignment an allocation is oversize. Failure throws std::bad_alloc.
 class memory_resource final : public std::pmr::memory_resource {
   public:
     explicit memory_resource(const Pool &pool);

@@ -1,6 +1,8 @@
-//! The cxx bridge: what `include/bytepool/bytepool.hpp` stands on. The types are those of `bytepool.h`, so each struct is described once.
+//! The cxx bridge: what `include/bytepool/bytepool.hpp` stands on. The types are those of `bytepool.h`, so
+//! each struct is described once.
 //!
-//! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes through [`guarded`].
+//! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes
+//! through [`guarded`].
 
 use std::error::Error;
 use std::fmt;
@@ -17,7 +19,8 @@ use crate::pool::Pool;
 use crate::shared::{Place, Shared};
 
 // SAFETY:
-// - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare sizes and offsets
+// - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare sizes and
+//   offsets
 // - it is trivially copyable in C++
 unsafe impl cxx::ExternType for SizeClass {
     type Id = cxx::type_id!("bytepool_size_class");
@@ -248,7 +251,8 @@ fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
 }
 
 /// # Safety
-/// - as [`PooledBuffer::from_raw`], but that the bytes need not be initialised: C++ reads them at its own risk
+/// - as [`PooledBuffer::from_raw`], but that the bytes need not be initialised: C++ reads them at its own
+///   risk
 unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, CppError> {
     let data = NonNull::new(data).ok_or(CppError::NullPointer)?;
     // SAFETY:

@@ -1,4 +1,5 @@
-//! The functions of `include/bytepool/bytepool.h`, which documents them. Each runs inside [`boundary`], resolves its context, and calls the pool.
+//! The functions of `include/bytepool/bytepool.h`, which documents them. Each runs inside [`boundary`],
+//! resolves its context, and calls the pool.
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
@@ -59,7 +60,8 @@ pub extern "C" fn bytepool_status_message(status: i32) -> *const c_char {
 /// See the header.
 ///
 /// # Safety
-/// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has `size_class_count` entries
+/// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has
+///   `size_class_count` entries
 /// - `out_context` is NULL or writable
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *mut c_void) -> i32 {
@@ -197,7 +199,8 @@ pub unsafe extern "C" fn bytepool_copy(
         let copy = hand_out(context, size, |pool| pool.get(size, Holder::Raw(size), Fill::Anything));
         if !copy.is_null() && size > 0 {
             // SAFETY:
-            // - `data` is readable for `size` bytes (caller), the new buffer has at least as many, and is another
+            // - `data` is readable for `size` bytes (caller), the new buffer has at least as many, and is
+            //   another
             unsafe { copy.copy_from_nonoverlapping(data, size) };
         }
         copy
@@ -244,7 +247,8 @@ pub unsafe extern "C" fn bytepool_get_many(
 /// Puts the first `got` of `count` buffers back and makes all entries NULL.
 ///
 /// # Safety
-/// - `out` is writable for `count` pointers; the first `got` are raw buffers of `pool` got with `size`, of which this thread alone knows
+/// - `out` is writable for `count` pointers; the first `got` are raw buffers of `pool` got with `size`, of
+///   which this thread alone knows
 #[cold]
 unsafe fn undo_get_many(pool: &Reference, size: usize, out: *mut *mut c_void, got: usize, count: usize) {
     for index in 0..count {
@@ -309,7 +313,8 @@ fn put_quickly(context: *mut c_void, data: *mut c_void, size: usize) -> bool {
 /// See the header.
 ///
 /// # Safety
-/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any
+///   more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, size: usize) {
     if !put_quickly(context, data, size) {
@@ -359,7 +364,8 @@ pub unsafe extern "C" fn bytepool_put_many(
         if (data.is_null() && count > 0) || count > isize::MAX as usize / size_of::<*mut c_void>() {
             return Err(Status::InvalidArgument);
         }
-        // Held to the end: putting the last buffer of a closed pool must not end it before the rest were looked at.
+        // Held to the end: putting the last buffer of a closed pool must not end it before the rest were
+        // looked at.
         let resolved = resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), size))?;
         let mut first_error = Ok(());
         for index in 0..count {

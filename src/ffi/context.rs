@@ -5,9 +5,10 @@
 //!                  generation      anchor's number   handle's cell its use
 //! ```
 //!
-//! The four numbers are mixed with a key of this copy of the library, one-to-one, so another copy's context, a stray pointer or an invented value decodes to some
-//! random pool, and there is hardly ever one: 2^36 ids are possible. The id names the pool for ever, so a stale context never reaches a newer pool; the handle's number tells
-//! whether this very context was freed.
+//! The four numbers are mixed with a key of this copy of the library, one-to-one, so another copy's context,
+//! a stray pointer or an invented value decodes to some random pool, and there is hardly ever one: 2^36 ids
+//! are possible. The id names the pool for ever, so a stale context never reaches a newer pool; the handle's
+//! number tells whether this very context was freed.
 
 use std::ffi::c_void;
 use std::fmt;
@@ -171,7 +172,8 @@ impl Context {
         std::mem::ManuallyDrop::new(self).context
     }
 
-    /// Takes a context over that [`into_raw`](Self::into_raw), `bytepool_new` or `bytepool_clone` gave out; `None` if it is not a live one.
+    /// Takes a context over that [`into_raw`](Self::into_raw), `bytepool_new` or `bytepool_clone` gave out;
+    /// `None` if it is not a live one.
     ///
     /// # Safety
     /// - the caller owns the context: nobody else frees it from now on
@@ -196,7 +198,8 @@ impl Pool {
     /// A context for C: another handle on this pool.
     ///
     /// # Panics
-    /// If the pool has its limit of 16,384 live contexts, or the system has no memory; see [`try_context`](Self::try_context).
+    /// If the pool has its limit of 16,384 live contexts, or the system has no memory; see
+    /// [`try_context`](Self::try_context).
     pub fn context(&self) -> Context {
         self.try_context().unwrap_or_else(|error| panic!("no context: {error}"))
     }

@@ -1,4 +1,5 @@
-//! The pool for C and C++. Thin: contexts and status codes in, calls on [`Pool`](crate::Pool) out; no pool logic lives here.
+//! The pool for C and C++. Thin: contexts and status codes in, calls on [`Pool`](crate::Pool) out; no pool
+//! logic lives here.
 //!
 //! - [`context`]: a `void *` that names one handle on a pool
 //! - [`capi`]: the functions of `include/bytepool/bytepool.h`

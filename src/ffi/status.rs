@@ -142,7 +142,8 @@ pub(crate) fn set_last_error(status: Status) {
 
 /// Runs the body of a C function. A panic becomes `Status::Panic` and the value `failed`.
 ///
-/// The core keeps nothing half done across a point where it may panic, which is where the user's rounding function runs: so unwinding out of it is safe.
+/// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
+/// function runs: so unwinding out of it is safe.
 #[inline]
 pub(crate) fn boundary<T>(failed: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {

@@ -1,4 +1,5 @@
-//! The structs of `bytepool.h`, and how they cross versions: each starts with its size, and later versions only append.
+//! The structs of `bytepool.h`, and how they cross versions: each starts with its size, and later versions
+//! only append.
 
 use crate::config::Builder;
 use crate::ffi::status::Status;
@@ -150,7 +151,8 @@ impl From<&ClassStats> for CClassStats {
 /// A builder with what the caller's version of the struct says.
 ///
 /// # Safety
-/// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has `size_class_count` entries
+/// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has
+///   `size_class_count` entries
 pub(crate) unsafe fn read_config(config: *const Config) -> Result<Builder, Status> {
     if config.is_null() {
         return Err(Status::InvalidArgument);
@@ -214,7 +216,8 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
     Ok(builder)
 }
 
-/// Writes as much of `value` as the caller's version of the struct holds; a newer caller's further fields become 0.
+/// Writes as much of `value` as the caller's version of the struct holds; a newer caller's further fields
+/// become 0.
 ///
 /// # Safety
 /// - `out` is NULL or points to a struct that starts with its size in bytes, and is writable for that many

@@ -1,4 +1,5 @@
-//! Outstanding buffers that change hands: between raw pointers and `PooledBuffer`s, and from one size to another.
+//! Outstanding buffers that change hands: between raw pointers and `PooledBuffer`s, and from one size to
+//! another.
 
 use std::ptr::NonNull;
 
@@ -44,7 +45,8 @@ impl Shared {
         Place::Slot { class: self.number_of(class) as u8, slot }
     }
 
-    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes (at most its capacity).
+    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes
+    /// (at most its capacity).
     ///
     /// # Safety
     /// As [`put_owned`](Self::put_owned).
@@ -59,7 +61,8 @@ impl Shared {
         }
     }
 
-    /// Who holds the buffer that starts at `data`, and its capacity in bytes; `None` if it is not outstanding here.
+    /// Who holds the buffer that starts at `data`, and its capacity in bytes; `None` if it is not outstanding
+    /// here.
     pub(crate) fn find(&self, data: NonNull<u8>) -> Option<(Holder, usize)> {
         match self.slot_of(data) {
             Some(Ok((class, slot))) => Some((class.ledger.holder(slot)?, class.buffer_size())),
@@ -68,8 +71,9 @@ impl Shared {
         }
     }
 
-    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old one's bytes, as many as both
-    /// have. The outcome says whether a new buffer, with a reference of its own, took the place of the old, whose reference the caller takes over.
+    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new
+    /// buffer with the old one's bytes, as many as both have. The outcome says whether a new buffer, with a
+    /// reference of its own, took the place of the old, whose reference the caller takes over.
     ///
     /// # Safety
     /// As [`put`](Self::put).

@@ -58,7 +58,8 @@ impl Shared {
         }
     }
 
-    /// As [`get`](Self::get), at a multiple of `alignment` bytes. Above the pool's own alignment it is oversize.
+    /// As [`get`](Self::get), at a multiple of `alignment` bytes. Above the pool's own alignment it is
+    /// oversize.
     pub(crate) fn get_aligned(
         &self,
         alignment: usize,

@@ -8,8 +8,9 @@
 //!              outside the region -> registry of overflow and oversize buffers -> (not there) foreign pointer
 //! ```
 //!
-//! Any thread may call anything at any time. No lock is held while the user's rounding function runs. References are the caller's
-//! affair: who calls has one, leaves one to each buffer it gets, and takes one over from each buffer it puts.
+//! Any thread may call anything at any time. No lock is held while the user's rounding function runs.
+//! References are the caller's affair: who calls has one, leaves one to each buffer it gets, and takes one
+//! over from each buffer it puts.
 
 mod change_hands;
 mod get;

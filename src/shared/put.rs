@@ -21,7 +21,8 @@ pub(crate) enum PutSize {
 }
 
 impl Shared {
-    /// Takes an outstanding raw buffer back, and its reference: the caller has another. On misuse nothing changed but its count.
+    /// Takes an outstanding raw buffer back, and its reference: the caller has another. On misuse nothing
+    /// changed but its count.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it and nobody uses it any more
@@ -41,7 +42,8 @@ impl Shared {
     /// Takes the buffer of a `PooledBuffer` back, and its reference: the caller has another.
     ///
     /// # Safety
-    /// - `data` and `place` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns
+    /// - `data` and `place` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the
+    ///   caller owns
     #[inline]
     pub(crate) unsafe fn put_owned(&self, data: NonNull<u8>, place: Place) {
         match place {
@@ -50,7 +52,8 @@ impl Shared {
                 debug_assert_eq!(class.ledger.holder(slot), Some(Holder::Owned));
                 class.ledger.set(slot, None);
                 // SAFETY:
-                // - the ledger says idle now, and nobody else could have changed it: the slot is this thread's
+                // - the ledger says idle now, and nobody else could have changed it: the slot is this
+                //   thread's
                 unsafe { self.shelve(class, slot, data) };
             }
             Place::System => {
@@ -64,7 +67,8 @@ impl Shared {
         }
     }
 
-    /// The class and slot that start at `data`: `None` outside the region, an error inside it where no slot starts.
+    /// The class and slot that start at `data`: `None` outside the region, an error inside it where no slot
+    /// starts.
     #[inline]
     pub(super) fn slot_of(&self, data: NonNull<u8>) -> Option<Result<(&Class, u32), Misuse>> {
         let address = data.as_ptr().addr();

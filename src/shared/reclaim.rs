@@ -45,7 +45,8 @@ impl Shared {
         }
     }
 
-    /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The caller holds `reclaiming`.
+    /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The
+    /// caller holds `reclaiming`.
     fn discard_idle(&self, wanted: Discard) -> usize {
         let mut discarded = 0;
         for class in self.classes.iter().rev() {
@@ -71,7 +72,8 @@ enum Discard {
 }
 
 impl Shared {
-    /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put. Again has no effect.
+    /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put.
+    /// Again has no effect.
     pub(crate) fn close(&self) {
         // SeqCst: the order against puts is told in `Shelf::put`.
         if !self.closed.swap(true, SeqCst) {
@@ -79,7 +81,8 @@ impl Shared {
         }
     }
 
-    /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which `mapped_bytes` fell.
+    /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which
+    /// `mapped_bytes` fell.
     pub(crate) fn trim(&self, keep_idle_bytes: usize) -> usize {
         let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
         self.caches.revoke();

@@ -1,5 +1,6 @@
-//! The heavy half of an asymmetric fence: the fast path orders its store and load with nothing but the compiler, and whoever needs the order against all other
-//! threads asks the kernel to run a full fence on each of them.
+//! The heavy half of an asymmetric fence: the fast path orders its store and load with nothing but the
+//! compiler, and whoever needs the order against all other threads asks the kernel to run a full fence on
+//! each of them.
 
 use std::sync::OnceLock;
 

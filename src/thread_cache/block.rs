@@ -6,8 +6,10 @@
 //! ```
 //!
 //! - Only the owning thread writes keys, moves entries, and sets `active`.
-//! - Another thread may take a cache away (revoke): it replaces the entry's cache by [`NO_CACHE`], under the block's lock, and then waits until `active` is clear.
-//! - Blocks are never freed, only used again by later threads: who looks at one never sees memory that is gone.
+//! - Another thread may take a cache away (revoke): it replaces the entry's cache by [`NO_CACHE`], under the
+//!   block's lock, and then waits until `active` is clear.
+//! - Blocks are never freed, only used again by later threads: who looks at one never sees memory that is
+//!   gone.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -43,7 +45,8 @@ pub(crate) struct Block {
     shift: AtomicU32,
     /// The first entry of `table`, or of [`NO_ENTRIES`].
     entries: AtomicPtr<Entry>,
-    /// Guards against the owner and revoking threads changing entries at once. The owner's fast path does not take it.
+    /// Guards against the owner and revoking threads changing entries at once. The owner's fast path does not
+    /// take it.
     table: Mutex<Vec<Entry>>,
 }
 
@@ -65,7 +68,8 @@ pub(super) struct Active(&'static Block);
 impl Drop for Active {
     #[inline(always)]
     fn drop(&mut self) {
-        // Release pairs with the Acquire in `wait_until_inactive`: what the owner did to its cache comes before.
+        // Release pairs with the Acquire in `wait_until_inactive`: what the owner did to its cache comes
+        // before.
         self.0.active.store(false, Release);
     }
 }
@@ -98,8 +102,9 @@ impl Block {
 
     /// The owner's cache for `key` if it is at the key's first place, marked as in use.
     ///
-    /// `active` must be set before the cache is read, as the revoking thread clears the entry before it reads `active`: one of them sees the other. On this side the compiler fence
-    /// keeps the order, and the partner [`fence_all_threads`](super::barrier::fence_all_threads) makes the processor's order follow.
+    /// `active` must be set before the cache is read, as the revoking thread clears the entry before it reads
+    /// `active`: one of them sees the other. On this side the compiler fence keeps the order, and the partner
+    /// [`fence_all_threads`](super::barrier::fence_all_threads) makes the processor's order follow.
     #[inline(always)]
     pub(super) fn find_first(&'static self, key: u64) -> Option<(&'static Cache, Active)> {
         let entry = self.entry((key >> self.shift.load(Relaxed)) as usize);
@@ -117,7 +122,8 @@ impl Block {
         compiler_fence(SeqCst);
         let active = Active(self);
         // SAFETY:
-        // - an entry's cache is NO_CACHE or one that is freed only after it was taken out of all entries and `active` was seen clear
+        // - an entry's cache is NO_CACHE or one that is freed only after it was taken out of all entries and
+        //   `active` was seen clear
         // - callers do not keep it beyond `active`
         (unsafe { &*entry.cache.load(Relaxed) }, active)
     }
@@ -134,7 +140,8 @@ impl Block {
         })
     }
 
-    /// Leads `key`, which leads to no cache yet, to `cache` from now on. Only for the owner, while it is not active. `false`: no memory for more entries.
+    /// Leads `key`, which leads to no cache yet, to `cache` from now on. Only for the owner, while it is not
+    /// active. `false`: no memory for more entries.
     pub(super) fn set(&self, key: u64, cache: NonNull<Cache>) -> bool {
         let mut table = self.lock();
         let used = table.iter().filter(|entry| entry.key.load(Relaxed) != 0).count();
@@ -145,7 +152,8 @@ impl Block {
         true
     }
 
-    /// `key` leads to no cache yet. The first entry that is free or leads nowhere becomes its own, as near to its first place as can be.
+    /// `key` leads to no cache yet. The first entry that is free or leads nowhere becomes its own, as near to
+    /// its first place as can be.
     fn insert(&self, table: &[Entry], key: u64, cache: *mut Cache) {
         let mask = table.len() - 1;
         let mut place = (key >> self.shift.load(Relaxed)) as usize;
@@ -157,7 +165,8 @@ impl Block {
         table[place].key.store(key, Relaxed);
     }
 
-    /// Rebuilds the table without entries whose cache was taken away, and with twice the room if it is needed.
+    /// Rebuilds the table without entries whose cache was taken away, and with twice the room if it is
+    /// needed.
     fn grow(&self, table: &mut Vec<Entry>) -> bool {
         let live: Vec<(u64, *mut Cache)> = table
             .iter()
@@ -175,7 +184,8 @@ impl Block {
         for (key, cache) in live {
             self.insert(&entries, key, cache);
         }
-        // The owner is not active, and other threads read the table under its lock: nobody looks at the old one.
+        // The owner is not active, and other threads read the table under its lock: nobody looks at the old
+        // one.
         self.entries.store(entries.as_mut_ptr(), Relaxed);
         *table = entries;
         true
@@ -193,7 +203,8 @@ impl Block {
         }
     }
 
-    /// Waits until the owner does not use any cache. After the heavy fence it cannot have entered one that was taken away before.
+    /// Waits until the owner does not use any cache. After the heavy fence it cannot have entered one that
+    /// was taken away before.
     pub(super) fn wait_until_inactive(&self) {
         // Acquire: partner in `Active::drop`.
         while self.active.load(Acquire) {
@@ -207,8 +218,8 @@ impl Block {
         let caches =
             table.iter().map(|entry| entry.cache.load(Relaxed)).filter(|&cache| !ptr::eq(cache, &NO_CACHE));
         // SAFETY:
-        // - under the lock a cache that is still in an entry has not been taken away, so it exists, and its pool with it: a pool ends only after it
-        //   took all its caches away, holding a reference meanwhile
+        // - under the lock a cache that is still in an entry has not been taken away, so it exists, and its
+        //   pool with it: a pool ends only after it took all its caches away, holding a reference meanwhile
         caches.map(|cache| unsafe { (*cache).pool_reference() }).collect()
     }
 }
@@ -234,7 +245,8 @@ thread_local! {
     static EXIT_HOOK: ExitHook = const { ExitHook };
 }
 
-/// This thread's block, made if it has none. `None` once the thread's locals were torn down, or without memory.
+/// This thread's block, made if it has none. `None` once the thread's locals were torn down, or without
+/// memory.
 pub(super) fn own_block() -> Option<&'static Block> {
     let block = way::block();
     if ptr::eq(block, &RETIRED) {

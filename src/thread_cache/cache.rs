@@ -1,14 +1,17 @@
-//! One thread's cache of one pool: a bin of idle slot numbers per size class, and the whole fast path of get and put.
+//! One thread's cache of one pool: a bin of idle slot numbers per size class, and the whole fast path of get
+//! and put.
 //!
 //! ```text
 //! get   size -> step -> class -> bin -> last slot number -> ledger entry := holder -> address
 //! put   address -> offset -> chunk -> class -> bin; offset * reciprocal -> slot -> ledger: holder -> 0 -> bin
 //! ```
 //!
-//! Only the owning thread changes a cache, while its block is `active`; whoever revoked it has it alone afterwards. `len` and `puts` are atomics
-//! so that statistics may read them meanwhile; they are never changed by two threads, so plain loads and stores do.
+//! Only the owning thread changes a cache, while its block is `active`; whoever revoked it has it alone
+//! afterwards. `len` and `puts` are atomics so that statistics may read them meanwhile; they are never
+//! changed by two threads, so plain loads and stores do.
 //!
-//! Every cached slot holds a reference to the pool, as an outstanding one does: between a cache and its thread nothing shared is written.
+//! Every cached slot holds a reference to the pool, as an outstanding one does: between a cache and its
+//! thread nothing shared is written.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::{self, NonNull};
@@ -22,7 +25,8 @@ use crate::ledger::{Ledger, Mark, NOBODY};
 use crate::shared::{Buffer, Place, PutSize, Shared};
 use crate::size_class::{GRANULE, Reciprocal, SizeClassIndex, StepTable};
 
-/// The idle slots of one class that a thread keeps, and what the fast path needs to know of the class: one cache line.
+/// The idle slots of one class that a thread keeps, and what the fast path needs to know of the class: one
+/// cache line.
 #[repr(C, align(64))]
 pub(super) struct Bin {
     len: AtomicU32,
@@ -111,7 +115,8 @@ impl Cache {
         class
     }
 
-    /// A cached slot of the smallest class that fits `size`, for the holder that `mark` stands for in the ledger.
+    /// A cached slot of the smallest class that fits `size`, for the holder that `mark` stands for in the
+    /// ledger.
     #[inline(always)]
     pub(super) fn get(&self, size: usize, mark: Mark) -> Option<Buffer> {
         if size > self.largest || self.largest == 0 {
@@ -160,7 +165,8 @@ impl Cache {
         Some((bin, slot as u32))
     }
 
-    /// Puts a raw buffer that was asked for with exactly `size` bytes. `false`: nothing was done, the pool must look.
+    /// Puts a raw buffer that was asked for with exactly `size` bytes. `false`: nothing was done, the pool
+    /// must look.
     #[inline(always)]
     pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
@@ -177,7 +183,8 @@ impl Cache {
         true
     }
 
-    /// Puts a raw buffer whose size is not given, or is another of its class. `false`: nothing was done, the pool must look.
+    /// Puts a raw buffer whose size is not given, or is another of its class. `false`: nothing was done, the
+    /// pool must look.
     pub(super) fn put_inexact(&self, address: usize, size: PutSize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
         let len = bin.len.load(Relaxed);
@@ -243,7 +250,8 @@ impl Bin {
 /// The most slots that move at a time.
 const MAX_BATCH: u32 = 32;
 
-/// The slow half, still without a lock: batches from and to the shelf. Callers hold the block's `Active`, or revoked the cache.
+/// The slow half, still without a lock: batches from and to the shelf. Callers hold the block's `Active`, or
+/// revoked the cache.
 impl Cache {
     pub(super) fn pool(&self) -> &Shared {
         // SAFETY:
@@ -349,7 +357,8 @@ impl Cache {
         self.pool().home().release_some(u64::from(count));
     }
 
-    /// Gives the bin of a class its room, as much as the class has left for caches; none for classes that are not cached.
+    /// Gives the bin of a class its room, as much as the class has left for caches; none for classes that are
+    /// not cached.
     fn make_bin(&self, class: usize) {
         let bin = self.bin(class);
         if bin.max.load(Relaxed) > 0 {
@@ -492,7 +501,8 @@ impl CachingRoom {
         Self { left: AtomicU32::new(capacity / 2) }
     }
 
-    /// Room for one bin, in slots: at most half of what is left, so that later threads get some. 0 or at least 2.
+    /// Room for one bin, in slots: at most half of what is left, so that later threads get some. 0 or at
+    /// least 2.
     fn take_room(&self, slot_size: usize) -> u32 {
         let most = (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32;
         let share = |left: u32| Some(most.min(left.div_ceil(2))).filter(|&share| share >= 2);

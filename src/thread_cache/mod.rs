@@ -1,12 +1,14 @@
-//! Thread caches: each thread keeps idle slots of the pools it uses, and gets and puts them without writing a line that another thread reads.
+//! Thread caches: each thread keeps idle slots of the pools it uses, and gets and puts them without writing a
+//! line that another thread reads.
 //!
 //! - [`way`]: one thread-local pointer leads to the thread's block
 //! - [`block`]: the block leads from a key (a context, or a pool) to a cache
 //! - [`cache`]: slot numbers by class, and the fast path
 //! - [`barrier`]: the fence that lets the fast path do without one
 //!
-//! Here is the pool's side: the list of its caches, making one, and taking all away again (**revoke**). Locks are taken in this order: a pool's list, then a block's table.
-//! Neither is taken on the fast path, nor while a block is active.
+//! Here is the pool's side: the list of its caches, making one, and taking all away again (**revoke**). Locks
+//! are taken in this order: a pool's list, then a block's table. Neither is taken on the fast path, nor while
+//! a block is active.
 
 mod barrier;
 mod block;
@@ -24,7 +26,8 @@ pub(crate) use self::cache::CachingRoom;
 use crate::ledger::Mark;
 use crate::shared::{Buffer, PutSize, Shared};
 
-/// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest each get revoke anew.
+/// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest
+/// each get revoke anew.
 const SCARCE_OPERATIONS: u32 = 4096;
 
 /// The caches that threads have of one pool.
@@ -64,7 +67,8 @@ pub(crate) fn get_or_fill(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
     cache.get_or_fill(size, mark)
 }
 
-/// Puts a raw buffer that was asked for with exactly this size. `false`: nothing was done, the pool must look.
+/// Puts a raw buffer that was asked for with exactly this size. `false`: nothing was done, the pool must
+/// look.
 #[inline(always)]
 pub(crate) fn put_exact(key: u64, data: NonNull<u8>, size: usize) -> bool {
     let Some((cache, _active)) = way::block().find_first(key) else { return false };
@@ -110,6 +114,9 @@ fn is_attached(key: u64) -> bool {
 
 impl Caches {
     pub(crate) fn new(allowed: bool) -> Self {
+        // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than in the
+        // first get.
+        let allowed = allowed && barrier::is_available();
         Self { list: Mutex::new(Vec::new()), allowed, scarce: AtomicU32::new(0) }
     }
 
@@ -117,12 +124,14 @@ impl Caches {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leads `key` to this thread's cache of `pool`, made if it has none. Where none can be made, the shelf serves.
+    /// Leads `key` to this thread's cache of `pool`, made if it has none. Where none can be made, the shelf
+    /// serves.
     ///
-    /// `is_valid` is asked under the lock that [`detach`](Self::detach) takes too: a key that is given up is not led anywhere afterwards.
+    /// `is_valid` is asked under the lock that [`detach`](Self::detach) takes too: a key that is given up is
+    /// not led anywhere afterwards.
     #[cold]
     pub(crate) fn attach(&self, pool: &Shared, key: u64, is_valid: impl FnOnce() -> bool) {
-        if !self.allowed || is_attached(key) || !barrier::is_available() {
+        if !self.allowed || is_attached(key) {
             return;
         }
         // Relaxed: a rough count of operations.
@@ -131,7 +140,8 @@ impl Caches {
         }
         let Some(block) = own_block() else { return };
         let mut list = self.lock();
-        // The closing thread closes first and then takes this lock to revoke: no cache is made behind its back.
+        // The closing thread closes first and then takes this lock to revoke: no cache is made behind its
+        // back.
         if pool.is_closed() || !is_valid() {
             return;
         }
@@ -171,8 +181,8 @@ impl Caches {
         for cache in list.drain(..) {
             cache.get().block().wait_until_inactive();
             // SAFETY:
-            // - made by Cache::new, out of all entries, and its thread is not using it: it was inactive after the fence, and
-            //   any later use finds the entry without it
+            // - made by Cache::new, out of all entries, and its thread is not using it: it was inactive after
+            //   the fence, and any later use finds the entry without it
             unsafe { Cache::end(cache.0) };
         }
     }
@@ -199,7 +209,8 @@ impl Caches {
 
     /// What the caches hold of each class, and the puts they counted, added to `add(class, held, puts)`.
     ///
-    /// Exact at a quiet moment: then no thread is inside a call, and what each wrote last is visible to whoever knows that.
+    /// Exact at a quiet moment: then no thread is inside a call, and what each wrote last is visible to
+    /// whoever knows that.
     pub(crate) fn count(&self, classes: usize, mut add: impl FnMut(usize, u32, u64)) {
         for cache in self.lock().iter() {
             for class in 0..classes {

@@ -1,13 +1,17 @@
 //! The way to a thread's block: one thread-local pointer, read in two instructions.
 //!
-//! In a shared library an ordinary `thread_local!` costs a call to `__tls_get_addr` per access. So where the platform allows it the pointer is an
-//! *initial-exec* thread-local, whose distance from the thread pointer is fixed when the library is loaded. Rust cannot ask for that model on stable, so the variable
-//! is defined and read in assembly. Its initial value is a block without entries: the pointer is never null.
+//! In a shared library an ordinary `thread_local!` costs a call to `__tls_get_addr` per access. So where the
+//! platform allows it the pointer is an *initial-exec* thread-local, whose distance from the thread pointer
+//! is fixed when the library is loaded. Rust cannot ask for that model on stable, so the variable is defined
+//! and read in assembly. Its initial value is a block without entries: the pointer is never null.
 //!
-//! - x86-64 and aarch64 Linux with glibc use it; eight bytes fit the room that glibc keeps for libraries loaded by `dlopen`.
-//! - Elsewhere, on musl (which refuses to `dlopen` such a library), and with `--cfg bytepool_thread_local`, a `thread_local!` serves.
+//! - x86-64 and aarch64 Linux with glibc use it; eight bytes fit the room that glibc keeps for libraries
+//!   loaded by `dlopen`.
+//! - Elsewhere, on musl (which refuses to `dlopen` such a library), and with `--cfg bytepool_thread_local`, a
+//!   `thread_local!` serves.
 //!
-//! Each thread reads and writes its own pointer only. It points to a static block or to one whose memory is never given back, so what is read is always good.
+//! Each thread reads and writes its own pointer only. It points to a static block or to one whose memory is
+//! never given back, so what is read is always good.
 
 use super::block::Block;
 
