@@ -33,3 +33,8 @@ pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 pub use ffi::context::{Context, ContextError};
 pub use pool::Pool;
 pub use stats::{ClassStats, Stats};
+
+/// How the library works inside.
+pub mod design {
+    #![doc = include_str!("../DESIGN.md")]
+}

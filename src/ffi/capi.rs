@@ -1,4 +1,4 @@
-//! The functions of `include/bytepool/bytepool.h`, which documents them. Each runs inside [`boundary`],
+//! The functions of `include/bytepool/bytepool.h`, which documents them. Each runs inside `boundary`,
 //! resolves its context, and calls the pool.
 
 use std::ffi::{c_char, c_void};
