@@ -105,40 +105,9 @@ impl Ledger {
         self.entry(slot).compare_exchange(encode(Some(from)), encode(to), Relaxed, Relaxed).is_ok()
     }
 
-    /// As [`set`](Self::set), for the fast path.
-    ///
-    /// # Safety
-    /// - `slot` is one of this ledger's
-    #[inline(always)]
-    pub(crate) unsafe fn set_mark(&self, slot: u32, mark: Mark) {
-        // SAFETY:
-        // - `slot` is in range (caller)
-        unsafe { self.entries.get_unchecked(slot as usize) }.store(mark, Relaxed);
-    }
-
-    /// As [`pass`](Self::pass) from a raw holder of `size` bytes to nobody, for the fast path.
-    ///
-    /// # Safety
-    /// - `slot` is one of this ledger's, `size` at most [`MAX_BUFFER_SIZE`]
-    #[inline(always)]
-    pub(crate) unsafe fn pass_raw_to_none(&self, slot: u32, size: usize) -> bool {
-        // SAFETY:
-        // - `slot` is in range (caller)
-        let entry = unsafe { self.entries.get_unchecked(slot as usize) };
-        entry.compare_exchange(raw(size), NOBODY, Relaxed, Relaxed).is_ok()
-    }
-
-    /// As [`pass_raw_to_none`](Self::pass_raw_to_none), whatever the size.
-    ///
-    /// # Safety
-    /// - `slot` is one of this ledger's
-    #[inline]
-    pub(crate) unsafe fn pass_any_raw_to_none(&self, slot: u32) -> bool {
-        // SAFETY:
-        // - `slot` is in range (caller)
-        let entry = unsafe { self.entries.get_unchecked(slot as usize) };
-        let found = entry.load(Relaxed);
-        found != NOBODY && found != OWNED && entry.compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok()
+    /// The first entry, for the fast path, which checks slot numbers itself.
+    pub(crate) fn first_entry(&self) -> *const AtomicU32 {
+        self.entries.as_ptr()
     }
 
     #[inline]

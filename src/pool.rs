@@ -130,9 +130,9 @@ impl Pool {
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
     #[inline]
     pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
-        let key = self.shared.cache_key();
-        if thread_cache::put_exact(key, data, size)
-            || thread_cache::put_inexact(key, data, PutSize::Sized(size))
+        let (key, address) = (self.shared.cache_key(), data.addr().get());
+        if thread_cache::put_exact(key, address, size)
+            || thread_cache::put_anywhere(key, address, PutSize::Sized(size))
         {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl Pool {
     /// # Safety
     /// - as for [`put_raw`](Self::put_raw)
     pub unsafe fn put_raw_unsized(&self, data: NonNull<u8>) -> Result<(), Misuse> {
-        if thread_cache::put_inexact(self.shared.cache_key(), data, PutSize::Unsized) {
+        if thread_cache::put_unsized(self.shared.cache_key(), data.addr().get()) {
             return Ok(());
         }
         // SAFETY:

@@ -11,7 +11,7 @@ pub(crate) const GRANULE: usize = 64;
 
 /// Sizes up to this many bytes are looked up in steps of [`GRANULE`] bytes.
 const FINE_LIMIT: usize = 16 << 10;
-const FINE_STEPS: usize = FINE_LIMIT / GRANULE;
+const FINE_STEPS: usize = FINE_LIMIT / GRANULE + 1;
 /// Above, each doubling of the size has this many steps.
 const COARSE_PER_DOUBLING: usize = 16;
 const COARSE_SHIFT: u32 = COARSE_PER_DOUBLING.trailing_zeros();
@@ -22,10 +22,10 @@ const STEPS: usize = FINE_STEPS + (32 - FINE_EXPONENT as usize) * COARSE_PER_DOU
 /// The step of the table a size falls in: 64-byte steps up to 16 KiB, then sixteenths of a doubling.
 #[inline(always)]
 fn step_of(size: usize) -> usize {
-    let last = size.saturating_sub(1);
-    if last < FINE_LIMIT {
-        return last / GRANULE;
+    if size <= FINE_LIMIT {
+        return size.div_ceil(GRANULE);
     }
+    let last = size - 1;
     let exponent = usize::BITS - 1 - last.leading_zeros();
     let mantissa = (last >> (exponent - COARSE_SHIFT)) & (COARSE_PER_DOUBLING - 1);
     FINE_STEPS + (exponent - FINE_EXPONENT) as usize * COARSE_PER_DOUBLING + mantissa
@@ -33,6 +33,9 @@ fn step_of(size: usize) -> usize {
 
 /// For each step, the class that fits the step's smallest size.
 pub(crate) type StepTable = [u8; STEPS];
+
+/// A table that no size is looked up in.
+pub(crate) const NO_STEPS: StepTable = [0; STEPS];
 
 /// Finds the smallest class whose buffers hold a size.
 ///
@@ -79,8 +82,8 @@ impl SizeClassIndex {
     }
 
     /// The table of [`first_class`](Self::first_class).
-    pub(crate) fn table(&self) -> *const StepTable {
-        &raw const *self.first_class
+    pub(crate) fn table(&self) -> &StepTable {
+        &self.first_class
     }
 
     /// The largest class's buffer size in bytes; 0 without classes.
@@ -127,7 +130,13 @@ impl Reciprocal {
     /// The slot that starts at granule `granule`; `None` if no slot starts there.
     #[inline]
     pub(crate) fn slot_starting_at(self, granule: u64) -> Option<u64> {
-        let product = u128::from(granule + 1) * u128::from(self.multiplier);
+        self.slot_starting_before(granule + 1)
+    }
+
+    /// The slot that starts one granule before `next`; `None` if no slot starts there.
+    #[inline(always)]
+    pub(crate) fn slot_starting_before(self, next: u64) -> Option<u64> {
+        let product = u128::from(next) * u128::from(self.multiplier);
         (product as u64 <= self.multiplier).then_some((product >> 64) as u64)
     }
 }

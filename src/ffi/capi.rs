@@ -151,8 +151,10 @@ pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void
     }
 }
 
+// Not unwinding, and of the same signature: so it is a tail call.
 #[cold]
-fn get_slowly(context: *mut c_void, size: usize) -> *mut c_void {
+#[inline(never)]
+extern "C" fn get_slowly(context: *mut c_void, size: usize) -> *mut c_void {
     if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, ledger::raw(size)) {
         return buffer.data.as_ptr().cast();
     }
@@ -275,13 +277,12 @@ unsafe fn undo_get_many(pool: &Reference, size: usize, out: *mut *mut c_void, go
 
 /// # Safety
 /// - as [`Shared::put`]
-#[cold]
 unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
     let Some(buffer) = NonNull::new(data.cast::<u8>()) else { return Status::Ok as i32 };
-    if thread_cache::put_inexact(cache_key(context), buffer, size) {
-        return Status::Ok as i32;
-    }
     boundary(Status::Panic as i32, || {
+        if thread_cache::put_anywhere(cache_key(context), data.addr(), size) {
+            return Status::Ok as i32;
+        }
         let given = match size {
             PutSize::Sized(size) => size,
             PutSize::Unsized => 0,
@@ -303,11 +304,24 @@ unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize) -> 
     })
 }
 
-/// Whether the fast path took the buffer.
-#[inline(always)]
-fn put_quickly(context: *mut c_void, data: *mut c_void, size: usize) -> bool {
-    NonNull::new(data.cast::<u8>())
-        .is_some_and(|buffer| thread_cache::put_exact(cache_key(context), buffer, size))
+/// # Safety
+/// - as [`Shared::put`]
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn put_sized_slowly(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { put_slowly(context, data, PutSize::Sized(size)) }
+}
+
+/// # Safety
+/// - as [`Shared::put`]
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn put_unsized_slowly(context: *mut c_void, data: *mut c_void) -> i32 {
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { put_slowly(context, data, PutSize::Unsized) }
 }
 
 /// See the header.
@@ -317,10 +331,10 @@ fn put_quickly(context: *mut c_void, data: *mut c_void, size: usize) -> bool {
 ///   more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, size: usize) {
-    if !put_quickly(context, data, size) {
+    if !thread_cache::put_exact(cache_key(context), data.addr(), size) {
         // SAFETY:
         // - the caller owns the buffer
-        unsafe { put_slowly(context, data, PutSize::Sized(size)) };
+        unsafe { put_sized_slowly(context, data, size) };
     }
 }
 
@@ -330,12 +344,12 @@ pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, s
 /// - as [`bytepool_put`]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
-    if put_quickly(context, data, size) {
+    if thread_cache::put_exact(cache_key(context), data.addr(), size) {
         return Status::Ok as i32;
     }
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { put_slowly(context, data, PutSize::Sized(size)) }
+    unsafe { put_sized_slowly(context, data, size) }
 }
 
 /// See the header.
@@ -344,9 +358,11 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
 /// - as [`bytepool_put`]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c_void) {
-    // SAFETY:
-    // - the caller owns the buffer
-    unsafe { put_slowly(context, data, PutSize::Unsized) };
+    if !thread_cache::put_unsized(cache_key(context), data.addr()) {
+        // SAFETY:
+        // - the caller owns the buffer
+        unsafe { put_unsized_slowly(context, data) };
+    }
 }
 
 /// See the header.

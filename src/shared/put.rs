@@ -140,8 +140,7 @@ impl Shared {
             // - the slot is open, of at least this size, and this thread's (caller)
             unsafe { memory::wipe(data, class.buffer_size()) };
         }
-        let number = self.number_of(class);
-        if thread_cache::put_owned_or_flush(self.cache_key(), number, slot) {
+        if thread_cache::put_owned_or_flush(self.cache_key(), self.number_of(class) as u8, slot) {
             return;
         }
         class.counters.puts.fetch_add(1, Relaxed);

@@ -14,6 +14,7 @@
 //! thread nothing shared is written.
 
 use std::alloc::{Layout, alloc, dealloc};
+use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
@@ -21,12 +22,12 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use super::block::Block;
 use crate::anchor::Reference;
 use crate::class::Class;
-use crate::ledger::{Ledger, Mark, NOBODY};
-use crate::shared::{Buffer, Place, PutSize, Shared};
-use crate::size_class::{GRANULE, Reciprocal, SizeClassIndex, StepTable};
+use crate::ledger::{self, Mark, NOBODY, OWNED};
+use crate::shared::{Buffer, Place, Shared};
+use crate::size_class::{GRANULE, NO_STEPS, Reciprocal, SizeClassIndex, StepTable};
 
 /// The idle slots of one class that a thread keeps, and what the fast path needs to know of the class: one
-/// cache line.
+/// cache line, and a second one that the fast path does not read.
 #[repr(C, align(64))]
 pub(super) struct Bin {
     len: AtomicU32,
@@ -34,35 +35,37 @@ pub(super) struct Bin {
     max: AtomicU32,
     /// Room for `max` slot numbers.
     slots: AtomicPtr<u32>,
-    /// Fits: classes are below 4 GiB.
-    buffer_size: u32,
-    /// The line this thread takes fresh slots from.
-    fresh_line: AtomicU32,
+    buffer_size: usize,
     slot_size: usize,
     /// The address of slot 0.
     start: usize,
-    ledger: *const Ledger,
+    /// The class's ledger: an entry for every slot that fits the span.
+    ledger: *const AtomicU32,
     reciprocal: Reciprocal,
     puts: AtomicU64,
+
+    /// The line this thread takes fresh slots from.
+    fresh_line: AtomicU32,
+    class: u8,
 }
 
-const _: () = assert!(size_of::<Bin>() == 64);
+const _: () = assert!(std::mem::offset_of!(Bin, fresh_line) == 64);
 
-/// One thread's cache of one pool.
+/// One thread's cache of one pool. Its bins follow it in memory.
 #[repr(C, align(64))]
 pub(crate) struct Cache {
     /// The address of the region, and its length in bytes; 0 bytes for no pool.
     base: usize,
     region_len: usize,
-    /// The largest size that may be got here without asking the pool, in bytes; 0 if the pool rounds.
-    largest: usize,
+    /// Sizes below this may be got here without asking the pool, in bytes: 0 if the pool rounds.
+    size_end: usize,
+    class_of_chunk: *const u8,
     chunk_shift: u32,
     class_count: u32,
-    class_of_chunk: *const u8,
-    first_class: *const StepTable,
-    bins: *mut Bin,
     pool: *const Shared,
     block: &'static Block,
+    /// The pool's, copied.
+    first_class: StepTable,
 }
 
 // SAFETY:
@@ -76,80 +79,124 @@ unsafe impl Sync for Cache {}
 pub(super) static NO_CACHE: Cache = Cache {
     base: 0,
     region_len: 0,
-    largest: 0,
+    size_end: 0,
+    class_of_chunk: ptr::null(),
     chunk_shift: 0,
     class_count: 0,
-    class_of_chunk: ptr::null(),
-    first_class: ptr::null(),
-    bins: ptr::null_mut(),
     pool: ptr::null(),
     block: &super::block::EMPTY,
+    first_class: NO_STEPS,
 };
 
-/// The fast path. Callers hold the block's `Active`.
-impl Cache {
+/// A cache where it is: its bins are reached from here, too. Good as long as the cache is.
+#[derive(Clone, Copy)]
+pub(super) struct CacheRef(pub(super) NonNull<Cache>);
+
+// SAFETY:
+// - Cache is Send and Sync
+unsafe impl Send for CacheRef {}
+
+impl Deref for CacheRef {
+    type Target = Cache;
+    #[inline(always)]
+    fn deref(&self) -> &Cache {
+        // SAFETY:
+        // - it is good: who has a CacheRef got it from `Block::enter`, from the pool's list under its lock,
+        //   or made it
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// The fast path. Callers are inside [`Block::enter`].
+impl CacheRef {
     #[inline(always)]
     fn bin(&self, class: usize) -> &Bin {
         debug_assert!(class < self.class_count as usize);
         // SAFETY:
-        // - class numbers come from the pool's own tables, and there is a bin for each class
-        unsafe { &*self.bins.add(class) }
+        // - class numbers come from the pool's own tables, and a bin for each class follows the cache in
+        //   memory
+        unsafe { self.0.add(1).cast::<Bin>().add(class).as_ref() }
     }
 
-    /// The class for a size of at most `largest`, which is above 0.
+    /// The first class that may fit a size below `size_end`.
     #[inline(always)]
-    fn class_of(&self, size: usize) -> usize {
+    fn first_class_for(&self, size: usize) -> usize {
         // SAFETY:
-        // - `largest` is above 0 only with a pool's table, which lives as long as the pool
-        let first = usize::from(unsafe { SizeClassIndex::first_class(&*self.first_class, size) });
-        // Usually the bound is no smaller than the size; else it lies inside the size's step.
-        if self.bin(first).buffer_size() >= size { first } else { self.next_class_of(first, size) }
+        // - `size_end` is one above the largest class of this table, or 0
+        usize::from(unsafe { SizeClassIndex::first_class(&self.first_class, size) })
     }
 
-    #[cold]
-    fn next_class_of(&self, first: usize, size: usize) -> usize {
-        let mut class = first + 1;
-        while self.bin(class).buffer_size() < size {
+    /// The bin of the smallest class that fits a size below `size_end`. `None` if the size's step has several
+    /// class bounds: then [`bin_for`](Self::bin_for) must look.
+    #[inline(always)]
+    fn bin_near(&self, size: usize) -> Option<&Bin> {
+        let first = self.first_class_for(size);
+        let bin = self.bin(first);
+        // Usually the bound is no smaller than the size; else it lies inside the size's step.
+        if size <= bin.buffer_size {
+            return Some(bin);
+        }
+        // There is a next class, as the largest one fits.
+        let next = self.bin(first + 1);
+        if size <= next.buffer_size { Some(next) } else { None }
+    }
+
+    /// The bin of the smallest class that fits a size below `size_end`.
+    fn bin_for(&self, size: usize) -> &Bin {
+        let mut class = self.first_class_for(size);
+        while self.bin(class).buffer_size < size {
             class += 1;
         }
-        class
+        self.bin(class)
     }
 
-    /// A cached slot of the smallest class that fits `size`, for the holder that `mark` stands for in the
-    /// ledger.
+    /// A cached slot of the smallest class that fits `size`, marked in the ledger.
     #[inline(always)]
     pub(super) fn get(&self, size: usize, mark: Mark) -> Option<Buffer> {
-        if size > self.largest || self.largest == 0 {
-            return None;
-        }
-        self.get_of_class(self.class_of(size), mark)
+        if size < self.size_end { self.bin_near(size)?.take(mark) } else { None }
     }
 
+    /// Puts a raw buffer with exactly the size it was asked for. `false`: nothing was done, the pool must
+    /// look.
     #[inline(always)]
-    fn get_of_class(&self, class: usize, mark: Mark) -> Option<Buffer> {
-        let bin = self.bin(class);
-        let len = bin.len.load(Relaxed);
-        if len == 0 {
-            return None;
-        }
-        bin.len.store(len - 1, Relaxed);
-        // SAFETY:
-        // - slots below `len` are numbers of this class's slots, put there by this cache
-        // - the ledger lives as long as the pool
-        let slot = unsafe {
-            let slot = bin.slots.load(Relaxed).add(len as usize - 1).read();
-            (*bin.ledger).set_mark(slot, mark);
-            slot
-        };
-        let address = bin.start + slot as usize * bin.slot_size;
-        // SAFETY:
-        // - the address of a slot is not 0
-        let data = unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) };
-        let place = Place::Slot { class: class as u8, slot };
-        Some(Buffer { data, capacity: bin.buffer_size(), place })
+    pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
+        let Some((bin, slot)) = self.slot_of(address) else { return false };
+        size <= bin.buffer_size && bin.put(slot, ledger::raw(size))
     }
 
-    /// The class and slot that start at an address.
+    /// As [`put_exact`](Self::put_exact), with that size or another of its class.
+    #[inline]
+    pub(super) fn put_sized(&self, address: usize, size: usize) -> bool {
+        let Some((bin, slot)) = self.slot_of(address) else { return false };
+        let found = bin.entry(slot).load(Relaxed);
+        let exact = size <= bin.buffer_size && found == ledger::raw(size);
+        (exact || self.is_other_size_of(bin, size, found)) && bin.put(slot, found)
+    }
+
+    /// Puts a raw buffer of whatever size. `false`: nothing was done, the pool must look.
+    #[inline(always)]
+    pub(super) fn put_unsized(&self, address: usize) -> bool {
+        let Some((bin, slot)) = self.slot_of(address) else { return false };
+        let found = bin.entry(slot).load(Relaxed);
+        found != NOBODY && found != OWNED && bin.put(slot, found)
+    }
+
+    /// Puts a slot that its caller alone has. `false`: nothing was done.
+    #[inline(always)]
+    pub(super) fn put_owned(&self, class: u8, slot: u32) -> bool {
+        if self.class_count == 0 {
+            return false;
+        }
+        let bin = self.bin(usize::from(class));
+        let has_room = bin.len.load(Relaxed) != bin.max.load(Relaxed);
+        if has_room {
+            bin.entry(slot).store(NOBODY, Relaxed);
+            bin.lay(slot);
+        }
+        has_room
+    }
+
+    /// The bin and slot that an address is the start of.
     #[inline(always)]
     fn slot_of(&self, address: usize) -> Option<(&Bin, u32)> {
         let offset = address.wrapping_sub(self.base);
@@ -158,81 +205,63 @@ impl Cache {
         }
         // SAFETY:
         // - the table has an entry for each chunk of the region
-        let class = usize::from(unsafe { *self.class_of_chunk.add(offset >> self.chunk_shift) });
-        let bin = self.bin(class);
-        let slot = bin.reciprocal.slot_starting_at(((address - bin.start) / GRANULE) as u64)?;
-        // At most the span's length over the slot size, and the ledger has as many entries.
-        Some((bin, slot as u32))
+        let class = unsafe { *self.class_of_chunk.add(offset >> self.chunk_shift) };
+        let bin = self.bin(usize::from(class));
+        let next = (address + GRANULE - bin.start) / GRANULE;
+        // Below the number of slots that fit the span, as the address is inside it.
+        bin.reciprocal.slot_starting_before(next as u64).map(|slot| (bin, slot as u32))
     }
 
-    /// Puts a raw buffer that was asked for with exactly `size` bytes. `false`: nothing was done, the pool
-    /// must look.
+    /// Whether a slot that somebody holds raw may be put with a size that is not the one asked for.
     #[inline(always)]
-    pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
-        let Some((bin, slot)) = self.slot_of(address) else { return false };
-        let len = bin.len.load(Relaxed);
-        if size > bin.buffer_size() || len == bin.max.load(Relaxed) {
-            return false;
-        }
-        // SAFETY:
-        // - the ledger lives as long as the pool, and has an entry for every slot that fits the span
-        if !unsafe { (*bin.ledger).pass_raw_to_none(slot, size) } {
-            return false;
-        }
-        bin.lay(len, slot);
-        true
-    }
-
-    /// Puts a raw buffer whose size is not given, or is another of its class. `false`: nothing was done, the
-    /// pool must look.
-    pub(super) fn put_inexact(&self, address: usize, size: PutSize) -> bool {
-        let Some((bin, slot)) = self.slot_of(address) else { return false };
-        let len = bin.len.load(Relaxed);
-        if len == bin.max.load(Relaxed) {
-            return false;
-        }
-        if let PutSize::Sized(size) = size {
-            // A pool that rounds has to ask.
-            if size > self.largest || self.largest == 0 || !ptr::eq(self.bin(self.class_of(size)), bin) {
-                return false;
-            }
-        }
-        // SAFETY: as in `put_exact`.
-        if !unsafe { (*bin.ledger).pass_any_raw_to_none(slot) } {
-            return false;
-        }
-        bin.lay(len, slot);
-        true
-    }
-
-    /// Puts a slot that its caller alone has, whose ledger entry it clears. `false`: nothing was done.
-    #[inline(always)]
-    pub(super) fn put_owned(&self, class: usize, slot: u32) -> bool {
-        if self.class_count == 0 {
-            return false;
-        }
-        let bin = self.bin(class);
-        let len = bin.len.load(Relaxed);
-        if len == bin.max.load(Relaxed) {
-            return false;
-        }
-        // SAFETY:
-        // - the ledger lives as long as the pool, and `slot` is one of this class (caller)
-        unsafe { (*bin.ledger).set_mark(slot, NOBODY) };
-        bin.lay(len, slot);
-        true
+    fn is_other_size_of(&self, bin: &Bin, size: usize, found: Mark) -> bool {
+        // A pool that rounds has to ask.
+        let is_raw = found != NOBODY && found != OWNED;
+        is_raw && size < self.size_end && self.bin_near(size).is_some_and(|near| ptr::eq(near, bin))
     }
 }
 
 impl Bin {
     #[inline(always)]
-    fn buffer_size(&self) -> usize {
-        self.buffer_size as usize
+    fn entry(&self, slot: u32) -> &AtomicU32 {
+        // SAFETY:
+        // - the ledger lives as long as the pool, and has an entry for every slot that fits the span
+        unsafe { &*self.ledger.add(slot as usize) }
     }
 
-    /// Adds a slot at the end and counts the put. `len` is below `max`.
+    /// The slot put last, marked in the ledger.
     #[inline(always)]
-    fn lay(&self, len: u32, slot: u32) {
+    fn take(&self, mark: Mark) -> Option<Buffer> {
+        let len = self.len.load(Relaxed).checked_sub(1)?;
+        self.len.store(len, Relaxed);
+        // SAFETY:
+        // - `len` numbers and this one were written
+        let slot = unsafe { self.slots.load(Relaxed).add(len as usize).read() };
+        self.entry(slot).store(mark, Relaxed);
+        let address = self.start + slot as usize * self.slot_size;
+        // SAFETY:
+        // - the address of a slot is not 0
+        let data = unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) };
+        let place = Place::Slot { class: self.class, slot };
+        Some(Buffer { data, capacity: self.buffer_size, place })
+    }
+
+    /// Takes a slot from the holder that was found, if it is still that one and there is room.
+    #[inline(always)]
+    fn put(&self, slot: u32, found: Mark) -> bool {
+        let has_room = self.len.load(Relaxed) != self.max.load(Relaxed);
+        // Relaxed: see the ledger.
+        let taken = has_room && self.entry(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        if taken {
+            self.lay(slot);
+        }
+        taken
+    }
+
+    /// Adds a slot at the end, where there is room, and counts the put.
+    #[inline(always)]
+    fn lay(&self, slot: u32) {
+        let len = self.len.load(Relaxed);
         debug_assert!(len < self.max.load(Relaxed));
         // SAFETY:
         // - there is room for `max` numbers
@@ -252,7 +281,7 @@ const MAX_BATCH: u32 = 32;
 
 /// The slow half, still without a lock: batches from and to the shelf. Callers hold the block's `Active`, or
 /// revoked the cache.
-impl Cache {
+impl CacheRef {
     pub(super) fn pool(&self) -> &Shared {
         // SAFETY:
         // - a cache is freed before its pool
@@ -278,30 +307,25 @@ impl Cache {
 
     /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
     pub(super) fn get_or_fill(&self, size: usize, mark: Mark) -> Option<Buffer> {
-        if size > self.largest || self.largest == 0 {
-            return None;
-        }
-        self.get_of_class_or_fill(self.class_of(size), mark)
+        if size < self.size_end { self.take_or_fill(self.bin_for(size), mark) } else { None }
     }
 
     /// As [`get_or_fill`](Self::get_or_fill), for a class that is known.
-    pub(super) fn get_of_class_or_fill(&self, class: usize, mark: Mark) -> Option<Buffer> {
-        if self.class_count == 0 {
-            return None;
-        }
-        self.get_of_class(class, mark).or_else(|| {
-            self.fill(class);
-            self.get_of_class(class, mark)
+    pub(super) fn get_of_class(&self, class: usize, mark: Mark) -> Option<Buffer> {
+        self.take_or_fill(self.bin(class), mark)
+    }
+
+    fn take_or_fill(&self, bin: &Bin, mark: Mark) -> Option<Buffer> {
+        bin.take(mark).or_else(|| {
+            self.fill(usize::from(bin.class));
+            bin.take(mark)
         })
     }
 
     /// As [`put_owned`](Self::put_owned), after giving a batch to the shelf if the bin is full.
-    pub(super) fn put_owned_or_flush(&self, class: usize, slot: u32) -> bool {
-        if self.class_count == 0 {
-            return false;
-        }
+    pub(super) fn put_owned_or_flush(&self, class: u8, slot: u32) -> bool {
         self.put_owned(class, slot) || {
-            self.flush(class);
+            self.flush(usize::from(class));
             self.put_owned(class, slot)
         }
     }
@@ -383,60 +407,55 @@ impl Cache {
     }
 }
 
+/// Room for a cache and its bins.
+fn layout(class_count: usize) -> Option<Layout> {
+    let bins = Layout::array::<Bin>(class_count).ok()?;
+    let (layout, offset) = Layout::new::<Cache>().extend(bins).ok()?;
+    debug_assert_eq!(offset, size_of::<Cache>());
+    Some(layout)
+}
+
 /// Making and ending; statistics.
-impl Cache {
+impl CacheRef {
     /// An empty cache of `pool` for the thread of `block`. `None` without memory.
-    pub(super) fn new(pool: &Shared, block: &'static Block) -> Option<NonNull<Self>> {
+    pub(super) fn new(pool: &Shared, block: &'static Block) -> Option<Self> {
         let classes = pool.classes();
-        let bins = Layout::array::<Bin>(classes.len()).ok()?;
-        // SAFETY:
-        // - the layout's size is not zero: a pool without classes is never cached
-        let bins = NonNull::new(unsafe { alloc(bins) }.cast::<Bin>())?;
-        for (index, class) in classes.iter().enumerate() {
-            // SAFETY:
-            // - there is room for one bin per class
-            unsafe { bins.add(index).write(Bin::of(class, pool)) };
-        }
-        let layout = Layout::new::<Self>();
         // SAFETY:
         // - the layout's size is not zero
-        let Some(cache) = NonNull::new(unsafe { alloc(layout) }.cast::<Self>()) else {
-            // SAFETY:
-            // - allocated above with this layout
-            unsafe { dealloc(bins.as_ptr().cast(), Layout::array::<Bin>(classes.len()).ok()?) };
-            return None;
-        };
-        let cache_value = Self {
+        let cache = NonNull::new(unsafe { alloc(layout(classes.len())?) }.cast::<Cache>())?;
+        let value = Cache {
             base: pool.region().base(),
             region_len: pool.region().len(),
-            largest: if pool.rounds() { 0 } else { pool.index().largest() },
+            size_end: if pool.rounds() { 0 } else { pool.index().largest() + 1 },
+            class_of_chunk: pool.class_of_chunk().as_ptr(),
             chunk_shift: pool.chunk_shift(),
             class_count: classes.len() as u32,
-            class_of_chunk: pool.class_of_chunk().as_ptr(),
-            first_class: pool.index().table(),
-            bins: bins.as_ptr(),
             pool,
             block,
+            first_class: *pool.index().table(),
         };
         // SAFETY:
-        // - allocated above for this type
-        unsafe { cache.write(cache_value) };
-        Some(cache)
+        // - allocated above for a cache and one bin per class
+        unsafe {
+            cache.write(value);
+            let bins = cache.add(1).cast::<Bin>();
+            for (number, class) in classes.iter().enumerate() {
+                bins.add(number).write(Bin::of(class, number as u8, pool));
+            }
+        }
+        Some(Self(cache))
     }
 
     /// Empties a cache that nobody can reach any more, and frees it.
     ///
     /// # Safety
-    /// - `cache` came from [`new`](Self::new) and was taken out of all entries; its thread is not using it
-    pub(super) unsafe fn end(cache: NonNull<Self>) {
-        // SAFETY:
-        // - not freed yet (caller)
-        let this = unsafe { cache.as_ref() };
-        for (number, class) in this.pool().classes().iter().enumerate() {
-            let bin = this.bin(number);
+    /// - it came from [`new`](Self::new), and was taken out of all entries; its thread is not using it
+    pub(super) unsafe fn end(self) {
+        for (number, class) in self.pool().classes().iter().enumerate() {
+            let bin = self.bin(number);
             let len = bin.len.load(Relaxed);
             if len > 0 {
-                this.move_to_shelf(number, len);
+                self.move_to_shelf(number, len);
             }
             class.counters.puts.fetch_add(bin.puts.load(Relaxed), Relaxed);
             let max = bin.max.load(Relaxed);
@@ -449,14 +468,11 @@ impl Cache {
                 }
             }
         }
-        if let Ok(layout) = Layout::array::<Bin>(this.class_count as usize) {
+        if let Some(layout) = layout(self.class_count as usize) {
             // SAFETY:
-            // - allocated by `new` with this layout; bins need no drop
-            unsafe { dealloc(this.bins.cast(), layout) };
+            // - allocated by `new` with this layout, and used no more; neither cache nor bins need a drop
+            unsafe { dealloc(self.0.as_ptr().cast(), layout) };
         }
-        // SAFETY:
-        // - allocated by `new` with this layout, and used no more; it needs no drop
-        unsafe { dealloc(cache.as_ptr().cast(), Layout::new::<Self>()) };
     }
 
     /// How many slots of a class it holds.
@@ -471,18 +487,19 @@ impl Cache {
 }
 
 impl Bin {
-    fn of(class: &Class, pool: &Shared) -> Self {
+    fn of(class: &Class, number: u8, pool: &Shared) -> Self {
         Self {
             len: AtomicU32::new(0),
             max: AtomicU32::new(0),
             slots: AtomicPtr::new(ptr::null_mut()),
-            buffer_size: class.buffer_size() as u32,
-            fresh_line: AtomicU32::new(u32::MAX),
+            buffer_size: class.buffer_size(),
             slot_size: class.slot_size(),
             start: pool.region().base() + class.offset_of(0),
-            ledger: &raw const class.ledger,
+            ledger: class.ledger.first_entry(),
             reciprocal: class.reciprocal(),
             puts: AtomicU64::new(0),
+            fresh_line: AtomicU32::new(u32::MAX),
+            class: number,
         }
     }
 }

@@ -15,13 +15,13 @@ mod block;
 mod cache;
 mod way;
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::block::{Block, own_block};
-use self::cache::Cache;
+use self::cache::CacheRef;
 pub(crate) use self::cache::CachingRoom;
 use crate::ledger::Mark;
 use crate::shared::{Buffer, PutSize, Shared};
@@ -32,95 +32,97 @@ const SCARCE_OPERATIONS: u32 = 4096;
 
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
-    list: Mutex<Vec<CachePointer>>,
+    list: Mutex<Vec<CacheRef>>,
     allowed: bool,
     /// Operations left without caching.
     scarce: AtomicU32,
 }
 
-#[derive(Clone, Copy)]
-struct CachePointer(NonNull<Cache>);
-
-// SAFETY:
-// - a cache is Send and Sync
-unsafe impl Send for CachePointer {}
-
-impl CachePointer {
-    fn get(&self) -> &Cache {
-        // SAFETY:
-        // - a cache is freed only when it leaves the list, under the list's lock, which callers hold
-        unsafe { self.0.as_ref() }
-    }
-}
-
 /// The fast path: no lock, no shared write. `key` is [`Shared::cache_key`] or a context.
 #[inline(always)]
 pub(crate) fn get(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
-    let (cache, _active) = way::block().find_first(key)?;
+    let block = way::block();
+    let (cache, _active) = block.enter(block.first(key)?);
     cache.get(size, mark)
 }
 
-/// As [`get`], wherever the key is in the table, and with a batch from the shelf if the bin is empty.
-#[cold]
-pub(crate) fn get_or_fill(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
-    let (cache, _active) = way::block().find(key)?;
-    cache.get_or_fill(size, mark)
-}
-
-/// Puts a raw buffer that was asked for with exactly this size. `false`: nothing was done, the pool must
-/// look.
+/// Puts a raw buffer with exactly the size it was asked for. `false`: nothing was done, the pool must look.
 #[inline(always)]
-pub(crate) fn put_exact(key: u64, data: NonNull<u8>, size: usize) -> bool {
-    let Some((cache, _active)) = way::block().find_first(key) else { return false };
-    cache.put_exact(data.addr().get(), size)
+pub(crate) fn put_exact(key: u64, address: usize, size: usize) -> bool {
+    let block = way::block();
+    let Some(entry) = block.first(key) else { return false };
+    let (cache, _active) = block.enter(entry);
+    cache.put_exact(address, size)
 }
 
-/// Puts a raw buffer of any size that fits. `false`: nothing was done, the pool must look.
-#[inline]
-pub(crate) fn put_inexact(key: u64, data: NonNull<u8>, size: PutSize) -> bool {
-    let Some((cache, _active)) = way::block().find(key) else { return false };
-    cache.put_inexact(data.addr().get(), size)
+/// As [`put_exact`], whatever the size.
+#[inline(always)]
+pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
+    let block = way::block();
+    let Some(entry) = block.first(key) else { return false };
+    let (cache, _active) = block.enter(entry);
+    cache.put_unsized(address)
 }
 
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, the pool must look.
 #[inline(always)]
 pub(crate) fn put_owned(key: u64, class: u8, slot: u32) -> bool {
-    let Some((cache, _active)) = way::block().find_first(key) else { return false };
-    cache.put_owned(usize::from(class), slot)
+    let block = way::block();
+    let Some(entry) = block.first(key) else { return false };
+    let (cache, _active) = block.enter(entry);
+    cache.put_owned(class, slot)
 }
 
-/// As [`put_owned`], wherever the key is in the table, and with a batch to the shelf if the bin is full.
-pub(crate) fn put_owned_or_flush(key: u64, class: usize, slot: u32) -> bool {
-    let Some((cache, _active)) = way::block().find(key) else { return false };
-    cache.put_owned_or_flush(class, slot)
+/// What `using` makes of this thread's cache, wherever the key is in the table.
+fn with_cache<R>(key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    let block = way::block();
+    let (cache, _active) = block.enter(block.find(key)?);
+    (!cache.is_none()).then(|| using(cache))
+}
+
+/// As [`get`], wherever the key is, and with a batch from the shelf if the bin is empty.
+pub(crate) fn get_or_fill(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
+    with_cache(key, |cache| cache.get_or_fill(size, mark))?
 }
 
 /// As [`get_or_fill`], for a class that is known.
 pub(crate) fn get_of_class(key: u64, class: usize, mark: Mark) -> Option<Buffer> {
-    let (cache, _active) = way::block().find(key)?;
-    cache.get_of_class_or_fill(class, mark)
+    with_cache(key, |cache| cache.get_of_class(class, mark))?
+}
+
+/// As [`put_exact`] or [`put_unsized`], wherever the key is, and with any size of the buffer's class.
+pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize) -> bool {
+    let put = |cache: CacheRef| match size {
+        PutSize::Sized(size) => cache.put_sized(address, size),
+        PutSize::Unsized => cache.put_unsized(address),
+    };
+    with_cache(key, put).unwrap_or(false)
+}
+
+/// As [`put_owned`], wherever the key is, and with a batch to the shelf if the bin is full.
+pub(crate) fn put_owned_or_flush(key: u64, class: u8, slot: u32) -> bool {
+    with_cache(key, |cache| cache.put_owned_or_flush(class, slot)).unwrap_or(false)
 }
 
 /// A fresh slot of a class for this thread. `None`: this thread has no cache, or there is none.
 pub(crate) fn take_fresh(key: u64, class: usize) -> Option<u32> {
-    let (cache, _active) = way::block().find(key)?;
-    if cache.is_none() { None } else { cache.take_fresh(class) }
+    with_cache(key, |cache| cache.take_fresh(class))?
 }
 
 /// Whether `key` leads this thread to a cache.
 fn is_attached(key: u64) -> bool {
-    way::block().find(key).is_some_and(|(cache, _active)| !cache.is_none())
+    with_cache(key, |_| ()).is_some()
 }
 
 impl Caches {
     pub(crate) fn new(allowed: bool) -> Self {
-        // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than in the
-        // first get.
+        // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
+        // in the first get.
         let allowed = allowed && barrier::is_available();
         Self { list: Mutex::new(Vec::new()), allowed, scarce: AtomicU32::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<CachePointer>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<CacheRef>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,26 +147,26 @@ impl Caches {
         if pool.is_closed() || !is_valid() {
             return;
         }
-        let of_this_thread = list.iter().find(|cache| ptr::eq(cache.get().block(), block)).copied();
+        let of_this_thread = list.iter().find(|cache| ptr::eq(cache.block(), block)).copied();
         let cache = match of_this_thread {
             Some(cache) => cache,
             None => {
                 if list.try_reserve(1).is_err() {
                     return;
                 }
-                let Some(cache) = Cache::new(pool, block) else { return };
-                list.push(CachePointer(cache));
-                CachePointer(cache)
+                let Some(cache) = CacheRef::new(pool, block) else { return };
+                list.push(cache);
+                cache
             }
         };
-        block.set(key, cache.0);
+        block.set(key, cache);
     }
 
     /// Makes `key` lead nowhere, on all threads, before this returns.
     #[cfg(feature = "capi")]
     pub(crate) fn detach(&self, key: u64) {
         for cache in self.lock().iter() {
-            cache.get().block().take_away(cache.0, Some(key));
+            cache.block().take_away(*cache, Some(key));
         }
     }
 
@@ -175,15 +177,15 @@ impl Caches {
             return;
         }
         for cache in list.iter() {
-            cache.get().block().take_away(cache.0, None);
+            cache.block().take_away(*cache, None);
         }
         barrier::fence_all_threads();
         for cache in list.drain(..) {
-            cache.get().block().wait_until_inactive();
+            cache.block().wait_until_inactive();
             // SAFETY:
-            // - made by Cache::new, out of all entries, and its thread is not using it: it was inactive after
-            //   the fence, and any later use finds the entry without it
-            unsafe { Cache::end(cache.0) };
+            // - made by CacheRef::new, out of all entries, and its thread is not using it: it was inactive
+            //   after the fence, and any later use finds the entry without it
+            unsafe { cache.end() };
         }
     }
 
@@ -199,12 +201,12 @@ impl Caches {
     /// Ends the cache of a thread whose thread-locals are torn down; called on that thread.
     fn give_up(&self, block: &'static Block) {
         let mut list = self.lock();
-        let Some(place) = list.iter().position(|cache| ptr::eq(cache.get().block(), block)) else { return };
+        let Some(place) = list.iter().position(|cache| ptr::eq(cache.block(), block)) else { return };
         let cache = list.swap_remove(place);
-        block.take_away(cache.0, None);
+        block.take_away(cache, None);
         // SAFETY:
-        // - made by Cache::new and out of all entries; its thread is this one, here
-        unsafe { Cache::end(cache.0) };
+        // - made by CacheRef::new and out of all entries; its thread is this one, here
+        unsafe { cache.end() };
     }
 
     /// What the caches hold of each class, and the puts they counted, added to `add(class, held, puts)`.
@@ -214,7 +216,7 @@ impl Caches {
     pub(crate) fn count(&self, classes: usize, mut add: impl FnMut(usize, u32, u64)) {
         for cache in self.lock().iter() {
             for class in 0..classes {
-                add(class, cache.get().held(class), cache.get().puts(class));
+                add(class, cache.held(class), cache.puts(class));
             }
         }
     }
