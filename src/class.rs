@@ -147,6 +147,24 @@ impl Class {
         self.discard_window(region, slot / Self::window_slots(), usize::MAX)
     }
 
+    /// Makes all idle slots fresh although their pages were not given back: the region goes as a whole. How
+    /// many.
+    pub(crate) fn forget_idle(&self) -> usize {
+        let mut forgotten = 0;
+        for first_line in (0..self.shelf.line_count()).step_by(MAX_CLAIM_LINES as usize) {
+            let lines = MAX_CLAIM_LINES.min(self.shelf.line_count() - first_line);
+            let Some(mut claim) = self.shelf.claim(first_line, lines, u32::MAX) else { continue };
+            for slot in claim.first_slot()..claim.end_slot() {
+                if claim.is_idle(slot) {
+                    claim.make_fresh(slot);
+                    forgotten += 1;
+                }
+            }
+            self.shelf.settle(claim);
+        }
+        forgotten
+    }
+
     fn discard_window(&self, region: &Region, window: u32, max_slots: usize) -> usize {
         let lines = Self::window_slots() / LINE_SLOTS;
         if lines > MAX_CLAIM_LINES {

@@ -22,6 +22,8 @@ pub(crate) const NUMBER_BITS: u32 = CELL_BITS + USE_BITS;
 pub(crate) const MAX_HANDLES: usize = 1 << CELL_BITS;
 
 const LIVE: u32 = 1;
+/// The cell's use count has started anew at least once.
+const WRAPPED: u32 = 1 << 31;
 
 /// Chunk 0 holds one cell, chunk `n` holds `1 << (n - 1)` more.
 const CHUNKS: usize = CELL_BITS as usize + 1;
@@ -80,10 +82,9 @@ impl Handles {
             unused.cells.pop_front().ok_or(HandleError::TooMany)?
         };
         let cell = self.cell(index).expect("this cell was made");
-        let uses = cell.load(Relaxed) >> 1;
         // Relaxed: the number reaches other threads through the caller.
-        cell.store(uses << 1 | LIVE, Relaxed);
-        Ok(index << USE_BITS | uses)
+        let word = cell.fetch_or(LIVE, Relaxed);
+        Ok(index << USE_BITS | (word >> 1 & USE_MASK))
     }
 
     fn make_cell(&self, unused: &mut Unused) -> Result<u32, HandleError> {
@@ -106,7 +107,10 @@ impl Handles {
         let Some(cell) = self.cell(index) else { return false };
         let next = (uses + 1) & USE_MASK;
         // Relaxed: only the word itself decides.
-        if cell.compare_exchange(uses << 1 | LIVE, next << 1, Relaxed, Relaxed).is_err() {
+        let word = cell.load(Relaxed);
+        let wrapped = if next == 0 { WRAPPED } else { word & WRAPPED };
+        let is_live = word & !WRAPPED == uses << 1 | LIVE;
+        if !is_live || cell.compare_exchange(word, wrapped | next << 1, Relaxed, Relaxed).is_err() {
             return false;
         }
         self.unused.lock().unwrap_or_else(PoisonError::into_inner).cells.push_back(index);
@@ -120,9 +124,9 @@ impl Handles {
         let Some(cell) = self.cell(index) else { return HandleState::Unknown };
         // Relaxed: only the word itself decides.
         let word = cell.load(Relaxed);
-        if word == uses << 1 | LIVE {
+        if word & !WRAPPED == uses << 1 | LIVE {
             HandleState::Live
-        } else if uses < word >> 1 {
+        } else if uses < word >> 1 & USE_MASK || word & WRAPPED != 0 {
             HandleState::GivenUp
         } else {
             HandleState::Unknown

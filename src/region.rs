@@ -17,6 +17,7 @@
 
 use std::io;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Opened address space grows by at least this many bytes, and by at most [`MAX_OPEN_STEP`].
 pub(crate) const MIN_OPEN_STEP: usize = 64 << 10;
@@ -25,8 +26,9 @@ pub(crate) const MAX_OPEN_STEP: usize = 64 << 20;
 /// The size of a transparent huge page on the targets that have them, in bytes.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
-/// A reserved range of addresses. Unmapped when dropped.
+/// A reserved range of addresses. Unmapped when dropped, if it was not before.
 pub(crate) struct Region {
+    unmapped: AtomicBool,
     base: NonNull<u8>,
     len: usize,
     mapping: system::Mapping,
@@ -43,7 +45,7 @@ impl Region {
     pub(crate) fn reserve(len: usize, alignment: usize) -> io::Result<Self> {
         let (mapping, base) = system::Mapping::reserve(len, alignment)?;
         debug_assert!(base.as_ptr().addr().is_multiple_of(alignment));
-        Ok(Self { base, len, mapping })
+        Ok(Self { unmapped: AtomicBool::new(false), base, len, mapping })
     }
 
     /// The first address. The memory is reached through pointers made from addresses, too.
@@ -91,6 +93,25 @@ impl Region {
         unsafe { self.mapping.discard(self.at(offset), len) }
     }
 
+    /// Whether [`unmap`](Self::unmap) was called.
+    pub(crate) fn is_unmapped(&self) -> bool {
+        // Relaxed: callers hold the lock under which it is unmapped.
+        self.unmapped.load(Relaxed)
+    }
+
+    /// Gives the memory and the addresses back to the system, now rather than in drop. Only the first call
+    /// does.
+    ///
+    /// # Safety
+    /// - nobody uses the region's memory from now on, or opens or discards pages of it
+    pub(crate) unsafe fn unmap(&self) {
+        if !self.unmapped.swap(true, Relaxed) {
+            // SAFETY:
+            // - once, and nobody uses it from now on (caller)
+            unsafe { self.mapping.unmap() };
+        }
+    }
+
     /// Asks for transparent huge pages; a system without them ignores it.
     pub(crate) fn advise_huge_pages(&self) {
         if self.len > 0 {
@@ -105,6 +126,14 @@ impl Region {
             "pages {offset}+{len} leave the region of {} bytes or split a page of {page}",
             self.len
         );
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY:
+        // - the pool is gone, so no buffer of it is outstanding
+        unsafe { self.unmap() };
     }
 }
 
@@ -151,6 +180,16 @@ mod system {
             Ok((Self { base, len: mapped }, unsafe { base.add(aligned) }))
         }
 
+        /// # Safety
+        /// As [`Region::unmap`](super::Region::unmap); once.
+        pub(super) unsafe fn unmap(&self) {
+            if self.len > 0 {
+                // SAFETY:
+                // - this is the whole mapping made by `reserve`, and nobody uses it any more (caller)
+                unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+            }
+        }
+
         pub(super) fn open(&self, at: NonNull<u8>, len: usize) -> io::Result<()> {
             // SAFETY:
             // - the pages belong to this mapping (Region::check_pages)
@@ -191,17 +230,6 @@ mod system {
         }
     }
 
-    impl Drop for Mapping {
-        fn drop(&mut self) {
-            if self.len > 0 {
-                // SAFETY:
-                // - this is the whole mapping made by `reserve`
-                // - the pool is gone, so no buffer of it is outstanding
-                unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
-            }
-        }
-    }
-
     pub(super) fn page_size() -> usize {
         static PAGE_SIZE: OnceLock<usize> = OnceLock::new();
         *PAGE_SIZE.get_or_init(|| {
@@ -233,6 +261,14 @@ mod system {
             Ok((Self { base, len, alignment }, base))
         }
 
+        /// # Safety
+        /// As [`Region::unmap`](super::Region::unmap); once.
+        pub(super) unsafe fn unmap(&self) {
+            // SAFETY:
+            // - allocated by `reserve` with the same figures, and nobody uses it any more (caller)
+            unsafe { free_buffer(self.base, self.len, self.alignment) }
+        }
+
         pub(super) fn open(&self, _at: NonNull<u8>, _len: usize) -> io::Result<()> {
             Ok(())
         }
@@ -244,15 +280,6 @@ mod system {
         }
 
         pub(super) fn advise_huge_pages(&self, _at: NonNull<u8>, _len: usize) {}
-    }
-
-    impl Drop for Mapping {
-        fn drop(&mut self) {
-            // SAFETY:
-            // - allocated by `reserve` with the same figures
-            // - the pool is gone, so no buffer of it is outstanding
-            unsafe { free_buffer(self.base, self.len, self.alignment) }
-        }
     }
 
     pub(super) fn page_size() -> usize {

@@ -83,8 +83,9 @@ impl Permits {
     }
 
     fn available(&self) -> u32 {
-        // Relaxed: a figure for statistics and hints; whoever acts on it takes permits.
-        self.0.load(Relaxed)
+        // SeqCst: a figure only, but for a closed pool, which is unmapped when none is missing
+        // (`unmap_if_unused`).
+        self.0.load(SeqCst)
     }
 }
 

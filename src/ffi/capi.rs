@@ -225,11 +225,13 @@ pub unsafe extern "C" fn bytepool_get_many(
         if (out.is_null() && count > 0) || count > isize::MAX as usize / size_of::<*mut c_void>() {
             return Err(Status::InvalidArgument);
         }
+        // Once, before any buffer is got: it is the user's function.
+        let rounded = resolved.pool.rounded(size);
         for index in 0..count {
             // SAFETY:
             // - `out` is writable for `count` pointers (caller)
             let slot = unsafe { out.add(index) };
-            match resolved.pool.get(size, Holder::Raw(size), Fill::Anything) {
+            match resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything) {
                 Ok(buffer) => {
                     // SAFETY: as above
                     unsafe { slot.write(buffer.data.as_ptr().cast()) };

@@ -3,7 +3,7 @@
 
 use std::ptr::NonNull;
 
-use super::put::check_put;
+use super::put::check_system_put;
 use super::{Buffer, Fill, Place, PutSize, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
@@ -26,11 +26,10 @@ impl Shared {
             self.pass_inexact(class, slot, data, size, Some(Holder::Owned))?;
             return Ok(Buffer { data, capacity: class.buffer_size(), place: self.place_of(class, slot) });
         }
+        // The rounding function is the user's: it runs without our lock.
         let classes = self.classes_of(size);
-        let check = |buffer: &SystemBuffer| {
-            let same_class = buffer.class.is_some_and(|class| classes & 1 << class != 0);
-            check_put(Some(buffer.holder), data, size, same_class, buffer.capacity).map(|()| Holder::Owned)
-        };
+        let check =
+            |buffer: &SystemBuffer| check_system_put(buffer, data, size, classes).map(|()| Holder::Owned);
         let buffer = self.registry.update(address, check).ok_or(Misuse::ForeignPointer { address })??;
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }
@@ -82,13 +81,15 @@ impl Shared {
         if self.is_closed() {
             return Err(GetError::Closed.into());
         }
+        // Before anything is done: it is the user's function.
+        let rounded = self.rounded(new_size);
         if let Some(Ok((class, slot))) = self.slot_of(data)
-            && self.is_of_class(class, PutSize::Sized(new_size))
+            && self.index.class_of(rounded) == Some(self.number_of(class))
             && class.ledger.pass(slot, Holder::Raw(old_size), Some(Holder::Raw(new_size)))
         {
             return Ok(Realloc::InPlace);
         }
-        let new = self.get(new_size, Holder::Raw(new_size), Fill::Anything)?;
+        let new = self.get_rounded(rounded, new_size, Holder::Raw(new_size), Fill::Anything)?;
         let bytes = old_size.min(capacity).min(new_size);
         // SAFETY:
         // - the old buffer is outstanding and the caller's, with at least `old_size` bytes

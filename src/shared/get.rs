@@ -1,7 +1,7 @@
 //! Get: an idle slot, else a fresh one, else the system allocator.
 
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::reclaim::Room;
 use super::{Place, Shared};
@@ -45,7 +45,20 @@ impl Shared {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        let rounded = self.rounded(size);
+        self.get_rounded(self.rounded(size), size, holder, fill)
+    }
+
+    /// As [`get`](Self::get), for a size that was rounded already. Runs nothing of the user's.
+    pub(crate) fn get_rounded(
+        &self,
+        rounded: usize,
+        size: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
+        if self.is_closed() {
+            return Err(GetError::Closed);
+        }
         let Some(class) = self.index.class_of(rounded) else {
             return self.get_oversize(rounded, self.alignment, size, holder, fill);
         };
@@ -92,9 +105,21 @@ impl Shared {
     #[inline]
     fn take_slot(&self, class: &Class) -> Result<Option<Taken>, GetError> {
         match class.shelf.take_idle() {
-            Some(slot) => Ok(Some(Taken { slot, fresh: false })),
+            Some(slot) => self.keep_idle(class, slot).map(Some),
             None => self.take_fresh(class),
         }
+    }
+
+    /// Keeps an idle slot that was taken, unless the pool closed meanwhile.
+    #[inline]
+    fn keep_idle(&self, class: &Class, slot: u32) -> Result<Taken, GetError> {
+        // SeqCst: the order against the closing thread is told in `unmap_if_unused`.
+        if self.closed.load(SeqCst) {
+            class.shelf.put(slot);
+            self.discard_after_close(class, slot);
+            return Err(GetError::Closed);
+        }
+        Ok(Taken { slot, fresh: false })
     }
 
     /// A slot that was never handed out; `None` if all were.
@@ -103,22 +128,30 @@ impl Shared {
         let bytes = class.slot_size();
         while class.shelf.fresh() > 0 {
             if let Room::Idle(slot) = self.make_room(bytes, Some(class))? {
-                return Ok(Some(Taken { slot, fresh: false }));
+                return self.keep_idle(class, slot).map(Some);
             }
             let own_line = thread_cache::take_fresh(self.cache_key(), self.number_of(class));
             let Some(slot) = own_line.or_else(|| class.shelf.take_fresh()) else {
                 self.mapped.release(bytes);
                 continue;
             };
-            if class.open(&self.region, slot).is_err() {
-                class.shelf.untake_fresh(slot);
-                self.mapped.release(bytes);
-                return Err(GetError::OutOfMemory { requested: bytes });
+            // SeqCst: as in `keep_idle`.
+            let failure = if self.closed.load(SeqCst) {
+                GetError::Closed
+            } else if class.open(&self.region, slot).is_err() {
+                GetError::OutOfMemory { requested: bytes }
+            } else {
+                return Ok(Some(Taken { slot, fresh: true }));
+            };
+            class.shelf.untake_fresh(slot);
+            self.mapped.release(bytes);
+            if self.is_closed() {
+                self.discard_after_close(class, slot);
             }
-            return Ok(Some(Taken { slot, fresh: true }));
+            return Err(failure);
         }
         // Another thread may have put one since.
-        Ok(class.shelf.take_idle().map(|slot| Taken { slot, fresh: false }))
+        class.shelf.take_idle().map(|slot| self.keep_idle(class, slot)).transpose()
     }
 
     #[inline]
@@ -148,7 +181,8 @@ impl Shared {
     ) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
-            return Ok(self.hand_out(class_number, Taken { slot, fresh: false }, size, holder, fill));
+            let taken = self.keep_idle(class, slot)?;
+            return Ok(self.hand_out(class_number, taken, size, holder, fill));
         }
         let buffer = SystemBuffer {
             class: Some(class_number as u8),

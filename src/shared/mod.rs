@@ -169,8 +169,9 @@ impl Shared {
         self.round.is_some()
     }
 
+    /// `size` as the user's function rounds it; at least `size`.
     #[inline]
-    fn rounded(&self, size: usize) -> usize {
+    pub(crate) fn rounded(&self, size: usize) -> usize {
         match &self.round {
             None => size,
             Some(round) => round(size).max(size),

@@ -1,7 +1,6 @@
 //! Put: find the owner from the address, pass the ledger, lay the slot on the shelf.
 
 use std::ptr::NonNull;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::{Place, Shared};
@@ -152,24 +151,21 @@ impl Shared {
         }
     }
 
-    #[cold]
-    fn discard_after_close(&self, class: &Class, slot: u32) {
-        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
-        self.mapped.release(class.discard_around(&self.region, slot) * class.slot_size());
-    }
-
     /// # Safety
     /// As [`put`](Self::put).
     #[cold]
     unsafe fn put_system(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
         let address = data.as_ptr().addr();
-        // The rounding function is the user's: it runs before the registry's lock is taken.
-        let classes: u64 = self.classes_of(size);
-        let check = |buffer: &SystemBuffer| {
-            let same_class = buffer.class.is_some_and(|class| classes & 1 << class != 0);
-            check_put(Some(buffer.holder), data, size, same_class, buffer.capacity)
+        let remove = |classes: u64| {
+            self.registry.remove(address, |buffer| check_system_put(buffer, data, size, classes))
         };
-        let buffer = self.registry.remove(address, check).ok_or(Misuse::ForeignPointer { address })??;
+        let outcome = match remove(0) {
+            // Perhaps another size of its class. The rounding function is the user's: it runs without our
+            // lock.
+            Some(Err(Misuse::SizeMismatch { .. })) => remove(self.classes_of(size)),
+            other => other,
+        };
+        let buffer = outcome.ok_or(Misuse::ForeignPointer { address })??;
         // SAFETY:
         // - just removed from the registry, so this thread alone has it
         unsafe { self.free_system(data, buffer) };
@@ -211,6 +207,17 @@ impl Shared {
             }
         }
     }
+}
+
+/// As [`check_put`], for a system buffer; `classes` has a bit for each class that `size` is of.
+pub(super) fn check_system_put(
+    buffer: &SystemBuffer,
+    data: NonNull<u8>,
+    size: PutSize,
+    classes: u64,
+) -> Result<(), Misuse> {
+    let same_class = buffer.class.is_some_and(|class| classes & 1 << class != 0);
+    check_put(Some(buffer.holder), data, size, same_class, buffer.capacity)
 }
 
 /// Whether a put of `size` may take a buffer from the holder that was found.

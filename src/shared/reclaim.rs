@@ -1,7 +1,7 @@
 //! Memory back: room for a get at the limit, trim, and close.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{MutexGuard, PoisonError};
 
 use super::Shared;
 use crate::class::Class;
@@ -24,7 +24,7 @@ impl Shared {
     /// Takes an idle slot of the wanted class, or gives up idle slots of others, or fails.
     #[cold]
     fn reclaim_room(&self, bytes: usize, class: Option<&Class>) -> Result<Room, GetError> {
-        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let _reclaiming = self.lock_reclaiming();
         loop {
             if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
                 return Ok(Room::Idle(slot));
@@ -77,14 +77,51 @@ impl Shared {
     pub(crate) fn close(&self) {
         // SeqCst: the order against puts is told in `Shelf::put`.
         if !self.closed.swap(true, SeqCst) {
-            self.trim(0);
+            let reclaiming = self.lock_reclaiming();
+            self.caches.revoke();
+            self.discard_idle(Discard::AtMost(usize::MAX));
+            self.unmap_if_unused(&reclaiming);
         }
+    }
+
+    /// After a slot was put to the closed pool: gives its memory back, and the region with the last one.
+    #[cold]
+    pub(super) fn discard_after_close(&self, class: &Class, slot: u32) {
+        let reclaiming = self.lock_reclaiming();
+        self.mapped.release(class.discard_around(&self.region, slot) * class.slot_size());
+        self.unmap_if_unused(&reclaiming);
+    }
+
+    /// Unmaps the region of a closed pool whose slots all came back.
+    ///
+    /// A get that saw the pool open may take a slot still. It takes the permit first (SeqCst), and then looks
+    /// whether the pool closed; this thread closed it first, and then counts permits (SeqCst). So either the
+    /// slot is missing here, and the region stays until it comes back, or that get sees the closing and
+    /// touches nothing. A slot goes back to the count it came from, and `fresh` is read first, lest one be
+    /// counted twice for another that is out.
+    fn unmap_if_unused(&self, _reclaiming: &MutexGuard<'_, ()>) {
+        let is_whole = |class: &Class| class.shelf.fresh() + class.shelf.idle() == class.capacity();
+        if self.region.is_unmapped() || !self.classes.iter().all(is_whole) {
+            return;
+        }
+        for class in &self.classes {
+            // The system may have refused to take some pages back before.
+            self.mapped.release(class.forget_idle() * class.slot_size());
+        }
+        // SAFETY:
+        // - no slot is out, and none can be got any more
+        // - pages are discarded under the lock that this thread holds, and only if slots are idle: none is
+        unsafe { self.region.unmap() };
+    }
+
+    fn lock_reclaiming(&self) -> MutexGuard<'_, ()> {
+        self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which
     /// `mapped_bytes` fell.
     pub(crate) fn trim(&self, keep_idle_bytes: usize) -> usize {
-        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let _reclaiming = self.lock_reclaiming();
         self.caches.revoke();
         let idle: usize =
             self.classes.iter().map(|class| class.shelf.idle() as usize * class.slot_size()).sum();
