@@ -30,14 +30,15 @@ fn status_of(body: impl FnOnce() -> Result<(), Status>) -> i32 {
     boundary(Status::Panic as i32, || code(body().err().unwrap_or(Status::Ok)))
 }
 
-/// The pool of a context for a call that has neither pointer nor size. An invalid one is reported.
-fn resolve_or_refuse(context: *mut c_void) -> Result<Resolved, Status> {
-    resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), 0))
+/// The pool of a context for a call without a pointer; `size` as given, 0 if the call has none. An invalid one is
+/// reported.
+fn resolve_or_refuse(context: *mut c_void, size: usize) -> Result<Resolved, Status> {
+    resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), size))
 }
 
 /// As [`resolve_or_refuse`], for what a freed context may not do.
-fn resolve_live(context: *mut c_void) -> Result<Resolved, Status> {
-    let resolved = resolve_or_refuse(context)?;
+fn resolve_live(context: *mut c_void, size: usize) -> Result<Resolved, Status> {
+    let resolved = resolve_or_refuse(context, size)?;
     if resolved.is_live { Ok(resolved) } else { Err(Status::Closed) }
 }
 
@@ -90,7 +91,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
-        let resolved = resolve_live(context)?;
+        let resolved = resolve_live(context, 0)?;
         let clone =
             Context::new(Pool::from_reference(resolved.pool)).map_err(|error| Status::from(&error))?;
         *out = clone.into_raw();
@@ -102,7 +103,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
     status_of(|| {
-        resolve_live(context)?.pool.close();
+        resolve_live(context, 0)?.pool.close();
         Ok(())
     })
 }
@@ -220,58 +221,45 @@ pub unsafe extern "C" fn bytepool_get_many(
     out: *mut *mut c_void,
     count: usize,
 ) -> i32 {
+    if out.is_null() || count > isize::MAX as usize / size_of::<*mut c_void>() {
+        return status_of(|| {
+            resolve_live(context, size)?;
+            if count == 0 { Ok(()) } else { Err(Status::InvalidArgument) }
+        });
+    }
+    // SAFETY:
+    // - `out` is writable for `count` pointers (caller), and NULL is a valid pointer
+    let out = unsafe {
+        out.write_bytes(0, count);
+        std::slice::from_raw_parts_mut(out, count)
+    };
     status_of(|| {
-        let resolved = resolve_live(context)?;
-        if (out.is_null() && count > 0) || count > isize::MAX as usize / size_of::<*mut c_void>() {
-            return Err(Status::InvalidArgument);
-        }
+        let resolved = resolve_live(context, size)?;
         // Once, before any buffer is got: it is the user's function.
         let rounded = resolved.pool.rounded(size);
         for index in 0..count {
-            // SAFETY:
-            // - `out` is writable for `count` pointers (caller)
-            let slot = unsafe { out.add(index) };
             match resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything) {
-                Ok(buffer) => {
-                    // SAFETY: as above
-                    unsafe { slot.write(buffer.data.as_ptr().cast()) };
-                }
+                Ok(buffer) => out[index] = buffer.data.as_ptr().cast(),
                 Err(error) => {
-                    // SAFETY:
-                    // - the first `index` entries are buffers got above, which nobody else has seen
-                    unsafe { undo_get_many(&resolved.pool, size, out, index, count) };
+                    undo_get_many(&resolved.pool, size, &mut out[..index]);
                     return Err((&error).into());
                 }
             }
         }
+        resolved.attach(context);
         Ok(())
     })
 }
 
-/// Puts the first `got` of `count` buffers back and makes all entries NULL.
-///
-/// # Safety
-/// - `out` is writable for `count` pointers; the first `got` are raw buffers of `pool` got with `size`, of
-///   which this thread alone knows
+/// Puts buffers back that were got with `size` by this thread, which alone knows of them, and makes them NULL.
 #[cold]
-unsafe fn undo_get_many(pool: &Reference, size: usize, out: *mut *mut c_void, got: usize, count: usize) {
-    for index in 0..count {
+fn undo_get_many(pool: &Reference, size: usize, got: &mut [*mut c_void]) {
+    for data in got {
+        let buffer = NonNull::new(std::mem::replace(data, ptr::null_mut()).cast());
         // SAFETY:
-        // - writable for `count` pointers (caller)
-        let slot = unsafe { out.add(index) };
-        if index < got {
-            // SAFETY:
-            // - written by the caller
-            let data = unsafe { slot.read() };
-            if let Some(data) = NonNull::new(data.cast()) {
-                // SAFETY:
-                // - this thread's buffer (caller)
-                let undone = unsafe { pool.put(data, PutSize::Sized(size)) };
-                debug_assert!(undone.is_ok());
-            }
-        }
-        // SAFETY: as above
-        unsafe { slot.write(ptr::null_mut()) };
+        // - this thread's buffer
+        let undone = buffer.map(|buffer| unsafe { pool.put(buffer, PutSize::Sized(size)) });
+        debug_assert!(undone == Some(Ok(())));
     }
 }
 
@@ -384,7 +372,7 @@ pub unsafe extern "C" fn bytepool_put_many(
         }
         // Held to the end: putting the last buffer of a closed pool must not end it before the rest were
         // looked at.
-        let resolved = resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), size))?;
+        let resolved = resolve_or_refuse(context, size)?;
         let mut first_error = Ok(());
         for index in 0..count {
             // SAFETY:
@@ -459,7 +447,7 @@ pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
-    boundary(0, || match resolve_live(context) {
+    boundary(0, || match resolve_live(context, 0) {
         Ok(resolved) => resolved.pool.trim(keep_idle_bytes),
         Err(status) => {
             set_last_error(status);
@@ -475,7 +463,7 @@ pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CStats) -> i32 {
     status_of(|| {
-        let resolved = resolve_or_refuse(context)?;
+        let resolved = resolve_or_refuse(context, 0)?;
         // SAFETY:
         // - as the caller promised; CStats has no padding: all fields have eight bytes
         unsafe { write_struct(out, CStats::from(&resolved.pool.stats())) }
@@ -493,7 +481,7 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
     out: *mut CClassStats,
 ) -> i32 {
     status_of(|| {
-        let resolved = resolve_or_refuse(context)?;
+        let resolved = resolve_or_refuse(context, 0)?;
         let stats = resolved.pool.stats();
         let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
         // SAFETY:

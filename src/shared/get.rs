@@ -207,7 +207,7 @@ impl Shared {
         fill: Fill,
     ) -> Result<Buffer, GetError> {
         debug_assert!(capacity >= size);
-        if capacity > isize::MAX as usize - alignment {
+        if capacity > (isize::MAX as usize).saturating_sub(alignment) {
             return Err(GetError::OutOfMemory { requested: capacity });
         }
         self.make_room(capacity, None)?;
