@@ -1,0 +1,295 @@
+//! Threads keep idle slots of their own, and nothing of that is lost, stranded, or seen from outside but in the figures.
+
+use std::cell::RefCell;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use bytepool::{ClassStats, GetError, Pool, PooledBuffer};
+
+const SIZE: usize = 4096;
+
+fn pool(capacity: usize) -> Pool {
+    Pool::builder().size_class(SIZE, capacity).build().unwrap()
+}
+
+/// The figures of the only class, after checking that they add up.
+fn class(pool: &Pool) -> ClassStats {
+    let stats = pool.stats();
+    stats.assert_consistent();
+    stats.classes[0]
+}
+
+/// Gets `count` buffers and puts them all, so that this thread caches what it may.
+fn churn(pool: &Pool, count: usize) {
+    let buffers: Vec<PooledBuffer> = (0..count).map(|_| pool.get(SIZE).unwrap()).collect();
+    drop(buffers);
+}
+
+#[test]
+fn shared_writes_are_at_most_one_batch_move_per_batch() {
+    let pool = pool(1000);
+    churn(&pool, 500);
+    let before = class(&pool);
+    assert!(before.cached > 0, "this test needs a thread cache: {before:?}");
+    // One buffer at a time never leaves the cache.
+    for _ in 0..10_000 {
+        drop(pool.get(SIZE).unwrap());
+    }
+    assert_eq!(class(&pool).moves, before.moves);
+    // Bursts above what the cache holds move batches of half a bin: 32 of the 64 slots that 256 KiB have room for.
+    let bursts = 100;
+    for _ in 0..bursts {
+        churn(&pool, 200);
+    }
+    let after = class(&pool);
+    let operations = (after.gets - before.gets - 10_000) + (after.puts - before.puts - 10_000);
+    let moves = after.moves - before.moves;
+    assert!(moves > 0 && moves <= operations / 32, "{moves} moves for {operations} gets and puts");
+}
+
+#[test]
+fn a_pool_without_thread_caches_has_none() {
+    let builder = Pool::builder().size_class(SIZE, 100).thread_cache(false);
+    let pool = builder.build().unwrap();
+    churn(&pool, 50);
+    let class = class(&pool);
+    assert_eq!((class.cached, class.moves, class.idle), (0, 0, 50));
+}
+
+#[test]
+fn large_classes_are_not_cached() {
+    let pool = Pool::builder().size_class(1 << 20, 100).build().unwrap();
+    for _ in 0..10 {
+        drop(pool.get(1 << 20).unwrap());
+    }
+    assert_eq!((class(&pool).cached, class(&pool).idle), (0, 1));
+}
+
+#[test]
+fn all_threads_together_cache_at_most_half_of_a_class() {
+    let pool = pool(400);
+    let barrier = Barrier::new(17);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                churn(&pool, 20);
+                churn(&pool, 20);
+                barrier.wait();
+                barrier.wait();
+            });
+        }
+        barrier.wait();
+        let class = class(&pool);
+        assert!(class.cached > 0 && class.cached <= 200, "{class:?}");
+        barrier.wait();
+    });
+}
+
+#[test]
+fn a_threads_end_gives_its_cache_back() {
+    let pool = pool(100);
+    for _ in 0..300 {
+        thread::scope(|scope| scope.spawn(|| churn(&pool, 40)).join().unwrap());
+        let class = class(&pool);
+        assert_eq!((class.cached, class.outstanding), (0, 0));
+        assert_eq!(class.idle, 40, "slots were stranded, and fresh ones taken instead");
+    }
+}
+
+#[test]
+fn a_sleeping_threads_cache_is_taken_by_trim_and_by_close() {
+    for closing in [false, true] {
+        let pool = pool(100);
+        let barrier = Arc::new(Barrier::new(2));
+        let sleeper = thread::spawn({
+            let (pool, barrier) = (pool.clone(), barrier.clone());
+            move || {
+                churn(&pool, 40);
+                churn(&pool, 40);
+                barrier.wait();
+                barrier.wait();
+                // And works on afterwards, without its cache or with a new one.
+                pool.get(SIZE).map(drop)
+            }
+        });
+        barrier.wait();
+        assert!(class(&pool).cached > 0);
+        if closing {
+            pool.close();
+        } else {
+            assert_eq!(pool.trim(0), if cfg!(bytepool_portable) { 0 } else { 40 * SIZE });
+        }
+        assert_eq!(class(&pool).cached, 0);
+        barrier.wait();
+        assert_eq!(sleeper.join().unwrap(), if closing { Err(GetError::Closed) } else { Ok(()) });
+    }
+}
+
+#[test]
+fn at_the_limit_idle_slots_of_sleeping_threads_are_found() {
+    let pool = Pool::builder().size_class(SIZE, 100).max_bytes(40 * SIZE).build().unwrap();
+    let barrier = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            churn(&pool, 40);
+            churn(&pool, 40);
+            barrier.wait();
+            barrier.wait();
+        });
+        barrier.wait();
+        assert!(class(&pool).cached > 0, "{:?}", class(&pool));
+        let all: Vec<_> = (0..40).map(|_| pool.get(SIZE).unwrap()).collect();
+        assert!(matches!(pool.get(SIZE), Err(GetError::Limit { .. })));
+        drop(all);
+        barrier.wait();
+    });
+    assert_eq!(class(&pool).outstanding, 0);
+}
+
+#[test]
+fn buffers_handed_over_go_back_in_batches() {
+    let pool = pool(1000);
+    let (sender, receiver) = channel::<PooledBuffer>();
+    let consumer =
+        thread::spawn(move || receiver.into_iter().map(|buffer| u64::from(buffer[0])).sum::<u64>());
+    for number in 0..20_000u32 {
+        // The queue is not bounded, so neither is the number of buffers out.
+        let mut buffer = pool.get(SIZE).unwrap();
+        buffer[0] = number as u8;
+        sender.send(buffer).unwrap();
+    }
+    drop(sender);
+    let sum = (0..20_000u32).map(|number| u64::from(number as u8)).sum();
+    assert_eq!(consumer.join().unwrap(), sum);
+    let class = class(&pool);
+    assert_eq!((class.outstanding, class.overflow, class.gets, class.puts), (0, 0, 20_000, 20_000));
+}
+
+#[test]
+fn hundreds_of_pools_on_one_thread_serve_in_turn() {
+    // More than the thread has places for: some caches lose their way, and are found again.
+    let pools: Vec<Pool> = (0..600).map(|_| pool(8)).collect();
+    for round in 0..5u8 {
+        for pool in &pools {
+            let mut buffers: Vec<_> = (0..4).map(|_| pool.get(SIZE).unwrap()).collect();
+            buffers.iter_mut().for_each(|buffer| buffer[0] = round);
+        }
+    }
+    for pool in &pools {
+        let class = class(pool);
+        assert_eq!((class.gets, class.puts, class.outstanding, class.touched), (20, 20, 0, 4));
+    }
+    // Their ends leave dead keys behind, which must not get in the way of new pools.
+    drop(pools);
+    for _ in 0..2000 {
+        churn(&pool(8), 4);
+    }
+}
+
+thread_local! {
+    static LATE: RefCell<Option<PooledBuffer>> = const { RefCell::new(None) };
+    static LATER: RefCell<Option<(Pool, PooledBuffer)>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn buffers_in_thread_locals_are_put_whatever_the_order_of_teardown() {
+    let pool = pool(100);
+    for _ in 0..50 {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // Registered before the cache is made, so torn down after it, and the other way round.
+                LATE.with_borrow_mut(|late| *late = None);
+                churn(&pool, 10);
+                LATE.set(Some(pool.get(SIZE).unwrap()));
+                LATER.set(Some((pool.clone(), pool.get(SIZE).unwrap())));
+            });
+            thread.join().unwrap();
+        });
+        let class = class(&pool);
+        assert_eq!((class.outstanding, class.cached), (0, 0));
+    }
+}
+
+#[cfg(feature = "capi")]
+#[test]
+fn a_freed_context_hands_out_nothing_on_threads_that_cached_through_it() {
+    use bytepool::ffi::capi::{bytepool_free, bytepool_get, bytepool_last_error, bytepool_put_checked};
+    use bytepool::ffi::status::Status;
+
+    struct Shared(*mut std::ffi::c_void);
+    // SAFETY:
+    // - a context may be used on any thread
+    unsafe impl Send for Shared {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Shared {}
+
+    let pool = pool(100);
+    for _ in 0..100 {
+        let context = Shared(pool.context().into_raw());
+        let barrier = Barrier::new(5);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let context = &context;
+                    for _ in 0..20 {
+                        let data = bytepool_get(context.0, SIZE);
+                        // SAFETY:
+                        // - got above, and not used again
+                        assert_eq!(unsafe { bytepool_put_checked(context.0, data, SIZE) }, 0);
+                    }
+                    let kept = bytepool_get(context.0, SIZE);
+                    barrier.wait();
+                    barrier.wait();
+                    assert!(bytepool_get(context.0, SIZE).is_null());
+                    assert_eq!(bytepool_last_error(), Status::Closed as i32);
+                    // SAFETY:
+                    // - got above, and not used again
+                    assert_eq!(
+                        unsafe { bytepool_put_checked(context.0, kept, SIZE) },
+                        0,
+                        "a put still works"
+                    );
+                    assert!(bytepool_get(context.0, SIZE).is_null(), "and does not revive the context");
+                });
+            }
+            barrier.wait();
+            bytepool_free(context.0);
+            barrier.wait();
+        });
+        assert_eq!(class(&pool).outstanding, 0);
+    }
+}
+
+#[test]
+fn closing_while_threads_get_and_put_from_their_caches_loses_nothing() {
+    for _ in 0..200 {
+        let pool = pool(64);
+        let barrier = Barrier::new(5);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let mut held = Vec::new();
+                    loop {
+                        match pool.get(SIZE) {
+                            Ok(mut buffer) => {
+                                buffer.fill(7);
+                                held.push(buffer);
+                                if held.len() == 4 {
+                                    held.clear();
+                                }
+                            }
+                            Err(error) => return assert_eq!(error, GetError::Closed),
+                        }
+                    }
+                });
+            }
+            barrier.wait();
+            thread::yield_now();
+            pool.close();
+        });
+        let stats = pool.stats();
+        assert_eq!((stats.mapped_bytes, class(&pool).touched), (0, 0), "all came back and went");
+    }
+}
