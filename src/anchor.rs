@@ -191,6 +191,7 @@ impl Reference {
     ///
     /// # Safety
     /// - there is one that nobody else takes over
+    #[cfg(feature = "capi")]
     pub(crate) unsafe fn from_leaked(pool: ptr::NonNull<Shared>) -> Self {
         Self { pool }
     }

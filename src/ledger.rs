@@ -58,10 +58,7 @@ fn encode(holder: Option<Holder>) -> Mark {
     match holder {
         None => NOBODY,
         Some(Holder::Owned) => OWNED,
-        Some(Holder::Raw(size)) => {
-            debug_assert!(size <= MAX_BUFFER_SIZE);
-            raw(size)
-        }
+        Some(Holder::Raw(size)) => raw(size),
     }
 }
 
@@ -92,7 +89,7 @@ impl Ledger {
         decode(self.entry(slot).load(Relaxed))
     }
 
-    /// Sets the holder of a slot that the caller alone has: one it just took, or one in a `PooledBuffer`.
+    /// Sets the holder (of a size up to [`MAX_BUFFER_SIZE`]) of a slot that the caller alone has: one it just took, or one in a `PooledBuffer`.
     #[inline]
     pub(crate) fn set(&self, slot: u32, holder: Option<Holder>) {
         self.entry(slot).store(encode(holder), Relaxed);

@@ -110,6 +110,13 @@ impl Pool {
 
     #[cold]
     fn get_slowly(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
+        // Zeros are written by the pool.
+        let cached = (fill != Fill::Zeros)
+            .then(|| thread_cache::get_or_fill(self.shared.cache_key(), size, holder.mark()))
+            .flatten();
+        if let Some(buffer) = cached {
+            return Ok(buffer);
+        }
         let buffer = self.shared.get(size, holder, fill)?;
         self.attach();
         Ok(buffer)

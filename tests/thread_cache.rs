@@ -245,11 +245,8 @@ fn a_freed_context_hands_out_nothing_on_threads_that_cached_through_it() {
                     assert_eq!(bytepool_last_error(), Status::Closed as i32);
                     // SAFETY:
                     // - got above, and not used again
-                    assert_eq!(
-                        unsafe { bytepool_put_checked(context.0, kept, SIZE) },
-                        0,
-                        "a put still works"
-                    );
+                    let status = unsafe { bytepool_put_checked(context.0, kept, SIZE) };
+                    assert_eq!(status, 0, "a put still works");
                     assert!(bytepool_get(context.0, SIZE).is_null(), "and does not revive the context");
                 });
             }
