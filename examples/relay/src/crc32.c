@@ -4,8 +4,8 @@
  * The CRC is linear over xor, so what a byte adds is the xor of what its bits add: each table is written as its entries
  * for the bits 0 to 7, and the preprocessor makes all 256. */
 #define ENTRY(i, b0, b1, b2, b3, b4, b5, b6, b7)                                                                       \
-    (((i) & 1 ? b0 : 0) ^ ((i) & 2 ? b1 : 0) ^ ((i) & 4 ? b2 : 0) ^ ((i) & 8 ? b3 : 0) ^ ((i) & 16 ? b4 : 0) ^         \
-     ((i) & 32 ? b5 : 0) ^ ((i) & 64 ? b6 : 0) ^ ((i) & 128 ? b7 : 0))
+    (((i)&1 ? b0 : 0) ^ ((i)&2 ? b1 : 0) ^ ((i)&4 ? b2 : 0) ^ ((i)&8 ? b3 : 0) ^ ((i)&16 ? b4 : 0) ^                   \
+     ((i)&32 ? b5 : 0) ^ ((i)&64 ? b6 : 0) ^ ((i)&128 ? b7 : 0))
 #define ENTRIES_4(i, ...)                                                                                              \
     ENTRY(i, __VA_ARGS__), ENTRY(i + 1, __VA_ARGS__), ENTRY(i + 2, __VA_ARGS__), ENTRY(i + 3, __VA_ARGS__)
 #define ENTRIES_16(i, ...)                                                                                             \
@@ -15,8 +15,10 @@
     ENTRIES_16(i, __VA_ARGS__), ENTRIES_16(i + 16, __VA_ARGS__), ENTRIES_16(i + 32, __VA_ARGS__),                      \
         ENTRIES_16(i + 48, __VA_ARGS__)
 #define TABLE(...)                                                                                                     \
-    { ENTRIES_64(0, __VA_ARGS__), ENTRIES_64(64, __VA_ARGS__), ENTRIES_64(128, __VA_ARGS__),                           \
-      ENTRIES_64(192, __VA_ARGS__) }
+    {                                                                                                                  \
+        ENTRIES_64(0, __VA_ARGS__), ENTRIES_64(64, __VA_ARGS__), ENTRIES_64(128, __VA_ARGS__),                         \
+            ENTRIES_64(192, __VA_ARGS__)                                                                               \
+    }
 
 static const uint32_t table[8][256] = {
     TABLE(0x77073096, 0xEE0E612C, 0x076DC419, 0x0EDB8832, 0x1DB71064, 0x3B6E20C8, 0x76DC4190, 0xEDB88320),

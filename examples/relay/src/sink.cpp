@@ -12,12 +12,13 @@ namespace relay {
 
 namespace {
 
-[[noreturn]] void throw_errno(const char *what) { throw std::system_error(errno, std::generic_category(), what); }
+[[noreturn]] void throw_errno(const char *what) {
+    throw std::system_error(errno, std::generic_category(), what);
+}
 
 } // namespace
 
-Sink::Sink(void *context, const char *path)
-    : pool_(bytepool::pool_of_context(context)), file_(std::fopen(path, "wb")) {
+Sink::Sink(void *context, const char *path) : pool_(bytepool::pool_of_context(context)), file_(std::fopen(path, "wb")) {
     if (!file_) {
         throw_errno("cannot open it for writing");
     }

@@ -1,0 +1,186 @@
+/* bytepool_realloc: the same buffer or another with the old one's content; a failure leaves the old one as it
+ * was. */
+
+#include "pools.h"
+
+static const bytepool_size_class classes[] = {{100, 2}, {512, 2}, {4096, 2}};
+static record seen;
+
+static void fill(unsigned char *data, size_t size) {
+    size_t i;
+    for (i = 0; i < size; i++) {
+        data[i] = (unsigned char)(i * 31 + 5);
+    }
+}
+
+static int is_filled(const unsigned char *data, size_t size) {
+    size_t i;
+    for (i = 0; i < size && data[i] == (unsigned char)(i * 31 + 5); i++) {
+    }
+    return i == size;
+}
+
+/* Outstanding buffers, overflow and oversize included. */
+static uint64_t out(void *context) {
+    figures now = figures_of(context);
+    return now.pool.gets - now.pool.puts;
+}
+
+/* From every size to every size, as a slot and as overflow: the content stays, and the new size is what a put
+ * must name. */
+static void from_each_size_to_each(void) {
+    static const size_t sizes[] = {0, 1, 99, 100, 101, 512, 513, 4096, 4097, 9000, 200000};
+    void *context = pool_of(classes, COUNT_OF(classes));
+    size_t i;
+    size_t j;
+    size_t kind;
+    for (i = 0; i < COUNT_OF(sizes); i++) {
+        for (j = 0; j < COUNT_OF(sizes); j++) {
+            size_t kept = sizes[i] < sizes[j] ? sizes[i] : sizes[j];
+            void *held[2];
+            void *neighbour = get_filled(context, sizes[i], 0x77);
+            for (kind = 0; kind < 2; kind++) {
+                unsigned char *old = bytepool_get(context, sizes[i]);
+                unsigned char *new;
+                REQUIRE(old != NULL);
+                fill(old, sizes[i]);
+                new = bytepool_realloc(context, old, sizes[j]);
+                REQUIRE(new != NULL);
+                CHECK(is_filled(new, kept));
+                CHECK(bytepool_usable_size(context, new) >= sizes[j]);
+                CHECK(new == old || bytepool_usable_size(context, old) == 0);
+                CHECK_EQ(out(context), 2 + kind);
+                memset(new, 0x11, sizes[j]);
+                held[kind] = new;
+            }
+            CHECK_BYTES(neighbour, 0x77, sizes[i]);
+            CHECK_EQ(bytepool_put_many(context, held, 2, sizes[j]), BYTEPOOL_OK);
+            CHECK_EQ(bytepool_put_checked(context, neighbour, sizes[i]), BYTEPOOL_OK);
+        }
+    }
+    CHECK_EQ(out(context), 0);
+    CHECK_EQ(stats_of(context).oversize_bytes, 0);
+    bytepool_free(context);
+}
+
+static void within_a_class_it_stays_in_place(void) {
+    void *context = pool_of(classes, COUNT_OF(classes));
+    unsigned char *data = get_filled(context, 101, 1);
+    figures before;
+    fill(data, 101);
+    before = figures_of(context);
+    CHECK_PTR(bytepool_realloc(context, data, 512), data);
+    CHECK_PTR(bytepool_realloc(context, data, 300), data);
+    CHECK_PTR(bytepool_realloc(context, data, 101), data);
+    CHECK(is_filled(data, 101));
+    CHECK_SAME_FIGURES(context, before);
+    /* The put goes by the class, as ever. */
+    CHECK_EQ(bytepool_put_checked(context, data, 512), BYTEPOOL_OK);
+    bytepool_free(context);
+}
+
+static void null_and_zero(void) {
+    void *context = pool_of(classes, COUNT_OF(classes));
+    void *data = bytepool_realloc(context, NULL, 300);
+    REQUIRE(data != NULL);
+    CHECK_EQ(bytepool_usable_size(context, data), 512);
+    data = bytepool_realloc(context, data, 0);
+    REQUIRE(data != NULL);
+    CHECK_EQ(bytepool_usable_size(context, data), 100);
+    CHECK_EQ(out(context), 1);
+    CHECK_EQ(bytepool_put_checked(context, data, 0), BYTEPOOL_OK);
+    data = bytepool_realloc(context, NULL, 0);
+    CHECK_EQ(bytepool_usable_size(context, data), 100);
+    CHECK_EQ(bytepool_put_checked(context, data, 0), BYTEPOOL_OK);
+    bytepool_free(context);
+}
+
+static void check_failure(void *context, void *data, size_t size, size_t new_size, bytepool_status expected) {
+    figures before = figures_of(context);
+    size_t usable = bytepool_usable_size(context, data);
+    unsigned long calls = seen.calls;
+    CHECK_PTR(bytepool_realloc(context, data, new_size), NULL);
+    CHECK_EQ(bytepool_last_error(), expected);
+    if (expected == BYTEPOOL_ERR_LIMIT) {
+        before.pool.limit_failures++;
+    }
+    CHECK_SAME_FIGURES(context, before);
+    CHECK(is_filled(data, size));
+    CHECK_EQ(bytepool_usable_size(context, data), usable);
+    CHECK_EQ(seen.calls, calls); /* no misuse */
+}
+
+static void a_failure_keeps_the_old_buffer(void) {
+    static const size_t sizes[] = {50, 300, 9000};
+    bytepool_config config = config_of(classes, COUNT_OF(classes));
+    size_t i;
+    config.max_bytes = 10000;
+    for (i = 0; i < COUNT_OF(sizes); i++) {
+        void *context = new_pool(&config);
+        unsigned char *data = get_filled(context, sizes[i], 0);
+        fill(data, sizes[i]);
+        check_failure(context, data, sizes[i], 10001, BYTEPOOL_ERR_LIMIT);
+        check_failure(context, data, sizes[i], SIZE_MAX, BYTEPOOL_ERR_OUT_OF_MEMORY);
+        check_failure(context, data, sizes[i], SIZE_MAX / 4, BYTEPOOL_ERR_LIMIT);
+        CHECK_EQ(bytepool_close(context), BYTEPOOL_OK);
+        check_failure(context, data, sizes[i], sizes[i], BYTEPOOL_ERR_CLOSED);
+        check_failure(context, data, sizes[i], 1, BYTEPOOL_ERR_CLOSED);
+        check_failure(context, data, sizes[i], 4096, BYTEPOOL_ERR_CLOSED);
+        CHECK_EQ(bytepool_put_checked(context, data, sizes[i]), BYTEPOOL_OK);
+        bytepool_free(context);
+    }
+}
+
+/* A wrong pointer is misuse, as in a put; rules_put.c tries every kind on this function too. */
+static void misuse(void) {
+    void *context = pool_of(classes, COUNT_OF(classes));
+    unsigned char *data = get_filled(context, 300, 1);
+    figures before;
+    unsigned long calls = seen.calls;
+    fill(data, 300);
+    before = figures_of(context);
+    CHECK_PTR(bytepool_realloc(context, data + 64, 200), NULL);
+    CHECK_REPORT(seen, calls, BYTEPOOL_ERR_FOREIGN_POINTER, context, data + 64, 200, 0);
+    before.pool.foreign_pointers++;
+    CHECK_SAME_FIGURES(context, before);
+    CHECK(is_filled(data, 300));
+    CHECK_EQ(bytepool_put_checked(context, data, 300), BYTEPOOL_OK);
+    before = figures_of(context);
+    CHECK_PTR(bytepool_realloc(context, data, 200), NULL);
+    CHECK_REPORT(seen, calls + 1, BYTEPOOL_ERR_DOUBLE_PUT, context, data, 200, 512);
+    before.pool.double_puts++;
+    CHECK_SAME_FIGURES(context, before);
+    bytepool_free(context);
+}
+
+/* The rounded size decides whether the class stays the same. */
+static void rounding(void) {
+    bytepool_config config = config_of(classes, 2);
+    void *context;
+    unsigned char *data;
+    config.round = bytepool_round_original; /* classes of 352 and 768 bytes: requests up to 103, up to 519 */
+    context = new_pool(&config);
+    data = get_filled(context, 10, 1);
+    CHECK_PTR(bytepool_realloc(context, data, 103), data);
+    data = bytepool_realloc(context, data, 104);
+    CHECK_EQ(bytepool_usable_size(context, data), 768);
+    CHECK_PTR(bytepool_realloc(context, data, 519), data);
+    data = bytepool_realloc(context, data, 520);
+    CHECK_EQ(bytepool_usable_size(context, data), 776);
+    CHECK_BYTES(data, 1, 10);
+    CHECK_EQ(bytepool_put_checked(context, data, 520), BYTEPOOL_OK);
+    CHECK_EQ(out(context), 0);
+    bytepool_free(context);
+}
+
+int main(int argc, char **argv) {
+    check_begin(argc, argv);
+    bytepool_set_misuse_handler(remember, &seen);
+    from_each_size_to_each();
+    within_a_class_it_stays_in_place();
+    null_and_zero();
+    a_failure_keeps_the_old_buffer();
+    misuse();
+    rounding();
+    return check_end("rules_realloc");
+}

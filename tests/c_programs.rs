@@ -1,0 +1,236 @@
+//! The C programs of `tests/c`, linked with the real static library: each is run, and run again under valgrind.
+
+#![cfg(all(unix, feature = "capi"))]
+
+mod support;
+
+use support::{Outcome, Program, link_shared, scratch};
+
+/// One test for each program: its sources, the first of which names it.
+macro_rules! programs {
+    ($($name:ident: $($source:literal),+;)*) => {
+        $(#[test]
+        fn $name() {
+            let program = Program::c(&[$($source),+]);
+            program.check();
+            program.check_memory();
+        })*
+    };
+}
+
+programs! {
+    the_original_s_extern_lines: "original.c", "original_context.c";
+    the_original_s_behaviour: "original_behaviour.c";
+    rules_of_new: "rules_new.c";
+    rules_of_contexts: "rules_contexts.c";
+    rules_of_get: "rules_get.c";
+    rules_of_realloc: "rules_realloc.c";
+    rules_of_put: "rules_put.c";
+    rules_of_limits: "rules_limits.c";
+    rules_of_misuse: "rules_misuse.c";
+    no_lasting_memory: "lasting.c";
+    many_threads: "threads.c";
+    many_threads_at_the_limit: "threads_limit.c";
+}
+
+#[test]
+fn two_copies_of_the_library_keep_apart() {
+    let folder = scratch("copies");
+    let copies = ["first.so", "second.so"].map(|name| {
+        let path = folder.join(name);
+        link_shared(&path);
+        path.to_str().expect("the target folder's name is UTF-8").to_owned()
+    });
+    Program::c(&["two_copies.c"]).check_with(&[&copies[0], &copies[1]]);
+}
+
+/// How many misuses a line stands for that says how many were not shown.
+fn left_out(line: &str) -> Option<usize> {
+    line.strip_prefix("bytepool: ")?.strip_suffix(" more misuses were not shown")?.parse().ok()
+}
+
+/// default_handler.c announces on stdout what stderr must tell: single misuses, and one burst between the last two.
+#[test]
+fn the_default_handler_writes_ten_lines_a_second() {
+    let program = Program::c(&["default_handler.c"]);
+    let outcome = program.check();
+    let announced: Vec<Vec<&str>> = outcome.stdout.lines().map(|line| line.split(' ').collect()).collect();
+    let singles: Vec<&[&str]> =
+        announced.iter().filter(|words| words[0] == "misuse").map(|words| &words[1..]).collect();
+    let number = |word: &str| word.parse::<usize>().expect("a number");
+    let burst = announced.iter().find(|words| words[0] == "burst").expect("a burst is announced");
+    let (count, milliseconds) = (number(burst[1]), number(burst[2]));
+
+    let shown: Vec<&str> = outcome.stderr.lines().filter(|line| left_out(line).is_none()).collect();
+    assert!(singles.len() >= 5 && shown.len() >= singles.len(), "{}", outcome.describe());
+    let (before, rest) = shown.split_at(singles.len() - 1);
+    let (of_burst, after) = rest.split_at(rest.len() - 1);
+    for (line, single) in before.iter().chain(after).zip(&singles) {
+        assert_tells(line, single, &outcome);
+    }
+    // Usually ten; on a slow machine the burst may last into other seconds.
+    let most = 10 * (1 + milliseconds.div_ceil(1000));
+    assert!((10..=most).contains(&of_burst.len()), "{} lines: {}", of_burst.len(), outcome.describe());
+    let left_out: usize = outcome.stderr.lines().filter_map(left_out).sum();
+    assert_eq!(of_burst.len() + left_out, count, "{}", outcome.describe());
+    program.check_memory();
+}
+
+/// `single` is kind, context, pointer, size, and the class's buffer size or 0.
+fn assert_tells(line: &str, single: &[&str], outcome: &Outcome) {
+    let &[kind, context, pointer, size, class] = single else { panic!("{single:?} is no misuse") };
+    let kind = match kind {
+        "double" => "put already",
+        "mismatch" => "size is not the one",
+        "foreign" => "not the start of a buffer",
+        _ => "invalid context",
+    };
+    let class = if class == "0" { String::new() } else { format!("class of {class} bytes") };
+    for part in [kind, context, pointer, &format!("size {size}"), &class] {
+        assert!(line.contains(part), "\"{line}\" does not tell \"{part}\": {}", outcome.describe());
+    }
+    assert!(!class.is_empty() || !line.contains("class of"), "{line}");
+}
+
+/// What no C program can do: a rounding function that panics, in a pool made by Rust. Whatever call it happens in, and at whichever of its calls of
+/// the function, the status is PANIC and no buffer is lost.
+mod panics {
+    use std::ffi::c_void;
+    use std::ptr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use bytepool::Pool;
+    use bytepool::ffi::capi::*;
+    use bytepool::ffi::status::Status;
+
+    const PANIC: i32 = Status::Panic as i32;
+
+    /// A pool whose rounding function panics when it has been called `fuse` more times; `usize::MAX` for never.
+    fn pool(fuse: &Arc<AtomicUsize>) -> Pool {
+        let fuse = Arc::clone(fuse);
+        let round = move |size| {
+            let left = fuse.load(Relaxed);
+            if left == 0 {
+                fuse.store(usize::MAX, Relaxed);
+                panic!("on purpose");
+            }
+            if left != usize::MAX {
+                fuse.store(left - 1, Relaxed);
+            }
+            size
+        };
+        Pool::builder().size_class(100, 4).size_class(4096, 4).round(round).build().unwrap()
+    }
+
+    fn outstanding(pool: &Pool) -> u64 {
+        let stats = pool.stats();
+        stats.assert_consistent();
+        stats.gets - stats.puts
+    }
+
+    /// Runs `call` on a pool with two outstanding buffers, a slot and an oversize one, with the panic at its first use of the rounding function, at
+    /// its second, and so on until none happens. `call` says whether it failed; then the two must still be out, and nothing else.
+    /// How many panics there were.
+    fn check(name: &str, call: impl Fn(*mut c_void, [*mut c_void; 2]) -> bool) -> usize {
+        for uses in 0..100 {
+            let fuse = Arc::new(AtomicUsize::new(usize::MAX));
+            let pool = pool(&fuse);
+            let context = pool.context();
+            let context = context.as_ptr();
+            let data = [bytepool_get(context, 50), bytepool_get(context, 9000)];
+            fuse.store(uses, Relaxed);
+            let failed = call(context, data);
+            let blown = fuse.swap(usize::MAX, Relaxed) == usize::MAX;
+            assert_eq!(failed, blown, "{name}, panic at use {uses}");
+            if !blown {
+                return uses;
+            }
+            assert_eq!(bytepool_last_error(), PANIC, "{name}, panic at use {uses}");
+            assert_eq!(outstanding(&pool), 2, "{name}, panic at use {uses}: buffers were lost");
+            // SAFETY:
+            // - both buffers are this function's, and used by nobody
+            let put = unsafe {
+                [bytepool_put_checked(context, data[0], 50), bytepool_put_checked(context, data[1], 9000)]
+            };
+            assert_eq!((put, outstanding(&pool)), ([0, 0], 0), "{name}, panic at use {uses}");
+        }
+        panic!("{name} does not come to an end");
+    }
+
+    /// With overflow checks, as in a debug build of the library, which the C programs do not link.
+    #[test]
+    fn do_not_come_from_our_own_arithmetic() {
+        let pool = pool(&Arc::new(AtomicUsize::new(usize::MAX)));
+        let context = pool.context();
+        let context = context.as_ptr();
+        for size in [0, 1, usize::MAX / 2, usize::MAX / 2 + 1, usize::MAX - 1, usize::MAX] {
+            for alignment in (0..64).map(|bit| 1 << bit) {
+                let data = bytepool_get_aligned(context, alignment, size);
+                assert_ne!(bytepool_last_error(), PANIC, "{size} bytes at {alignment}");
+                // SAFETY:
+                // - a buffer of our own, or NULL
+                unsafe { bytepool_put_unsized(context, data) };
+            }
+            for count in [2, 3, usize::MAX] {
+                let data = bytepool_calloc(context, count, size);
+                assert_ne!(bytepool_last_error(), PANIC, "{count} times {size} bytes");
+                // SAFETY:
+                // - a buffer of our own, or NULL
+                unsafe { bytepool_put_unsized(context, data) };
+            }
+        }
+    }
+
+    #[test]
+    fn become_a_status_and_lose_nothing() {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload_as_str() != Some("on purpose") {
+                usual(info);
+            }
+        }));
+        // SAFETY (of all below):
+        // - the pointers are the buffers of `check`, locals of this function, or stray ones that are refused
+        let panics = [
+            check("get", |context, _| bytepool_get(context, 100).is_null()),
+            check("get of an oversize buffer", |context, _| bytepool_get(context, 5000).is_null()),
+            check("calloc", |context, _| bytepool_calloc(context, 2, 30).is_null()),
+            check("get_aligned", |context, _| bytepool_get_aligned(context, 4096, 30).is_null()),
+            check("copy", |context, _| {
+                // SAFETY: as above
+                unsafe { bytepool_copy(context, [7u8; 9].as_ptr().cast(), 9) }.is_null()
+            }),
+            check("get_many", |context, _| {
+                let mut out = [ptr::dangling_mut(); 3];
+                // SAFETY: as above
+                let status = unsafe { bytepool_get_many(context, 50, out.as_mut_ptr(), out.len()) };
+                let given = out.iter().filter(|data| !data.is_null()).count();
+                assert_eq!(given, if status == 0 { 3 } else { 0 }, "get_many: all or none");
+                status == PANIC
+            }),
+            check("put with another size of the class", |context, data| {
+                // SAFETY: as above
+                unsafe { bytepool_put_checked(context, data[0], 51) == PANIC }
+            }),
+            check("realloc within the class", |context, data| {
+                // SAFETY: as above
+                unsafe { bytepool_realloc(context, data[0], 60) }.is_null()
+            }),
+            check("realloc to another class", |context, data| {
+                // SAFETY: as above
+                unsafe { bytepool_realloc(context, data[0], 4000) }.is_null()
+            }),
+        ];
+        assert!(!panics.contains(&0), "a call that never rounds is no case: {panics:?}");
+        // These may round or not.
+        check("put of an oversize buffer", |context, data| {
+            // SAFETY: as above
+            unsafe { bytepool_put_checked(context, data[1], 9000) == PANIC }
+        });
+        check("realloc of an oversize buffer", |context, data| {
+            // SAFETY: as above
+            unsafe { bytepool_realloc(context, data[1], 20000) }.is_null()
+        });
+    }
+}

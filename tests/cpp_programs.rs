@@ -1,0 +1,24 @@
+//! The C++ programs of `tests/cpp`, linked with the real static library, as C++17 and as C++20: each is run, and run again under valgrind.
+
+#![cfg(all(unix, feature = "cxx"))]
+
+mod support;
+
+use support::Program;
+
+fn check(sources: &[&str]) {
+    Program::cpp(sources, "c++20").check();
+    let program = Program::cpp(sources, "c++17");
+    program.check();
+    program.check_memory();
+}
+
+#[test]
+fn three_languages() {
+    check(&["three_languages.cpp", "c_side.c"]);
+}
+
+#[test]
+fn pooled_buffers_and_memory_resources() {
+    check(&["pooled_buffer.cpp"]);
+}

@@ -1,0 +1,187 @@
+//! The public headers: clean under every compiler and standard they promise, alone and together, and the same as the Rust side in versions,
+//! layouts and status codes.
+
+#![cfg(all(unix, feature = "capi"))]
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs;
+use std::mem::offset_of;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bytepool::ffi::misuse::Report;
+use bytepool::ffi::status::Status;
+use bytepool::ffi::types::{CClassStats, CStats, Config, SizeClass};
+use support::{
+    Language, Program, WARNINGS, compile, compilers, include_path, library, link, root, run, scratch,
+};
+
+/// Each standard as compilers may spell it, the newer name first.
+const C_STANDARDS: [&[&str]; 4] = [&["c99"], &["c11"], &["c17"], &["c23", "c2x"]];
+const CPP_STANDARDS: [&[&str]; 3] = [&["c++17"], &["c++20"], &["c++23", "c++2b"]];
+
+/// The spelling that `compiler` knows.
+fn spelling(compiler: &str, standard: &[&'static str]) -> &'static str {
+    let language = if standard[0].starts_with("c++") { "c++" } else { "c" };
+    let known = |name: &&&str| {
+        let mut command = Command::new(compiler);
+        command.args(["-fsyntax-only", "-x", language, "/dev/null"]).arg(format!("-std={name}"));
+        compile(&mut command).succeeded()
+    };
+    standard.iter().find(known).unwrap_or_else(|| panic!("{compiler} knows none of {standard:?}"))
+}
+
+/// The public headers with this extension, as they are included.
+fn headers(extension: &str) -> Vec<String> {
+    let folder = fs::read_dir(root().join("include/bytepool")).expect("include/bytepool is there");
+    let mut headers: Vec<String> = folder
+        .map(|entry| entry.expect("a readable directory entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .map(|path| format!("bytepool/{}", path.file_name().expect("a file has a name").display()))
+        .collect();
+    headers.sort();
+    assert!(!headers.is_empty(), "no header with extension {extension}");
+    headers
+}
+
+/// Compiles `header` alone and twice in each of two files, and links both into a program that runs.
+fn check_header(header: &str, compiler: &str, standard: &str) {
+    let name = format!("{header}-{compiler}-{standard}").replace(['/', '.'], "-");
+    let folder = scratch(&name);
+    let extension = if standard.starts_with("c++") { "cpp" } else { "c" };
+    let include = format!("#include \"{header}\"\n#include \"{header}\"\n");
+    let declare = "uint32_t other(void);\n";
+    let sources = [
+        (
+            "main",
+            format!("{include}{declare}int main(void) {{ return other() == bytepool_version() ? 0 : 1; }}\n"),
+        ),
+        ("other", format!("{include}{declare}uint32_t other(void) {{ return bytepool_version(); }}\n")),
+    ];
+    let objects: Vec<PathBuf> = sources
+        .into_iter()
+        .map(|(name, text)| {
+            let source = folder.join(name).with_extension(extension);
+            fs::write(&source, text).expect("the scratch folder is writable");
+            let object = source.with_extension("o");
+            let mut command = Command::new(compiler);
+            command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").arg(include_path());
+            compile(command.arg("-c").arg(&source).arg("-o").arg(&object)).assert_succeeded();
+            object
+        })
+        .collect();
+    let executable = folder.join("program");
+    link(Command::new(compiler), &objects, &executable);
+    run(&mut Command::new(&executable), std::time::Duration::from_secs(10)).assert_succeeded();
+}
+
+fn check_headers(headers: &[String], language: Language, standards: &[&[&'static str]]) {
+    for compiler in compilers(language) {
+        for standard in standards {
+            let standard = spelling(compiler, standard);
+            for header in headers {
+                check_header(header, compiler, standard);
+            }
+        }
+    }
+}
+
+#[test]
+fn c_headers_are_clean_as_c() {
+    check_headers(&headers("h"), Language::C, &C_STANDARDS);
+}
+
+#[test]
+fn c_headers_are_clean_as_cpp() {
+    check_headers(&headers("h"), Language::Cpp, &CPP_STANDARDS);
+}
+
+#[test]
+#[cfg(feature = "cxx")]
+fn cpp_headers_are_clean() {
+    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS);
+}
+
+/// What a user installs is what is in the repository.
+#[test]
+fn exported_headers_are_ours() {
+    let extensions: &[&str] = if cfg!(feature = "cxx") { &["h", "hpp"] } else { &["h"] };
+    for header in extensions.iter().flat_map(|extension| headers(extension)) {
+        let read = |folder: &Path| fs::read(folder.join(&header)).expect("the header is there");
+        assert!(read(&root().join("include")) == read(&library().headers), "{header} is exported otherwise");
+    }
+}
+
+// ---- layouts, codes, versions ----
+
+/// What layout.c printed, by name.
+fn facts_of_the_header() -> HashMap<String, String> {
+    let outcome = Program::c(&["layout.c"]).check();
+    let facts = outcome.stdout.lines().filter_map(|line| line.rsplit_once(' '));
+    facts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// All facts about a Rust struct that layout.c prints about its C counterpart.
+macro_rules! layout {
+    ($rust:ty, $c:literal: $($field:ident),+) => {{
+        let mut facts = vec![
+            (format!("sizeof {}", $c), size_of::<$rust>()),
+            (format!("alignof {}", $c), align_of::<$rust>()),
+        ];
+        $(facts.push((format!("offsetof {} {}", $c, stringify!($field)), offset_of!($rust, $field)));)+
+        facts
+    }};
+}
+
+fn layouts_in_rust() -> Vec<(String, usize)> {
+    [
+        layout!(SizeClass, "bytepool_size_class": buffer_size, capacity),
+        layout!(Config, "bytepool_config":
+            struct_size, size_classes, size_class_count, alignment, max_bytes, round, flags),
+        layout!(CStats, "bytepool_stats":
+            struct_size, size_class_count, max_bytes, mapped_bytes, allocated_bytes, oversize_bytes, oversize_buffers,
+            gets, puts, system_allocations, limit_failures, waits, double_puts, size_mismatches, foreign_pointers),
+        layout!(CClassStats, "bytepool_class_stats":
+            struct_size, buffer_size, slot_size, capacity, touched, outstanding, idle, cached, overflow,
+            allocated_bytes, gets, puts),
+        layout!(Report, "bytepool_misuse": struct_size, kind, context, data, size, buffer_size),
+    ]
+    .concat()
+}
+
+const CODES: [(&str, Status); 11] = [
+    ("BYTEPOOL_OK", Status::Ok),
+    ("BYTEPOOL_ERR_INVALID_ARGUMENT", Status::InvalidArgument),
+    ("BYTEPOOL_ERR_INVALID_CONTEXT", Status::InvalidContext),
+    ("BYTEPOOL_ERR_CLOSED", Status::Closed),
+    ("BYTEPOOL_ERR_LIMIT", Status::Limit),
+    ("BYTEPOOL_ERR_TIMEOUT", Status::Timeout),
+    ("BYTEPOOL_ERR_OUT_OF_MEMORY", Status::OutOfMemory),
+    ("BYTEPOOL_ERR_FOREIGN_POINTER", Status::ForeignPointer),
+    ("BYTEPOOL_ERR_DOUBLE_PUT", Status::DoublePut),
+    ("BYTEPOOL_ERR_SIZE_MISMATCH", Status::SizeMismatch),
+    ("BYTEPOOL_ERR_PANIC", Status::Panic),
+];
+
+#[test]
+fn the_header_agrees_with_rust() {
+    let header = facts_of_the_header();
+    let mut rust: Vec<(String, String)> =
+        layouts_in_rust().into_iter().map(|(name, value)| (name, value.to_string())).collect();
+    rust.extend(CODES.map(|(name, status)| (name.to_owned(), (status as i32).to_string())));
+    for (name, value) in [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+        ("STRING", env!("CARGO_PKG_VERSION")),
+    ] {
+        rust.push((format!("BYTEPOOL_VERSION_{name}"), value.to_owned()));
+    }
+    for (name, value) in &rust {
+        assert_eq!(header.get(name), Some(value), "{name}");
+    }
+    // Nothing that only the header has; its last line is the summary.
+    assert_eq!(header.len(), rust.len() + 1, "layout.c prints what this test does not know: {header:?}");
+}

@@ -1,0 +1,565 @@
+//! Misuse of raw pointers: refused, counted by its kind, and nothing else changes.
+//!
+//! Every refusal is checked the same way, by [`Scene::refuses`]: figures, usable sizes and contents before
+//! and after.
+
+use std::ptr::NonNull;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use bytepool::{Misuse, Pool, PooledBuffer, ReallocError};
+
+const SMALL: usize = 100;
+const LARGE: usize = 1000;
+const OVERSIZE: usize = 3000;
+
+/// The three ways a buffer can be kept track of, by the size and number of gets that lead there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Slot,
+    Overflow,
+    Oversize,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Slot, Self::Overflow, Self::Oversize];
+
+    fn size(self) -> usize {
+        if self == Self::Oversize { OVERSIZE } else { LARGE - 1 }
+    }
+
+    fn capacity(self) -> usize {
+        if self == Self::Oversize { OVERSIZE } else { LARGE }
+    }
+}
+
+/// A raw buffer and what it is filled with.
+#[derive(Clone, Copy)]
+struct Witness {
+    data: NonNull<u8>,
+    size: usize,
+    mark: u8,
+}
+
+/// A pool with outstanding buffers of every kind, each filled with a mark of its own.
+struct Scene {
+    pool: Pool,
+    witnesses: Vec<Witness>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let pool = Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).build().unwrap();
+        let mut this = Self { pool, witnesses: Vec::new() };
+        for size in [SMALL, 1, LARGE, LARGE - 1, OVERSIZE] {
+            let data = this.get(size);
+            this.witnesses.push(Witness { data, size, mark: 0x10 + this.witnesses.len() as u8 });
+        }
+        for &Witness { data, mark, .. } in &this.witnesses {
+            this.fill(data, mark);
+        }
+        this
+    }
+
+    fn get(&self, size: usize) -> NonNull<u8> {
+        self.pool.get_raw(size).unwrap()
+    }
+
+    /// A buffer of this kind; enough gets of its class are made that the pool has no other.
+    fn get_kind(&mut self, kind: Kind) -> NonNull<u8> {
+        let mark = 0x70;
+        while kind == Kind::Overflow && self.pool.stats().classes[1].outstanding < 4 {
+            let data = self.get(LARGE);
+            self.fill(data, mark);
+            self.witnesses.push(Witness { data, size: LARGE, mark });
+        }
+        let before = self.pool.stats();
+        let data = self.get(kind.size());
+        let after = self.pool.stats();
+        assert_eq!(after.oversize_buffers - before.oversize_buffers, usize::from(kind == Kind::Oversize));
+        let overflow = after.classes[1].overflow - before.classes[1].overflow;
+        assert_eq!(overflow, usize::from(kind == Kind::Overflow));
+        data
+    }
+
+    fn fill(&self, data: NonNull<u8>, mark: u8) {
+        let bytes = self.pool.usable_size(data);
+        // SAFETY:
+        // - callers pass an outstanding buffer of theirs, which has this many bytes
+        unsafe { data.as_ptr().write_bytes(mark, bytes) };
+    }
+
+    fn holds(&self, data: NonNull<u8>, mark: u8, bytes: usize) -> bool {
+        // SAFETY:
+        // - callers pass memory that is outstanding, or a slot, and was filled before
+        unsafe { std::slice::from_raw_parts(data.as_ptr(), bytes) }.iter().all(|&byte| byte == mark)
+    }
+
+    /// Tries a put and an adoption that must both be refused, and checks that nothing but their count
+    /// changed.
+    fn refuses(&self, data: NonNull<u8>, size: usize) -> Misuse {
+        // SAFETY:
+        // - if this were accepted, the test would fail
+        let put = || unsafe { self.pool.put_raw(data, size) }.expect_err("a put that is misuse was accepted");
+        let adopt = || {
+            // SAFETY:
+            // - if this were accepted, the test would fail
+            let adopted = unsafe { PooledBuffer::from_raw(&self.pool, data, size) };
+            adopted.map(PooledBuffer::into_raw).expect_err("an adoption that is misuse was accepted")
+        };
+        let misuse = self.refuses_once(data, put);
+        assert_eq!(self.refuses_once(data, adopt), misuse, "put and from_raw judge alike");
+        misuse
+    }
+
+    fn refuses_once(&self, data: NonNull<u8>, attempt: impl Fn() -> Misuse) -> Misuse {
+        let usable = self.pool.usable_size(data);
+        let mut expected = self.pool.stats();
+        expected.assert_consistent();
+
+        let misuse = attempt();
+
+        match misuse {
+            Misuse::DoublePut { .. } => expected.double_puts += 1,
+            Misuse::SizeMismatch { .. } => expected.size_mismatches += 1,
+            Misuse::ForeignPointer { .. } => expected.foreign_pointers += 1,
+            _ => panic!("a kind of misuse that this test does not know: {misuse:?}"),
+        }
+        assert_eq!(self.pool.stats(), expected, "{misuse}");
+        assert_eq!(self.pool.usable_size(data), usable, "{misuse}");
+        let address = format!("{:#x}", data.as_ptr().addr());
+        assert!(misuse.to_string().contains(&address), "{misuse} does not name {address}");
+        for witness in &self.witnesses {
+            let bytes = self.pool.usable_size(witness.data);
+            assert!(bytes >= witness.size && self.holds(witness.data, witness.mark, bytes), "{misuse}");
+        }
+        misuse
+    }
+
+    fn put(&self, data: NonNull<u8>, size: usize) {
+        // SAFETY:
+        // - callers put buffers of theirs, which nobody uses any more
+        unsafe { self.pool.put_raw(data, size) }.unwrap();
+    }
+
+    /// The end of every test: all that is outstanding can still be put, and then nothing is.
+    fn end(self) {
+        self.witnesses.iter().for_each(|witness| self.put(witness.data, witness.size));
+        let stats = self.pool.stats();
+        stats.assert_consistent();
+        assert!(stats.classes.iter().all(|class| class.outstanding + class.overflow == 0));
+        assert_eq!((stats.oversize_buffers, stats.gets), (0, stats.puts));
+    }
+}
+
+fn foreign(data: NonNull<u8>) -> Misuse {
+    Misuse::ForeignPointer { address: data.as_ptr().addr() }
+}
+
+#[test]
+fn a_buffer_put_twice_is_refused_and_keeps_its_content_and_its_place() {
+    let scene = Scene::new();
+    let data = scene.get(LARGE);
+    scene.fill(data, 0x42);
+    scene.put(data, LARGE);
+    let double = Misuse::DoublePut { address: data.as_ptr().addr(), buffer_size: LARGE };
+    for size in [LARGE, LARGE - 1, SMALL, 0, OVERSIZE, usize::MAX] {
+        assert_eq!(scene.refuses(data, size), double);
+    }
+    assert!(scene.holds(data, 0x42, LARGE), "the idle slot was written");
+    assert_eq!(scene.pool.stats().classes[1].idle, 1);
+    let (again, another) = (scene.get(LARGE), scene.get(LARGE));
+    assert!(again == data && another != data, "one slot, one owner");
+    scene.put(again, LARGE);
+    scene.put(another, LARGE);
+    scene.end();
+}
+
+#[test]
+fn a_system_buffer_put_twice_is_no_buffer_of_the_pool_any_more() {
+    for kind in [Kind::Overflow, Kind::Oversize] {
+        let mut scene = Scene::new();
+        let data = scene.get_kind(kind);
+        scene.put(data, kind.size());
+        assert_eq!(scene.refuses(data, kind.size()), foreign(data), "{kind:?}");
+        scene.end();
+    }
+}
+
+#[test]
+fn a_slot_that_was_never_handed_out_cannot_be_put() {
+    let scene = Scene::new();
+    // Slots of a class follow one another: the third and fourth of `LARGE` are fresh.
+    let second = scene.witnesses[3].data;
+    let slot_size = scene.pool.stats().classes[1].slot_size;
+    // SAFETY:
+    // - still inside the region, which reserves all four slots
+    let third = unsafe { second.add(slot_size) };
+    let double = Misuse::DoublePut { address: third.as_ptr().addr(), buffer_size: LARGE };
+    assert_eq!(scene.refuses(third, LARGE), double);
+    assert_eq!(scene.pool.stats().classes[1].touched, 2);
+    scene.end();
+}
+
+#[test]
+fn a_put_with_the_size_of_another_class_is_refused_and_the_right_one_then_accepted() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        let data = scene.get_kind(kind);
+        scene.fill(data, 0x42);
+        let wrong: &[usize] = match kind {
+            // Of an oversize buffer only the exact size is right.
+            Kind::Oversize => &[OVERSIZE - 1, OVERSIZE + 1, LARGE, SMALL, 0, usize::MAX],
+            _ => &[SMALL, 1, 0, LARGE + 1, OVERSIZE, u32::MAX as usize, 1 << 32, usize::MAX],
+        };
+        for &size in wrong {
+            let address = data.as_ptr().addr();
+            let (requested, buffer_size) = (kind.size(), kind.capacity());
+            let mismatch = Misuse::SizeMismatch { address, size, requested, buffer_size };
+            assert_eq!(scene.refuses(data, size), mismatch, "{kind:?}");
+            assert_eq!(mismatch.buffer_size(), buffer_size);
+        }
+        assert!(scene.holds(data, 0x42, kind.capacity()), "{kind:?} was written");
+        scene.put(data, kind.size());
+        scene.end();
+    }
+}
+
+#[test]
+fn sizes_that_differ_by_4_gib_are_told_apart() {
+    // The ledger keeps sizes in 32 bits.
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        let data = scene.get_kind(kind);
+        for size in [kind.size() + (1 << 32), kind.size().wrapping_sub(1 << 32)] {
+            assert!(matches!(scene.refuses(data, size), Misuse::SizeMismatch { .. }), "{kind:?} {size}");
+        }
+        scene.put(data, kind.size());
+        scene.end();
+    }
+}
+
+#[test]
+fn every_size_of_the_same_class_puts_a_buffer_and_no_other() {
+    let scene = Scene::new();
+    for got in [SMALL + 1, 500, LARGE] {
+        for size in (0..=LARGE + 200).step_by(7).chain([SMALL, SMALL + 1, LARGE, LARGE + 1]) {
+            let data = scene.get(got);
+            // SAFETY:
+            // - this test's buffer
+            let accepted = unsafe { scene.pool.put_raw(data, size) }.is_ok();
+            assert_eq!(accepted, (SMALL + 1..=LARGE).contains(&size), "got with {got}, put with {size}");
+            if !accepted {
+                scene.put(data, got);
+            }
+        }
+    }
+    scene.end();
+}
+
+#[test]
+fn a_pointer_into_a_buffer_is_refused() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        let data = scene.get_kind(kind);
+        scene.fill(data, 0x42);
+        for offset in [1, 8, 63, 64, 128, 512, kind.size() - 1] {
+            // SAFETY:
+            // - inside the buffer
+            let interior = unsafe { data.add(offset) };
+            for size in [kind.size(), kind.size() - offset, 0] {
+                assert_eq!(scene.refuses(interior, size), foreign(interior), "{kind:?}");
+            }
+        }
+        assert!(scene.holds(data, 0x42, kind.capacity()), "{kind:?} was written");
+        scene.put(data, kind.size());
+        scene.end();
+    }
+}
+
+#[test]
+fn a_pointer_between_the_spans_or_past_the_last_slot_is_refused() {
+    let scene = Scene::new();
+    let first_of = |witness: usize| scene.witnesses[witness].data;
+    for (first, class) in [(first_of(0), 0), (first_of(2), 1)] {
+        let class = scene.pool.stats().classes[class];
+        // SAFETY:
+        // - a span is at least 64 KiB long, and its slots are fewer
+        let past = unsafe { first.add(class.capacity * class.slot_size) };
+        assert_eq!(scene.refuses(past, class.buffer_size), foreign(past));
+        let before = NonNull::new(first.as_ptr().wrapping_sub(64)).unwrap();
+        assert_eq!(scene.refuses(before, class.buffer_size), foreign(before));
+    }
+    scene.end();
+}
+
+#[test]
+fn pointers_that_no_pool_gave_out_are_refused() {
+    let scene = Scene::new();
+    let mut on_stack = [0x42u8; LARGE];
+    let mut on_heap = vec![0x42u8; LARGE];
+    let constant: &'static [u8] = b"a constant";
+    let strays = [
+        NonNull::from(&mut on_stack).cast::<u8>(),
+        NonNull::new(on_heap.as_mut_ptr()).unwrap(),
+        NonNull::new(constant.as_ptr().cast_mut()).unwrap(),
+        NonNull::dangling(),
+        NonNull::new(std::ptr::without_provenance_mut(usize::MAX)).unwrap(),
+        NonNull::new(std::ptr::without_provenance_mut(1 << 47)).unwrap(),
+    ];
+    for stray in strays {
+        for size in [0, 1, SMALL, LARGE, OVERSIZE, usize::MAX] {
+            assert_eq!(scene.refuses(stray, size), foreign(stray));
+            assert_eq!(foreign(stray).buffer_size(), 0, "no owner here");
+        }
+    }
+    assert_eq!((on_stack, on_heap), ([0x42; LARGE], vec![0x42; LARGE]));
+    scene.end();
+}
+
+#[test]
+fn another_pools_buffer_is_refused_and_stays_that_pools() {
+    for kind in Kind::ALL {
+        let scene = Scene::new();
+        let mut other = Scene::new();
+        let data = other.get_kind(kind);
+        other.fill(data, 0x42);
+        let before = other.pool.stats();
+        assert_eq!(scene.refuses(data, kind.size()), foreign(data), "{kind:?}");
+        assert_eq!(other.pool.stats(), before, "{kind:?}: the owner did not notice");
+        assert!(other.holds(data, 0x42, kind.capacity()), "{kind:?}");
+        other.put(data, kind.size());
+        scene.end();
+        other.end();
+    }
+}
+
+#[test]
+fn a_buffer_that_a_pooled_buffer_owns_cannot_be_put_until_it_is_released() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        let raw = scene.get_kind(kind);
+        scene.fill(raw, 0x42);
+        // SAFETY:
+        // - this test's buffer, all of it written above
+        let buffer = unsafe { PooledBuffer::from_raw(&scene.pool, raw, kind.size()) }.unwrap();
+        let double = Misuse::DoublePut { address: raw.as_ptr().addr(), buffer_size: kind.capacity() };
+        // u32::MAX - 1 is the size whose ledger entry would be the mark of a `PooledBuffer`.
+        for size in [kind.size(), kind.capacity(), 0, u32::MAX as usize - 1, u32::MAX as usize, usize::MAX] {
+            assert_eq!(scene.refuses(raw, size), double, "{kind:?}");
+        }
+        assert!(buffer.iter().all(|&byte| byte == 0x42), "{kind:?}");
+        let (data, size) = buffer.into_raw();
+        assert_eq!((data, size), (raw, kind.size()));
+        scene.put(data, size);
+        scene.end();
+    }
+}
+
+#[test]
+fn a_pooled_buffer_from_safe_code_cannot_be_put_through_its_pointer() {
+    let mut scene = Scene::new();
+    for kind in Kind::ALL {
+        while kind == Kind::Overflow && scene.pool.stats().classes[1].outstanding < 4 {
+            let data = scene.get(LARGE);
+            scene.fill(data, 0x70);
+            scene.witnesses.push(Witness { data, size: LARGE, mark: 0x70 });
+        }
+        let mut buffer = scene.pool.get(kind.size()).unwrap();
+        buffer.fill(0x42);
+        let data = NonNull::new(buffer.as_mut_ptr()).unwrap();
+        assert!(matches!(scene.refuses(data, kind.size()), Misuse::DoublePut { .. }), "{kind:?}");
+        assert!(buffer.iter().all(|&byte| byte == 0x42), "{kind:?}");
+    }
+    scene.end();
+}
+
+#[test]
+fn a_released_buffer_is_put_with_its_length_at_that_time() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        let raw = scene.get_kind(kind);
+        scene.fill(raw, 0x42);
+        // SAFETY:
+        // - this test's buffer, all of it written above
+        let mut buffer = unsafe { PooledBuffer::from_raw(&scene.pool, raw, kind.size()) }.unwrap();
+        // Of the smaller class, were it got anew.
+        buffer.resize(50).unwrap();
+        let (data, size) = buffer.into_raw();
+        assert_eq!((data, size), (raw, 50));
+        let requested = 50;
+        for wrong in [49, SMALL, OVERSIZE] {
+            let address = data.as_ptr().addr();
+            let mismatch =
+                Misuse::SizeMismatch { address, size: wrong, requested, buffer_size: kind.capacity() };
+            assert_eq!(scene.refuses(data, wrong), mismatch, "{kind:?}");
+        }
+        scene.put(data, size);
+        scene.end();
+    }
+}
+
+#[test]
+fn misuse_is_refused_by_a_closed_pool_as_by_an_open_one() {
+    let mut scene = Scene::new();
+    let slot = scene.get_kind(Kind::Slot);
+    let oversize = scene.get_kind(Kind::Oversize);
+    scene.pool.close();
+    assert!(matches!(scene.refuses(slot, SMALL), Misuse::SizeMismatch { .. }));
+    assert!(matches!(scene.refuses(oversize, SMALL), Misuse::SizeMismatch { .. }));
+    scene.put(slot, Kind::Slot.size());
+    scene.put(oversize, OVERSIZE);
+    assert!(matches!(scene.refuses(slot, LARGE), Misuse::DoublePut { .. }));
+    assert_eq!(scene.refuses(oversize, OVERSIZE), foreign(oversize));
+    scene.end();
+}
+
+#[test]
+fn a_put_without_a_size_is_refused_for_all_that_is_no_outstanding_raw_buffer() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        let data = scene.get_kind(kind);
+        let unsized_put = |data| {
+            // SAFETY:
+            // - this test's buffer, or one that the pool refuses
+            unsafe { scene.pool.put_raw_unsized(data) }
+        };
+        let refused = |data| scene.refuses_once(data, || unsized_put(data).unwrap_err());
+        // SAFETY:
+        // - inside the buffer
+        let interior = unsafe { data.add(64) };
+        assert_eq!(refused(interior), foreign(interior), "{kind:?}");
+        scene.fill(data, 0x42);
+        // SAFETY:
+        // - this test's buffer, all of it written
+        let buffer = unsafe { PooledBuffer::from_raw(&scene.pool, data, kind.size()) }.unwrap();
+        assert!(matches!(refused(data), Misuse::DoublePut { .. }), "{kind:?}");
+        let (data, _) = buffer.into_raw();
+        unsized_put(data).unwrap();
+        let after = refused(data);
+        assert!(matches!(after, Misuse::DoublePut { .. }) == (kind == Kind::Slot), "{kind:?}: {after}");
+        scene.end();
+    }
+}
+
+#[test]
+fn a_reallocation_of_what_is_no_outstanding_raw_buffer_is_refused() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        let data = scene.get_kind(kind);
+        let refused = |data, new_size| {
+            scene.refuses_once(data, || {
+                // SAFETY:
+                // - one that the pool refuses
+                match unsafe { scene.pool.realloc_raw(data, new_size) } {
+                    Err(ReallocError::Misuse(misuse)) => misuse,
+                    other => panic!("{other:?} for {kind:?}"),
+                }
+            })
+        };
+        // SAFETY:
+        // - inside the buffer
+        let interior = unsafe { data.add(64) };
+        scene.fill(data, 0x42);
+        // SAFETY:
+        // - this test's buffer, all of it written
+        let buffer = unsafe { PooledBuffer::from_raw(&scene.pool, data, kind.size()) }.unwrap();
+        for new_size in [0, kind.size(), OVERSIZE * 2] {
+            assert_eq!(refused(interior, new_size), foreign(interior), "{kind:?}");
+            assert!(matches!(refused(data, new_size), Misuse::DoublePut { .. }), "{kind:?}");
+        }
+        drop(buffer);
+        let after = refused(data, LARGE);
+        assert!(matches!(after, Misuse::DoublePut { .. }) == (kind == Kind::Slot), "{kind:?}: {after}");
+        scene.end();
+    }
+}
+
+const RACERS: usize = 16;
+
+/// Sixteen threads at once try to take `data` back; how many succeeded, and the refusals of the rest.
+fn race(
+    pool: &Pool,
+    data: NonNull<u8>,
+    attempt: impl Fn(usize, NonNull<u8>) -> Result<(), Misuse> + Sync,
+) -> (usize, Vec<Misuse>) {
+    let start = Barrier::new(RACERS);
+    let (wins, address) = (AtomicUsize::new(0), data.as_ptr().expose_provenance());
+    let racer = |number| {
+        let data = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
+        start.wait();
+        match attempt(number, data) {
+            Ok(()) => {
+                wins.fetch_add(1, SeqCst);
+                None
+            }
+            Err(misuse) => Some(misuse),
+        }
+    };
+    let racer = &racer;
+    let refusals: Vec<Misuse> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..RACERS).map(|number| scope.spawn(move || racer(number))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    });
+    pool.stats().assert_consistent();
+    (wins.into_inner(), refusals)
+}
+
+#[test]
+fn of_sixteen_racing_puts_exactly_one_wins() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        for round in 0..50 {
+            let before = scene.pool.stats();
+            let data = scene.get_kind(kind);
+            // Some with the size asked for, some with another of the class (if it has others).
+            let other = if kind == Kind::Oversize { OVERSIZE } else { LARGE };
+            let (wins, refusals) = race(&scene.pool, data, |number, data| {
+                let size = if (number + round) % 3 == 0 { other } else { kind.size() };
+                // SAFETY:
+                // - the threads share the buffer, and at most one put is accepted
+                unsafe { scene.pool.put_raw(data, size) }
+            });
+            assert_eq!((wins, refusals.len()), (1, RACERS - 1), "{kind:?}");
+            let refusal = match kind {
+                Kind::Slot => Misuse::DoublePut { address: data.as_ptr().addr(), buffer_size: LARGE },
+                _ => foreign(data),
+            };
+            assert_eq!(refusals, [refusal; RACERS - 1], "{kind:?}");
+            let after = scene.pool.stats();
+            assert_eq!(after.puts, before.puts + 1);
+            let counted = |stats: &bytepool::Stats| stats.double_puts + stats.foreign_pointers;
+            assert_eq!(counted(&after), counted(&before) + RACERS as u64 - 1);
+        }
+        scene.end();
+    }
+}
+
+#[test]
+fn of_puts_racing_with_adoptions_exactly_one_wins() {
+    for kind in Kind::ALL {
+        let mut scene = Scene::new();
+        for _ in 0..50 {
+            let data = scene.get_kind(kind);
+            scene.fill(data, 0x42);
+            let adopted = std::sync::Mutex::new(None);
+            let (wins, refusals) = race(&scene.pool, data, |number, data| {
+                if number % 2 == 0 {
+                    // SAFETY:
+                    // - the threads share the buffer, and at most one of them gets it
+                    return unsafe { scene.pool.put_raw(data, kind.size()) };
+                }
+                // SAFETY:
+                // - as above, and all of it was written
+                let buffer = unsafe { PooledBuffer::from_raw(&scene.pool, data, kind.size()) }?;
+                // Kept to the end of the race: dropped, it would be a second put.
+                assert!(adopted.lock().unwrap().replace(buffer).is_none(), "two owners");
+                Ok(())
+            });
+            assert_eq!((wins, refusals.len()), (1, RACERS - 1), "{kind:?}");
+            drop(adopted);
+            assert_eq!(scene.pool.usable_size(data), 0, "put, one way or the other");
+        }
+        scene.end();
+    }
+}

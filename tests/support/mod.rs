@@ -1,0 +1,345 @@
+//! Builds C and C++ programs against the real static library, and runs them.
+//!
+//! The library is built once per test binary, by a Cargo inside this one and in a folder of its own, so the first build takes its time
+//! and later ones none. What is missing on the machine is skipped with a line on stderr, except in CI, which skips nothing.
+
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+/// The warnings that all of our C and C++ must be free of.
+pub const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
+
+/// How long a compiler may take, or a program without a slow checker.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// How long a program may take under valgrind.
+const SLOW_TIME_LIMIT: Duration = Duration::from_secs(600);
+
+/// Percent of the usual rounds that a program runs under valgrind.
+const SLOW_PERCENT: &str = "2";
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder for what this test binary makes, emptied by nobody: names must be chosen apart.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(name);
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
+    folder
+}
+
+// ---- the library ----
+
+/// The static library, and what it takes to use it.
+pub struct Library {
+    pub archive: PathBuf,
+    /// With `bytepool/bytepool.h`, and with the `cxx` feature `bytepool/bytepool.hpp` and what that includes.
+    pub headers: PathBuf,
+    /// Linker arguments for the system libraries it needs.
+    pub system: Vec<String>,
+}
+
+/// The library with this test binary's features, optimised as users have it.
+pub fn library() -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(build_library)
+}
+
+fn build_library() -> Library {
+    let features = if cfg!(feature = "cxx") { "cxx" } else { "capi" };
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("library-{features}"));
+    let headers = target_dir.join("exported-headers");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["rustc", "--lib", "--release", "--crate-type", "staticlib", "--no-default-features"])
+        .args(["--features", features, "--target", host(), "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .args(["--", "--print", "native-static-libs"])
+        .env("BYTEPOOL_EXPORT_HEADERS", &headers);
+    for (name, _) in env::vars_os() {
+        // What the Cargo around this one told this test about itself.
+        let about_us =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_PACKAGE"];
+        if name.to_str().is_some_and(|name| about_us.iter().any(|prefix| name.starts_with(prefix))) {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo.output().expect("cargo can be run");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the static library could not be built:\n{text}");
+
+    let archive = target_dir.join(host()).join("release/libbytepool.a");
+    assert!(archive.is_file(), "cargo made no {}:\n{text}", archive.display());
+    assert!(headers.join("bytepool/bytepool.h").is_file(), "no headers in {}", headers.display());
+    // Cargo repeats this note when nothing had to be built.
+    let system = text.lines().find_map(|line| line.split_once("native-static-libs:")).map(|(_, list)| list);
+    let system = system.unwrap_or_else(|| panic!("no native-static-libs in:\n{text}"));
+    Library { archive, headers, system: system.split_whitespace().map(String::from).collect() }
+}
+
+/// The target triple of this machine.
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let output = Command::new(rustc).arg("-vV").output().expect("rustc can be run");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+        host.unwrap_or_else(|| panic!("rustc -vV names no host:\n{text}")).to_owned()
+    })
+}
+
+// ---- compilers ----
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    C,
+    Cpp,
+}
+
+/// The user's compiler, as build scripts find it: from CC, CXX and so on.
+pub fn compiler(language: Language) -> Command {
+    let tool = cc::Build::new()
+        .cpp(language == Language::Cpp)
+        .cargo_metadata(false)
+        .target(host())
+        .host(host())
+        .opt_level(1)
+        .debug(true)
+        .warnings(false)
+        .get_compiler();
+    tool.to_command()
+}
+
+/// Every compiler whose warnings count, by name: those that are installed. `name` is how the C compiler is called.
+pub fn compilers(language: Language) -> Vec<&'static str> {
+    let known = [("gcc", "g++"), ("clang", "clang++"), ("clang-19", "clang++-19")];
+    let installed = known.into_iter().filter_map(|(c, cpp)| {
+        let name = if language == Language::C { c } else { cpp };
+        let optional = c == "clang-19";
+        (is_installed(name) || (!optional && !skip(name, "its warnings"))).then_some(name)
+    });
+    installed.collect()
+}
+
+/// Whether a program of this name can be run.
+pub fn is_installed(name: &str) -> bool {
+    let probe = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    probe.is_ok_and(|status| status.success())
+}
+
+/// Says on stderr that `what` is skipped because `tool` is missing. In CI that is a failure.
+pub fn skip(tool: &str, what: &str) -> bool {
+    assert!(env::var_os("CI").is_none(), "{tool} is not installed, and CI skips nothing: {what}");
+    // Past the test harness, which would swallow it.
+    let _ = writeln!(std::io::stderr(), "skipped, because {tool} is not installed: {what}");
+    true
+}
+
+// ---- running ----
+
+/// What a program did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: Option<ExitStatus>,
+    pub stdout: String,
+    pub stderr: String,
+    command: String,
+}
+
+impl Outcome {
+    pub fn succeeded(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+
+    /// All that is known, for a failed test.
+    pub fn describe(&self) -> String {
+        let Self { status, stdout, stderr, command } = self;
+        let end = status.map_or("was ended at its time limit".into(), |status| status.to_string());
+        format!("{command}\n{end}\n---- stdout\n{stdout}---- stderr\n{stderr}----")
+    }
+
+    #[track_caller]
+    pub fn assert_succeeded(self) -> Self {
+        assert!(self.succeeded(), "{}", self.describe());
+        self
+    }
+
+    /// The program succeeded, and its last line says that it made checks and none failed.
+    #[track_caller]
+    pub fn assert_checked(self, program: &str) -> Self {
+        let outcome = self.assert_succeeded();
+        let last = outcome.stdout.lines().last().unwrap_or_default();
+        let checks = last
+            .strip_prefix(program)
+            .and_then(|rest| rest.strip_prefix(": "))
+            .and_then(|rest| rest.strip_suffix(" checks, 0 failed"))
+            .and_then(|checks| checks.parse::<u64>().ok());
+        assert!(checks.is_some_and(|checks| checks > 0), "no line of checks: {}", outcome.describe());
+        outcome
+    }
+}
+
+/// Runs to the end, or to the time limit.
+pub fn run(command: &mut Command, limit: Duration) -> Outcome {
+    let text = format!("{command:?}");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("cannot run {text}: {error}"));
+    let stdout = read_all(child.stdout.take());
+    let stderr = read_all(child.stderr.take());
+    let status = wait(&mut child, limit);
+    let joined = |reader: thread::JoinHandle<String>| reader.join().expect("the reader does not panic");
+    Outcome { status, stdout: joined(stdout), stderr: joined(stderr), command: text }
+}
+
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// `None` if it had to be ended.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("our own child can be waited for") {
+            return Some(status);
+        }
+        if start.elapsed() > limit {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Compiles: a `command` whose last arguments are still to come, run within the usual limit.
+pub fn compile(command: &mut Command) -> Outcome {
+    run(command, TIME_LIMIT)
+}
+
+// ---- programs ----
+
+/// A C or C++ program of this repository that links the library.
+pub struct Program {
+    name: String,
+    executable: PathBuf,
+}
+
+impl Program {
+    /// From sources in `tests/c`, C11. Its name is the first source's.
+    pub fn c(sources: &[&str]) -> Self {
+        Self::build(sources, "c11", None)
+    }
+
+    /// From sources in `tests/cpp`, and in `tests/c` if they end in `.c`, which are compiled as C.
+    pub fn cpp(sources: &[&str], standard: &str) -> Self {
+        Self::build(sources, "c11", Some(standard))
+    }
+
+    fn build(sources: &[&str], c_standard: &str, cpp_standard: Option<&str>) -> Self {
+        let name = sources[0].rsplit_once('.').expect("a source has an extension").0.to_owned();
+        let folder = scratch(&format!("{name}-{}", cpp_standard.unwrap_or(c_standard)));
+        let objects: Vec<PathBuf> = sources
+            .iter()
+            .map(|source| {
+                let (language, standard) = match (source.ends_with(".c"), cpp_standard) {
+                    (false, Some(standard)) => (Language::Cpp, standard),
+                    _ => (Language::C, c_standard),
+                };
+                let object = folder.join(format!("{source}.o"));
+                compile_object(source, language, standard, &object);
+                object
+            })
+            .collect();
+        let executable = folder.join(&name);
+        let language = if cpp_standard.is_some() { Language::Cpp } else { Language::C };
+        link(compiler(language), &objects, &executable);
+        Self { name, executable }
+    }
+
+    /// Runs it with all rounds.
+    #[track_caller]
+    pub fn check(&self) -> Outcome {
+        self.check_with(&[])
+    }
+
+    #[track_caller]
+    pub fn check_with(&self, arguments: &[&str]) -> Outcome {
+        let mut command = Command::new(&self.executable);
+        run(command.args(arguments), TIME_LIMIT).assert_checked(&self.name)
+    }
+
+    /// Runs it with few rounds under valgrind: no error, and nothing leaked.
+    #[track_caller]
+    pub fn check_memory(&self) {
+        if !is_installed("valgrind") {
+            skip("valgrind", &format!("{} under valgrind", self.name));
+            return;
+        }
+        let mut command = Command::new("valgrind");
+        command
+            .args([
+                "--quiet",
+                "--error-exitcode=99",
+                "--leak-check=full",
+                "--errors-for-leak-kinds=definite,possible",
+            ])
+            // Threads take turns fairly: spinning ones would starve the one they wait for.
+            .arg("--fair-sched=yes")
+            .arg(&self.executable)
+            .arg(SLOW_PERCENT);
+        run(&mut command, SLOW_TIME_LIMIT).assert_checked(&self.name);
+    }
+}
+
+/// Compiles `source` of `tests/c` or `tests/cpp`, warnings being errors.
+#[track_caller]
+fn compile_object(source: &str, language: Language, standard: &str, object: &Path) {
+    let folder = if language == Language::C { "c" } else { "cpp" };
+    let mut command = compiler(language);
+    command.arg(format!("-std={standard}")).args(WARNINGS).arg(include_path());
+    command.arg("-c").arg(root().join("tests").join(folder).join(source)).arg("-o").arg(object);
+    compile(&mut command).assert_succeeded();
+}
+
+/// Where a user has the headers; what cxx generated is held to the same warnings.
+pub fn include_path() -> String {
+    format!("-I{}", library().headers.display())
+}
+
+/// Links objects with the library.
+#[track_caller]
+pub fn link(mut linker: Command, objects: &[PathBuf], executable: &Path) {
+    let Library { archive, system, .. } = library();
+    linker.args(objects).arg("-o").arg(executable).arg(archive).args(system).arg("-pthread");
+    compile(&mut linker).assert_succeeded();
+}
+
+/// A shared object with the whole library in it.
+#[track_caller]
+pub fn link_shared(path: &Path) {
+    let Library { archive, system, .. } = library();
+    let mut linker = compiler(Language::C);
+    linker
+        .args(["-shared", "-Wl,-Bsymbolic", "-Wl,--whole-archive"])
+        .arg(archive)
+        .arg("-Wl,--no-whole-archive");
+    linker.args(system).arg("-o").arg(path);
+    compile(&mut linker).assert_succeeded();
+}
