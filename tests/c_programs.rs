@@ -31,6 +31,7 @@ programs! {
     no_lasting_memory: "lasting.c";
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
+    racing_puts: "threads_race.c";
 }
 
 #[test]

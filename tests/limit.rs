@@ -370,7 +370,7 @@ fn with_room_for_a_buffer_of_each_thread_no_get_of_two_classes_fails() {
     // Slots of both classes have one size, by their alignment.
     let sizes: Vec<usize> = (0..8).map(|n| UNIT - n).collect();
     let builder = sizes.iter().fold(Pool::builder(), |b, &size| b.size_class(size, 20)).alignment(UNIT);
-    let pool = builder.max_bytes(16 * UNIT).build().unwrap();
+    let pool = builder.max_bytes(16 * UNIT).thread_cache(false).build().unwrap();
     let failures = storm(&pool, &sizes, 3000);
     assert_eq!(failures, 0, "gets failed although there was room or an idle slot at every moment");
 }

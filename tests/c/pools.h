@@ -27,6 +27,9 @@ static inline void *pool_of(const bytepool_size_class *classes, size_t count) {
     return new_pool(&config);
 }
 
+/* The first has overflow soon, and no room for thread caches; the second has both idle slots and caches in plenty. */
+static const size_t capacities[] = {2, 200};
+
 /* A buffer filled with `mark`. */
 static inline void *get_filled(void *context, size_t size, int mark) {
     void *data = bytepool_get(context, size);

@@ -2,7 +2,7 @@
 
 #include "pools.h"
 
-static const bytepool_size_class classes[] = {{100, 2}, {512, 2}, {4096, 2}};
+static bytepool_size_class classes[] = {{100, 2}, {512, 2}, {4096, 2}};
 static record seen;
 
 static int is_aligned(const void *data, size_t alignment) {
@@ -141,7 +141,7 @@ static void many_or_none(void) {
     CHECK_EQ(bytepool_get_many(context, 100, data, 0), BYTEPOOL_OK);
     CHECK_SAME_FIGURES(context, before);
 
-    /* Slots and overflow: 7 more fit, an eighth does not. */
+    /* Slots, and overflow if there are only two: 7 more fit, an eighth does not. */
     for (i = 0; i < COUNT_OF(data); i++) {
         data[i] = &data;
     }
@@ -258,6 +258,55 @@ static void zeroing_pools(void) {
     }
 }
 
+/* Whatever this thread put serves its next get, whichever function gets: none needs the system. */
+static void idle_slots_serve_every_get(void) {
+    enum { count = 64 };
+    static const bytepool_size_class one[] = {{512, count}};
+    size_t way;
+    size_t i;
+    for (way = 0; way < 6; way++) {
+        void *context = pool_of(one, 1);
+        void *data[count];
+        for (i = 0; i < count; i++) {
+            data[i] = get_filled(context, 100, 0xDD);
+        }
+        for (i = 0; i < count; i++) {
+            bytepool_put(context, data[i], 100);
+        }
+        CHECK_EQ(figures_of(context).classes[0].idle, count);
+        for (i = 0; i < count; i++) {
+            switch (way) {
+            case 0:
+                data[i] = bytepool_get(context, 100);
+                break;
+            case 1:
+                data[i] = bytepool_calloc(context, 1, 100);
+                CHECK_BYTES(data[i], 0, 100);
+                break;
+            case 2:
+                data[i] = bytepool_copy(context, "x", 1);
+                break;
+            case 3:
+                data[i] = bytepool_get_aligned(context, 8, 100);
+                break;
+            case 4:
+                CHECK_EQ(bytepool_get_many(context, 100, &data[i], 1), BYTEPOOL_OK);
+                break;
+            default:
+                data[i] = bytepool_realloc(context, bytepool_get(context, 9000), 100);
+                break;
+            }
+            REQUIRE(data[i] != NULL);
+        }
+        CHECK_EQ(figures_of(context).pool.system_allocations, way == 5 ? count : 0);
+        CHECK_EQ(figures_of(context).classes[0].overflow, 0);
+        for (i = 0; i < count; i++) {
+            bytepool_put_unsized(context, data[i]);
+        }
+        bytepool_free(context);
+    }
+}
+
 static void copying(void) {
     void *context = pool_of(classes, COUNT_OF(classes));
     static char source[9000];
@@ -316,17 +365,22 @@ static void usable_sizes(void) {
 }
 
 int main(int argc, char **argv) {
+    size_t i;
     check_begin(argc, argv);
     bytepool_set_misuse_handler(remember, &seen);
-    zero_bytes_are_a_real_buffer();
-    the_smallest_class_that_fits();
-    impossible_sizes();
     every_buffer_has_the_pool_s_alignment();
-    asking_for_an_alignment();
-    many_or_none();
-    calloc_gives_zeros();
-    zeroing_pools();
-    copying();
-    usable_sizes();
+    idle_slots_serve_every_get();
+    for (i = 0; i < COUNT_OF(capacities); i++) {
+        classes[0].capacity = classes[1].capacity = classes[2].capacity = capacities[i];
+        zero_bytes_are_a_real_buffer();
+        the_smallest_class_that_fits();
+        impossible_sizes();
+        asking_for_an_alignment();
+        many_or_none();
+        calloc_gives_zeros();
+        zeroing_pools();
+        copying();
+        usable_sizes();
+    }
     return check_end("rules_get");
 }

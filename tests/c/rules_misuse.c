@@ -6,7 +6,7 @@
 
 #include "pools.h"
 
-static const bytepool_size_class classes[] = {{100, 4}, {4096, 4}};
+static bytepool_size_class classes[] = {{100, 2}, {4096, 2}};
 
 static void misuse_once(void *context) {
     static char stray[64];
@@ -259,11 +259,15 @@ static void round_may_call_anything(void) {
 }
 
 int main(int argc, char **argv) {
+    size_t i;
     check_begin(argc, argv);
-    setting_the_handler();
-    it_runs_on_the_thread_that_misused();
-    a_handler_may_call_anything();
-    a_handler_may_end_the_pool();
-    round_may_call_anything();
+    for (i = 0; i < COUNT_OF(capacities); i++) {
+        classes[0].capacity = classes[1].capacity = capacities[i];
+        setting_the_handler();
+        it_runs_on_the_thread_that_misused();
+        a_handler_may_call_anything();
+        a_handler_may_end_the_pool();
+        round_may_call_anything();
+    }
     return check_end("rules_misuse");
 }

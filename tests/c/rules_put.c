@@ -65,8 +65,8 @@ static void check_taken(void *context, void *data, size_t size) {
 
 /* ---- sizes ---- */
 
-static void any_size_of_the_class_is_right(void) {
-    static const bytepool_size_class classes[] = {{100, 1}, {512, 1}, {4096, 1}};
+static void any_size_of_the_class_is_right(size_t capacity) {
+    const bytepool_size_class classes[] = {{100, capacity}, {512, capacity}, {4096, capacity}};
     static const struct {
         size_t asked, put;
         int right;
@@ -82,7 +82,7 @@ static void any_size_of_the_class_is_right(void) {
     size_t round;
     for (i = 0; i < COUNT_OF(cases); i++) {
         void *data[2];
-        /* The first is a slot, the second overflow; the same rules hold. */
+        /* With a capacity of 1 the second is overflow; the same rules hold. */
         data[0] = get_filled(context, cases[i].asked, 0x33);
         data[1] = get_filled(context, cases[i].asked, 0x44);
         for (round = 0; round < 2; round++) {
@@ -99,8 +99,8 @@ static void any_size_of_the_class_is_right(void) {
 }
 
 /* With rounding, the class of a size is the class its get would come from. */
-static void rounding_applies_to_the_size_of_a_put(void) {
-    static const bytepool_size_class classes[] = {{100, 4}, {300, 4}};
+static void rounding_applies_to_the_size_of_a_put(size_t capacity) {
+    const bytepool_size_class classes[] = {{100, capacity}, {300, capacity}};
     bytepool_config config = config_of(classes, 2);
     void *context;
     void *data;
@@ -140,8 +140,8 @@ static void unsized_puts(void) {
 
 /* ---- misuse ---- */
 
-static void putting_twice(void) {
-    static const bytepool_size_class classes[] = {{100, 2}, {4096, 2}};
+static void putting_twice(size_t capacity) {
+    const bytepool_size_class classes[] = {{100, capacity}, {4096, capacity}};
     void *context = pool_of(classes, 2);
     char *data = get_filled(context, 100, 1);
     char *large = get_filled(context, 4096, 1);
@@ -183,8 +183,8 @@ static void putting_system_buffers_twice(void) {
     bytepool_free(context);
 }
 
-static void foreign_and_interior_pointers(void) {
-    static const bytepool_size_class classes[] = {{100, 20}, {4096, 20}};
+static void foreign_and_interior_pointers(size_t capacity) {
+    const bytepool_size_class classes[] = {{100, capacity}, {4096, capacity}};
     static const size_t inside[] = {1, 8, 63, 64, 99, 100, 127};
     static const size_t inside_large[] = {1, 64, 128, 2048, 4032, 4095};
     static char in_data[128];
@@ -221,8 +221,8 @@ static void foreign_and_interior_pointers(void) {
     CHECK_BYTES(oversize, 3, 5000);
     CHECK_BYTES(others, 4, 100);
     /* Slots never handed out, and the end of a span, which no slot starts at. */
-    check_refused(context, data + 5 * 128, 100, twice, 100);
-    check_refused(context, data + 20 * 128, 100, foreign, 0);
+    check_refused(context, data + 128, 100, twice, 100);
+    check_refused(context, data + capacity * 128, 100, foreign, 0);
     free(on_heap);
     check_taken(context, data, 100);
     check_taken(context, large, 4096);
@@ -235,8 +235,8 @@ static void foreign_and_interior_pointers(void) {
 
 /* ---- put_many ---- */
 
-static void putting_many(void) {
-    static const bytepool_size_class classes[] = {{100, 2}, {512, 4}};
+static void putting_many(size_t capacity) {
+    const bytepool_size_class classes[] = {{100, capacity}, {512, capacity}};
     void *context = pool_of(classes, 2);
     char stray[1] = {0};
     void *data[6];
@@ -277,8 +277,8 @@ static void putting_many(void) {
 }
 
 /* The last put of a closed pool may be one of many. */
-static void putting_many_ends_a_closed_pool(void) {
-    static const bytepool_size_class classes[] = {{100, 2}};
+static void putting_many_ends_a_closed_pool(size_t capacity) {
+    const bytepool_size_class classes[] = {{100, capacity}};
     bytepool_stats stats = BYTEPOOL_STATS_INIT;
     void *context = pool_of(classes, 1);
     void *data[4];
@@ -290,15 +290,19 @@ static void putting_many_ends_a_closed_pool(void) {
 }
 
 int main(int argc, char **argv) {
+    size_t i;
     check_begin(argc, argv);
     bytepool_set_misuse_handler(remember, &seen);
-    any_size_of_the_class_is_right();
-    rounding_applies_to_the_size_of_a_put();
+    any_size_of_the_class_is_right(1);
     unsized_puts();
-    putting_twice();
     putting_system_buffers_twice();
-    foreign_and_interior_pointers();
-    putting_many();
-    putting_many_ends_a_closed_pool();
+    for (i = 0; i < COUNT_OF(capacities); i++) {
+        any_size_of_the_class_is_right(capacities[i]);
+        rounding_applies_to_the_size_of_a_put(capacities[i]);
+        putting_twice(capacities[i]);
+        foreign_and_interior_pointers(capacities[i]);
+        putting_many(capacities[i]);
+        putting_many_ends_a_closed_pool(capacities[i]);
+    }
     return check_end("rules_put");
 }

@@ -3,7 +3,7 @@
 
 #include "pools.h"
 
-static const bytepool_size_class classes[] = {{100, 2}, {512, 2}, {4096, 2}};
+static bytepool_size_class classes[] = {{100, 2}, {512, 2}, {4096, 2}};
 static record seen;
 
 static void fill(unsigned char *data, size_t size) {
@@ -174,13 +174,17 @@ static void rounding(void) {
 }
 
 int main(int argc, char **argv) {
+    size_t i;
     check_begin(argc, argv);
     bytepool_set_misuse_handler(remember, &seen);
-    from_each_size_to_each();
-    within_a_class_it_stays_in_place();
-    null_and_zero();
-    a_failure_keeps_the_old_buffer();
-    misuse();
-    rounding();
+    for (i = 0; i < COUNT_OF(capacities); i++) {
+        classes[0].capacity = classes[1].capacity = classes[2].capacity = capacities[i];
+        from_each_size_to_each();
+        within_a_class_it_stays_in_place();
+        null_and_zero();
+        a_failure_keeps_the_old_buffer();
+        misuse();
+        rounding();
+    }
     return check_end("rules_realloc");
 }

@@ -9,7 +9,8 @@
 
 enum { mailbox_count = 64 };
 
-static const bytepool_size_class classes[] = {{100, 64}, {512, 64}, {4096, 16}};
+/* Some of overflow too; and 512 bytes with room for the caches of all threads. */
+static const bytepool_size_class classes[] = {{100, 16}, {512, 1024}, {4096, 16}};
 
 /* ---- owners and hand-over ---- */
 
@@ -91,77 +92,6 @@ static void buffers_have_one_owner(void *context) {
     CHECK(stats_of(context).system_allocations > 0);
 }
 
-/* ---- racing puts ---- */
-
-static pthread_barrier_t barrier;
-static void *contested[3];
-static const size_t contested_sizes[] = {100, 4096, 9000};
-
-static void *race_puts(void *argument) {
-    worker *me = argument;
-    size_t rounds = check_rounds(2000);
-    size_t i;
-    size_t kind;
-    for (i = 0; i < rounds; i++) {
-        if (me->number == 0) {
-            for (kind = 0; kind < 3; kind++) {
-                contested[kind] = bytepool_get(me->context, contested_sizes[kind]);
-                REQUIRE(contested[kind] != NULL);
-                me->gets++;
-            }
-        }
-        pthread_barrier_wait(&barrier);
-        for (kind = 0; kind < 3; kind++) {
-            bytepool_status status = BYTEPOOL_OK;
-            switch ((me->number + i) % 3) {
-            case 0:
-                status = bytepool_put_checked(me->context, contested[kind], contested_sizes[kind]);
-                break;
-            case 1: /* another right size of the class */
-                status = bytepool_put_checked(me->context, contested[kind],
-                                              contested_sizes[kind] == 9000 ? 9000 : contested_sizes[kind] - 1);
-                break;
-            default:
-                status = bytepool_put_many(me->context, &contested[kind], 1, contested_sizes[kind]);
-                break;
-            }
-            /* The system's buffers leave no trace. */
-            if (status == BYTEPOOL_OK) {
-                me->wins++;
-            } else {
-                CHECK_EQ(status, kind == 2 ? BYTEPOOL_ERR_FOREIGN_POINTER : BYTEPOOL_ERR_DOUBLE_PUT);
-                CHECK_EQ(bytepool_last_error(), status);
-                me->refused++;
-            }
-        }
-        pthread_barrier_wait(&barrier);
-    }
-    return NULL;
-}
-
-static void of_racing_puts_one_wins(void) {
-    static worker workers[thread_count];
-    void *context = pool_of(classes, COUNT_OF(classes));
-    uint64_t races = 3 * check_rounds(2000);
-    uint64_t wins = 0;
-    uint64_t refused = 0;
-    size_t i;
-    REQUIRE(pthread_barrier_init(&barrier, NULL, thread_count) == 0);
-    run_workers(context, race_puts, workers);
-    for (i = 0; i < thread_count; i++) {
-        wins += workers[i].wins;
-        refused += workers[i].refused;
-    }
-    CHECK_EQ(wins, races);
-    CHECK_EQ(refused, races * (thread_count - 1));
-    check_quiet(context, races, races);
-    CHECK_EQ(stats_of(context).double_puts, races / 3 * 2 * (thread_count - 1));
-    CHECK_EQ(stats_of(context).foreign_pointers, races / 3 * (thread_count - 1));
-    CHECK_EQ(class_stats_of(context, 0).touched, 1);
-    CHECK_EQ(class_stats_of(context, 2).touched, 1);
-    bytepool_free(context);
-}
-
 /* ---- contexts that come and go ---- */
 
 static void *contexts_on_the_way[mailbox_count];
@@ -211,6 +141,7 @@ static void contexts_come_and_go(void *context) {
 /* ---- closing and freeing under load ---- */
 
 static int close_now;
+static pthread_barrier_t barrier;
 
 /* Until the pool is closed, or this handle freed, under its hands; then what is out is put, and is right to
  * the last byte. */
@@ -285,6 +216,7 @@ static void the_end_races_with_puts(void) {
     size_t rounds = check_rounds(300);
     size_t i;
     size_t j;
+    REQUIRE(pthread_barrier_init(&barrier, NULL, thread_count) == 0);
     for (i = 0; i < rounds; i++) {
         void *context = pool_of(classes, COUNT_OF(classes));
         for (j = 0; j < thread_count; j++) {
@@ -302,7 +234,6 @@ int main(int argc, char **argv) {
     buffers_have_one_owner(context);
     contexts_come_and_go(context);
     bytepool_free(context);
-    of_racing_puts_one_wins();
     closing_under_load();
     the_end_races_with_puts();
     return check_end("threads");

@@ -15,19 +15,24 @@ typedef struct worker {
     uint64_t gets, puts, wins, refused;
 } worker;
 
-static inline void run_workers(void *context, void *(*run)(void *), worker *workers) {
+/* `count` of them, at most thread_count. */
+static inline void run_some_workers(void *context, void *(*run)(void *), worker *workers, size_t count) {
     pthread_t threads[thread_count];
     size_t i;
-    for (i = 0; i < thread_count; i++) {
+    for (i = 0; i < count; i++) {
         worker start = {0};
         start.context = context;
         start.number = i;
         workers[i] = start;
         REQUIRE(pthread_create(&threads[i], NULL, run, &workers[i]) == 0);
     }
-    for (i = 0; i < thread_count; i++) {
+    for (i = 0; i < count; i++) {
         REQUIRE(pthread_join(threads[i], NULL) == 0);
     }
+}
+
+static inline void run_workers(void *context, void *(*run)(void *), worker *workers) {
+    run_some_workers(context, run, workers, thread_count);
 }
 
 static inline uint64_t next_random(uint64_t *state) {

@@ -167,6 +167,29 @@ void c_cannot_put_what_cpp_owns() {
     misuses = 0;
 }
 
+// C and C++ share a thread's idle slots, dirty as they are.
+void c_callocs_what_cpp_put() {
+    auto pool = bytepool::new_pool({{512, 200}});
+    const Context context(*pool);
+    for (int round = 0; round < 3; round++) {
+        {
+            PooledBuffer buffers[] = {PooledBuffer(*pool, 100), PooledBuffer(*pool, 200)};
+            for (PooledBuffer &buffer : buffers) {
+                std::memset(buffer.data(), 0xDD, buffer.capacity());
+            }
+        }
+        void *zeros[] = {bytepool_calloc(context.get(), 1, 512), bytepool_calloc(context.get(), 2, 256)};
+        for (void *data : zeros) {
+            REQUIRE(data != nullptr);
+            CHECK_BYTES(data, 0, 512);
+            CHECK_EQ(c_side_put(context.get(), data, 512), BYTEPOOL_OK);
+        }
+        const PooledBuffer again(*pool, 300);
+        CHECK_EQ(again.capacity(), 512);
+    }
+    CHECK_EQ(out(*pool), 0);
+}
+
 // ---- lives ----
 
 void a_buffer_outlives_its_pool() {
@@ -290,6 +313,7 @@ int main(int argc, char **argv) {
     a_buffer_goes_through_three_languages();
     raw_pointers_go_both_ways();
     c_cannot_put_what_cpp_owns();
+    c_callocs_what_cpp_put();
     a_buffer_outlives_its_pool();
     closing();
     contexts();

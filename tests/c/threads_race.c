@@ -1,0 +1,113 @@
+/* Racing puts of one buffer: exactly one wins, whatever threads race and in whatever words they put; the others are told. */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <sched.h>
+
+#include "workers.h"
+
+static const bytepool_size_class classes[] = {{100, 1024}, {4096, 1024}};
+static const size_t sizes[] = {100, 4096, 9000};
+
+/* Everybody waits for everybody, awake: who slept would come too late to race. */
+typedef struct meeting {
+    size_t arrived;
+} meeting;
+
+static void meet(meeting *all, size_t members) {
+    size_t arrived = __atomic_add_fetch(&all->arrived, 1, __ATOMIC_ACQ_REL);
+    size_t round_end = (arrived + members - 1) / members * members;
+    size_t turns;
+    for (turns = 0; __atomic_load_n(&all->arrived, __ATOMIC_ACQUIRE) < round_end; turns++) {
+        if (turns % 1000 == 999) {
+            sched_yield();
+        }
+    }
+}
+
+static meeting start, end;
+static size_t racers;
+static size_t race_rounds;
+static void *contested;
+
+/* One of the ways to put the contested buffer. */
+static bytepool_status put_somehow(void *context, size_t size, size_t way) {
+    switch (way) {
+    case 0:
+        return bytepool_put_checked(context, contested, size);
+    case 1: /* another right size of the class */
+        return bytepool_put_checked(context, contested, size == 9000 ? size : size - 1);
+    case 2:
+        return bytepool_put_many(context, &contested, 1, size);
+    default: /* it says nothing: exactly as many as won get no error */
+        bytepool_put(context, &racers, size);
+        bytepool_put_unsized(context, contested);
+        return bytepool_last_error() == BYTEPOOL_ERR_FOREIGN_POINTER && size != 9000 ? BYTEPOOL_OK
+                                                                                     : BYTEPOOL_ERR_DOUBLE_PUT;
+    }
+}
+
+static void *race(void *argument) {
+    worker *me = argument;
+    size_t i;
+    /* A buffer of its own first, so that this thread has a cache. */
+    void *own = get_filled(me->context, 100, 1);
+    bytepool_put(me->context, own, 100);
+    for (i = 0; i < race_rounds; i++) {
+        size_t size = sizes[i % COUNT_OF(sizes)];
+        /* Mostly all in one way, so that they are equally quick; the last way could not tell of a buffer of the system. */
+        size_t way = i / 3 + (i % 16 == 0 ? me->number : 0);
+        way %= size == 9000 ? 3 : 4;
+        bytepool_status status;
+        if (me->number == i % racers) {
+            contested = bytepool_get(me->context, size);
+            REQUIRE(contested != NULL);
+        }
+        meet(&start, racers);
+        status = put_somehow(me->context, size, way);
+        if (status == BYTEPOOL_OK) {
+            me->wins++;
+        } else {
+            CHECK_EQ(status, size == 9000 ? BYTEPOOL_ERR_FOREIGN_POINTER : BYTEPOOL_ERR_DOUBLE_PUT);
+            me->refused++;
+        }
+        meet(&end, racers);
+    }
+    return NULL;
+}
+
+static void of_racing_puts_one_wins(size_t threads, size_t rounds, uint32_t flags) {
+    static worker workers[thread_count];
+    bytepool_config config = config_of(classes, COUNT_OF(classes));
+    void *context;
+    uint64_t wins = 0;
+    uint64_t refused = 0;
+    figures after;
+    size_t i;
+    config.flags = flags;
+    context = new_pool(&config);
+    racers = threads;
+    race_rounds = rounds;
+    start.arrived = end.arrived = 0;
+    run_some_workers(context, race, workers, threads);
+    for (i = 0; i < threads; i++) {
+        wins += workers[i].wins;
+        refused += workers[i].refused;
+    }
+    CHECK_EQ(wins, rounds);
+    CHECK_EQ(refused, rounds * (threads - 1));
+    after = figures_of(context);
+    CHECK_EQ(after.pool.gets, rounds + threads);
+    CHECK_EQ(after.pool.puts, rounds + threads);
+    CHECK_EQ(after.classes[0].outstanding + after.classes[1].outstanding + after.pool.oversize_buffers, 0);
+    bytepool_free(context);
+}
+
+int main(int argc, char **argv) {
+    check_begin(argc, argv);
+    bytepool_set_misuse_handler(ignore, NULL);
+    of_racing_puts_one_wins(2, check_rounds(100000), 0);
+    of_racing_puts_one_wins(2, check_rounds(100000), BYTEPOOL_NO_THREAD_CACHE);
+    of_racing_puts_one_wins(thread_count, check_rounds(500), 0);
+    return check_end("threads_race");
+}
