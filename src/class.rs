@@ -46,7 +46,7 @@ impl Class {
     pub(crate) fn new(span: Span, huge_pages: bool) -> Result<Self, OutOfMemory> {
         Ok(Self {
             span,
-            ledger: Ledger::new(span.len.div_ceil(span.slot_size))?,
+            ledger: Ledger::new(span.capacity)?,
             shelf: Shelf::new(span.capacity)?,
             opened: AtomicUsize::new(0),
             opening: Mutex::new(()),
@@ -112,9 +112,11 @@ impl Class {
             return Ok(());
         }
         let step = opened.clamp(self.open_step, MAX_OPEN_STEP);
-        let target =
-            end.max(opened + step).next_multiple_of(self.open_step.max(page_size())).min(self.span.len);
-        region.open(self.span.start + opened, target - opened)?;
+        let granularity = self.open_step.max(page_size());
+        let generous = end.max(opened + step).next_multiple_of(granularity).min(self.span.len);
+        let open_to = |target: usize| region.open(self.span.start + opened, target - opened).map(|()| target);
+        // Where address space is short, what this slot needs may still fit.
+        let target = open_to(generous).or_else(|_| open_to(end.next_multiple_of(page_size())))?;
         // Release: partner in `open`.
         self.opened.store(target, Release);
         Ok(())

@@ -76,11 +76,9 @@ impl Handles {
     pub(crate) fn make(&self) -> Result<u32, HandleError> {
         let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
         // New cells first: the longer a number rests, the later it is mistaken for another.
-        let index = if (unused.made as usize) < MAX_HANDLES && unused.cells.len() < 256 {
-            self.make_cell(&mut unused)?
-        } else {
-            unused.cells.pop_front().ok_or(HandleError::TooMany)?
-        };
+        let may_make = (unused.made as usize) < MAX_HANDLES && unused.cells.len() < 256;
+        let made = if may_make { self.make_cell(&mut unused) } else { Err(HandleError::TooMany) };
+        let index = made.or_else(|error| unused.cells.pop_front().ok_or(error))?;
         let cell = self.cell(index).expect("this cell was made");
         // Relaxed: the number reaches other threads through the caller.
         let word = cell.fetch_or(LIVE, Relaxed);

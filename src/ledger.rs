@@ -77,10 +77,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Entries for `slots` slots. A class has some for every slot that would fit its span, so that any
-    /// address in it has one.
-    pub(crate) fn new(slots: usize) -> Result<Self, OutOfMemory> {
-        Ok(Self { entries: memory::zeroed_slice(slots)? })
+    pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
+        Ok(Self { entries: memory::zeroed_slice(slots as usize)? })
     }
 
     /// Who holds `slot` now.
@@ -89,7 +87,8 @@ impl Ledger {
         decode(self.entry(slot).load(Relaxed))
     }
 
-    /// Sets the holder (of a size up to [`MAX_BUFFER_SIZE`]) of a slot that the caller alone has: one it just took, or one in a `PooledBuffer`.
+    /// Sets the holder (of a size up to [`MAX_BUFFER_SIZE`]) of a slot that the caller alone has: one it just
+    /// took, or one in a `PooledBuffer`.
     #[inline]
     pub(crate) fn set(&self, slot: u32, holder: Option<Holder>) {
         self.entry(slot).store(encode(holder), Relaxed);

@@ -42,10 +42,26 @@ pub(crate) fn zeroed_slice<T: Zeroable>(len: usize) -> Result<Box<[T]>, OutOfMem
     Ok(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(data, len)) })
 }
 
+/// A value that lives for ever.
+pub(crate) fn leak<T>(value: T) -> Result<&'static T, OutOfMemory> {
+    let layout = Layout::new::<T>();
+    assert!(layout.size() > 0, "a value without a size needs no memory");
+    // SAFETY:
+    // - the layout's size is not zero
+    let place =
+        NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(OutOfMemory { bytes: layout.size() })?;
+    // SAFETY:
+    // - allocated above for this type, and never freed
+    unsafe {
+        place.write(value);
+        Ok(place.as_ref())
+    }
+}
+
 /// What a buffer from the system allocator holds at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// Whatever was there, uninitialised for Rust.
+    /// Whatever was there.
     Anything,
     /// Zeros.
     Zeros,
@@ -73,7 +89,9 @@ pub(crate) fn allocate_buffer(
             Content::Zeros => alloc_zeroed(layout),
         }
     };
-    NonNull::new(data).ok_or(OutOfMemory { bytes: size })
+    // As C's, this memory may be copied into a slot before all of it is written, and safe Rust reads slots:
+    // so the optimiser must take its bytes for written, by somebody it does not see.
+    NonNull::new(std::hint::black_box(data)).ok_or(OutOfMemory { bytes: size })
 }
 
 /// Gives a buffer back to the system allocator.

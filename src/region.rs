@@ -85,8 +85,12 @@ impl Region {
     ///
     /// # Safety
     /// - nobody uses these pages, or expects their content to stay
+    /// - nobody calls [`unmap`](Self::unmap) at the same time
     pub(crate) unsafe fn discard(&self, offset: usize, len: usize) -> bool {
         self.check_pages(offset, len);
+        if self.is_unmapped() {
+            return false;
+        }
         // SAFETY:
         // - the pages lie in this mapping (checked above)
         // - nobody needs their content (caller)

@@ -20,7 +20,7 @@
 //!
 //! Any thread may call anything at any time.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crossbeam_queue::ArrayQueue;
@@ -195,7 +195,9 @@ impl Shelf {
     /// Marks slots of a line as idle. Their permits are the caller's to give.
     #[inline]
     fn put_bits(&self, line: u32, bits: u64) {
-        let before = Line(self.lines[line as usize].fetch_or(bits | QUEUED, Release));
+        // AcqRel: who clears the queued bit after a pop, and who sets it before the next push, see each
+        // other's queue.
+        let before = Line(self.lines[line as usize].fetch_or(bits | QUEUED, AcqRel));
         debug_assert!(before.idle() & bits == 0, "a slot of line {line} was put on the shelf twice");
         debug_assert!(
             before.fresh() & bits == 0,
@@ -307,8 +309,8 @@ impl Shelf {
             if Line(after).idle() == 0 {
                 after &= !QUEUED;
             }
-            // Acquire: as in `take_from`.
-            match word.compare_exchange_weak(seen.0, after, Acquire, Relaxed) {
+            // Acquire: as in `take_from`. Release: its partner is in `put_bits`.
+            match word.compare_exchange_weak(seen.0, after, AcqRel, Relaxed) {
                 Ok(_) => {
                     if Line(after).is_queued() {
                         self.enqueue(line);
@@ -451,7 +453,7 @@ impl Shelf {
             }
             if idle != 0 {
                 // Release: partner in `take_from`; what the last owner wrote passes on through this thread.
-                let before = Line(word.fetch_or(idle | QUEUED, Release));
+                let before = Line(word.fetch_or(idle | QUEUED, AcqRel));
                 if !before.is_queued() {
                     self.enqueue(claim.first_line + index);
                 }

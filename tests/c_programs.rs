@@ -1,4 +1,5 @@
-//! The C programs of `tests/c`, linked with the real static library: each is run, and run again under valgrind.
+//! The C programs of `tests/c`, linked with the real static library: each is run, and run again under
+//! valgrind.
 
 #![cfg(all(unix, feature = "capi"))]
 
@@ -50,7 +51,8 @@ fn left_out(line: &str) -> Option<usize> {
     line.strip_prefix("bytepool: ")?.strip_suffix(" more misuses were not shown")?.parse().ok()
 }
 
-/// default_handler.c announces on stdout what stderr must tell: single misuses, and one burst between the last two.
+/// default_handler.c announces on stdout what stderr must tell: single misuses, and one burst between the
+/// last two.
 #[test]
 fn the_default_handler_writes_ten_lines_a_second() {
     let program = Program::c(&["default_handler.c"]);
@@ -93,8 +95,8 @@ fn assert_tells(line: &str, single: &[&str], outcome: &Outcome) {
     assert!(!class.is_empty() || !line.contains("class of"), "{line}");
 }
 
-/// What no C program can do: a rounding function that panics, in a pool made by Rust. Whatever call it happens in, and at whichever of its calls of
-/// the function, the status is PANIC and no buffer is lost.
+/// What no C program can do: a rounding function that panics, in a pool made by Rust. Whatever call it
+/// happens in, and at whichever of its calls of the function, the status is PANIC and no buffer is lost.
 mod panics {
     use std::ffi::c_void;
     use std::ptr;
@@ -107,7 +109,8 @@ mod panics {
 
     const PANIC: i32 = Status::Panic as i32;
 
-    /// A pool whose rounding function panics when it has been called `fuse` more times; `usize::MAX` for never.
+    /// A pool whose rounding function panics when it has been called `fuse` more times; `usize::MAX` for
+    /// never.
     fn pool(fuse: &Arc<AtomicUsize>) -> Pool {
         let fuse = Arc::clone(fuse);
         let round = move |size| {
@@ -130,9 +133,9 @@ mod panics {
         stats.gets - stats.puts
     }
 
-    /// Runs `call` on a pool with two outstanding buffers, a slot and an oversize one, with the panic at its first use of the rounding function, at
-    /// its second, and so on until none happens. `call` says whether it failed; then the two must still be out, and nothing else.
-    /// How many panics there were.
+    /// Runs `call` on a pool with two outstanding buffers, a slot and an oversize one, with the panic at its
+    /// first use of the rounding function, at its second, and so on until none happens. `call` says whether
+    /// it failed; then the two must still be out, and nothing else. How many panics there were.
     fn check(name: &str, call: impl Fn(*mut c_void, [*mut c_void; 2]) -> bool) -> usize {
         for uses in 0..100 {
             let fuse = Arc::new(AtomicUsize::new(usize::MAX));

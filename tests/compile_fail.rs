@@ -1,6 +1,6 @@
-//! What must not compile in C++. Each file of `tests/ui` has one offending line, under `#ifdef MISUSE`, and a right one in its place: with the
-//! right one it compiles without a warning; with the other one every compiler refuses that very line, in words that the
-//! file's first line expects (`|` between alternatives).
+//! What must not compile in C++. Each file of `tests/ui` has one offending line, under `#ifdef MISUSE`, and a
+//! right one in its place: with the right one it compiles without a warning; with the other one every
+//! compiler refuses that very line, in words that the file's first line expects (`|` between alternatives).
 
 #![cfg(all(unix, feature = "cxx"))]
 

@@ -1,4 +1,5 @@
-//! The C++ programs of `tests/cpp`, linked with the real static library, as C++17 and as C++20: each is run, and run again under valgrind.
+//! The C++ programs of `tests/cpp`, linked with the real static library, as C++17 and as C++20: each is run,
+//! and run again under valgrind.
 
 #![cfg(all(unix, feature = "cxx"))]
 

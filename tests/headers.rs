@@ -1,5 +1,5 @@
-//! The public headers: clean under every compiler and standard they promise, alone and together, and the same as the Rust side in versions,
-//! layouts and status codes.
+//! The public headers: clean under every compiler and standard they promise, alone and together, and the same
+//! as the Rust side in versions, layouts and status codes.
 
 #![cfg(all(unix, feature = "capi"))]
 

@@ -1,4 +1,5 @@
-//! Threads keep idle slots of their own, and nothing of that is lost, stranded, or seen from outside but in the figures.
+//! Threads keep idle slots of their own, and nothing of that is lost, stranded, or seen from outside but in
+//! the figures.
 
 use std::cell::RefCell;
 use std::sync::mpsc::channel;
@@ -37,7 +38,8 @@ fn shared_writes_are_at_most_one_batch_move_per_batch() {
         drop(pool.get(SIZE).unwrap());
     }
     assert_eq!(class(&pool).moves, before.moves);
-    // Bursts above what the cache holds move batches of half a bin: 32 of the 64 slots that 256 KiB have room for.
+    // Bursts above what the cache holds move batches of half a bin: 32 of the 64 slots that 256 KiB have room
+    // for.
     let bursts = 100;
     for _ in 0..bursts {
         churn(&pool, 200);
@@ -288,5 +290,17 @@ fn closing_while_threads_get_and_put_from_their_caches_loses_nothing() {
         });
         let stats = pool.stats();
         assert_eq!((stats.mapped_bytes, class(&pool).touched), (0, 0), "all came back and went");
+    }
+}
+
+#[test]
+fn a_thread_that_used_more_pools_than_it_has_places_strands_nothing() {
+    let pools: Vec<Pool> = (0..400).map(|_| pool(8)).collect();
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| pools.iter().for_each(|pool| churn(pool, 4)));
+        thread.join().unwrap();
+    });
+    for pool in &pools {
+        assert_eq!((class(pool).cached, class(pool).idle), (0, 4));
     }
 }

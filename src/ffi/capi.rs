@@ -30,8 +30,8 @@ fn status_of(body: impl FnOnce() -> Result<(), Status>) -> i32 {
     boundary(Status::Panic as i32, || code(body().err().unwrap_or(Status::Ok)))
 }
 
-/// The pool of a context for a call without a pointer; `size` as given, 0 if the call has none. An invalid one is
-/// reported.
+/// The pool of a context for a call without a pointer; `size` as given, 0 if the call has none. An invalid
+/// one is reported.
 fn resolve_or_refuse(context: *mut c_void, size: usize) -> Result<Resolved, Status> {
     resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), size))
 }
@@ -251,7 +251,8 @@ pub unsafe extern "C" fn bytepool_get_many(
     })
 }
 
-/// Puts buffers back that were got with `size` by this thread, which alone knows of them, and makes them NULL.
+/// Puts buffers back that were got with `size` by this thread, which alone knows of them, and makes them
+/// NULL.
 #[cold]
 fn undo_get_many(pool: &Reference, size: usize, got: &mut [*mut c_void]) {
     for data in got {

@@ -85,9 +85,6 @@ impl Shared {
         if alignment <= self.alignment {
             return self.get(size, holder, Fill::Anything);
         }
-        if self.is_closed() {
-            return Err(GetError::Closed);
-        }
         self.get_oversize(self.rounded(size), alignment, size, holder, Fill::Anything)
     }
 
@@ -127,14 +124,20 @@ impl Shared {
     fn take_fresh(&self, class: &Class) -> Result<Option<Taken>, GetError> {
         let bytes = class.slot_size();
         while class.shelf.fresh() > 0 {
-            if let Room::Idle(slot) = self.make_room(bytes, Some(class))? {
-                return self.keep_idle(class, slot).map(Some);
-            }
             let own_line = thread_cache::take_fresh(self.cache_key(), self.number_of(class));
-            let Some(slot) = own_line.or_else(|| class.shelf.take_fresh()) else {
-                self.mapped.release(bytes);
-                continue;
-            };
+            let Some(slot) = own_line.or_else(|| class.shelf.take_fresh()) else { continue };
+            // Room is made for a slot that is there: bytes reserved in vain could fail another get.
+            match self.make_room(bytes, Some(class)) {
+                Ok(Room::Reserved) => {}
+                Ok(Room::Idle(idle)) => {
+                    class.shelf.untake_fresh(slot);
+                    return self.keep_idle(class, idle).map(Some);
+                }
+                Err(error) => {
+                    class.shelf.untake_fresh(slot);
+                    return Err(error);
+                }
+            }
             // SeqCst: as in `keep_idle`.
             let failure = if self.closed.load(SeqCst) {
                 GetError::Closed
@@ -207,6 +210,9 @@ impl Shared {
         fill: Fill,
     ) -> Result<Buffer, GetError> {
         debug_assert!(capacity >= size);
+        if self.is_closed() {
+            return Err(GetError::Closed);
+        }
         if capacity > (isize::MAX as usize).saturating_sub(alignment) {
             return Err(GetError::OutOfMemory { requested: capacity });
         }

@@ -25,7 +25,11 @@ impl Shared {
     #[cold]
     fn reclaim_room(&self, bytes: usize, class: Option<&Class>) -> Result<Room, GetError> {
         let _reclaiming = self.lock_reclaiming();
+        let mut pause = None;
         loop {
+            if self.is_closed() {
+                return Err(GetError::Closed);
+            }
             if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
                 return Ok(Room::Idle(slot));
             }
@@ -35,7 +39,8 @@ impl Shared {
             let (limit, mapped) = (self.mapped.limit(), self.mapped.get());
             let missing = mapped.saturating_add(bytes).saturating_sub(limit);
             // Nothing is given up for a request that can never fit.
-            if bytes <= limit && self.caches.revoke_at_limit() {
+            if bytes <= limit && pause.is_none() {
+                pause = Some(self.caches.revoke_and_pause());
                 continue;
             }
             if bytes > limit || self.discard_idle(Discard::AtLeast(missing)) == 0 {
@@ -75,9 +80,10 @@ impl Shared {
     /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put.
     /// Again has no effect.
     pub(crate) fn close(&self) {
-        // SeqCst: the order against puts is told in `Shelf::put`.
+        // Under the lock: who sees the pool closed and then takes the lock comes after all of this, and so
+        // does a second close. SeqCst: the order against puts is told in `Shelf::put`.
+        let reclaiming = self.lock_reclaiming();
         if !self.closed.swap(true, SeqCst) {
-            let reclaiming = self.lock_reclaiming();
             self.caches.revoke();
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&reclaiming);
@@ -88,7 +94,12 @@ impl Shared {
     #[cold]
     pub(super) fn discard_after_close(&self, class: &Class, slot: u32) {
         let reclaiming = self.lock_reclaiming();
-        self.mapped.release(class.discard_around(&self.region, slot) * class.slot_size());
+        // A get that lost against the closing may bring a slot back after the region went.
+        let discarded = match self.region.is_unmapped() {
+            true => class.forget_idle(),
+            false => class.discard_around(&self.region, slot),
+        };
+        self.mapped.release(discarded * class.slot_size());
         self.unmap_if_unused(&reclaiming);
     }
 
@@ -109,8 +120,10 @@ impl Shared {
             self.mapped.release(class.forget_idle() * class.slot_size());
         }
         // SAFETY:
-        // - no slot is out, and none can be got any more
-        // - pages are discarded under the lock that this thread holds, and only if slots are idle: none is
+        // - no slot is out, and none can be got any more: thread caches were revoked under this lock when the
+        //   pool closed
+        // - pages are opened by gets that see the pool open, and discarded under this lock, unless the region
+        //   is unmapped
         unsafe { self.region.unmap() };
     }
 

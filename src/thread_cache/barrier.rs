@@ -42,6 +42,13 @@ pub(super) fn is_available() -> bool {
 
 /// Runs a full fence on every thread of this process that is running; the others had one when they stopped.
 pub(super) fn fence_all_threads() {
-    let done = system::fence_all_threads();
-    assert!(done, "the system's heavy fence worked when the first thread cache was made, and fails now");
+    for _ in 0..100 {
+        if system::fence_all_threads() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
+    // than any processor holds a store back, or runs on without an interrupt, which fences as well.
+    std::thread::sleep(std::time::Duration::from_millis(100));
 }

@@ -15,10 +15,13 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, compiler_fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::cache::{Cache, CacheRef, NO_CACHE};
 use super::way;
 use crate::anchor::Reference;
+use crate::memory;
 
 /// One way to a cache. A key that is 0 was never used.
 pub(super) struct Entry {
@@ -29,6 +32,18 @@ pub(super) struct Entry {
 impl Entry {
     const fn empty() -> Self {
         Self { key: AtomicU64::new(0), cache: AtomicPtr::new(no_cache()) }
+    }
+}
+
+impl Entry {
+    /// The pool of the cache it leads to. The caller holds the block's lock.
+    fn pool(&self) -> Option<Reference> {
+        let cache =
+            NonNull::new(self.cache.load(Relaxed)).filter(|cache| !ptr::eq(cache.as_ptr(), &NO_CACHE))?;
+        // SAFETY:
+        // - under the lock a cache that is still in an entry has not been taken away, so it exists, and its
+        //   pool with it: a pool ends only after it took all its caches away, holding a reference meanwhile
+        Some(unsafe { CacheRef(cache).pool_reference() })
     }
 }
 
@@ -68,8 +83,30 @@ pub(super) static EMPTY: Block = Block::without_caches();
 /// Of every thread whose thread-locals were torn down: it gets no cache any more.
 pub(super) static RETIRED: Block = Block::without_caches();
 
-/// Blocks whose threads have ended.
-static UNUSED: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
+/// Blocks whose threads have ended, with room for all that were made.
+struct Unused {
+    blocks: Vec<&'static Block>,
+    made: usize,
+}
+static UNUSED: Mutex<Unused> = Mutex::new(Unused { blocks: Vec::new(), made: 0 });
+
+fn unused() -> MutexGuard<'static, Unused> {
+    UNUSED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Unused {
+    /// A block of an ended thread, or a new one. `None` without memory.
+    fn take(&mut self) -> Option<&'static Block> {
+        if let Some(block) = self.blocks.pop() {
+            return Some(block);
+        }
+        // So that giving the block back never allocates.
+        self.blocks.try_reserve(self.made + 1).ok()?;
+        let block = memory::leak(Block::without_caches()).ok()?;
+        self.made += 1;
+        Some(block)
+    }
+}
 
 /// Ends the owner's use of a cache.
 pub(super) struct Active(&'static Block);
@@ -123,8 +160,8 @@ impl Block {
     }
 
     /// Leads `key`, which leads to no cache yet, to `cache` from now on. Only for the owner, while it is not
-    /// active.
-    pub(super) fn set(&self, key: u64, cache: CacheRef) {
+    /// active. The pool whose way had to be given up for it, if any.
+    pub(super) fn set(&self, key: u64, cache: CacheRef) -> Option<Reference> {
         let _changing = self.lock();
         let entry = |place: usize| &self.entries[place];
         // The same key first, lest it stand in two places; else as near to its first place as can be; else by
@@ -132,8 +169,10 @@ impl Block {
         let same = places(key).find(|&place| entry(place).key.load(Relaxed) == key);
         let unused = || places(key).find(|&place| ptr::eq(entry(place).cache.load(Relaxed), &NO_CACHE));
         let entry = entry(same.or_else(unused).unwrap_or(first_place(key)));
+        let evicted = entry.pool().filter(|pool| !ptr::eq(&raw const **pool, cache.pool()));
         entry.cache.store(cache.0.as_ptr(), Relaxed);
         entry.key.store(key, Relaxed);
+        evicted
     }
 
     /// Takes a cache away from all its keys, or only from `key`. Any thread.
@@ -153,20 +192,18 @@ impl Block {
     /// was taken away before.
     pub(super) fn wait_until_inactive(&self) {
         // Acquire: partner in `Active::drop`.
+        let mut tries = 0;
         while self.active.load(Acquire) {
-            std::thread::yield_now();
+            // A thread of higher priority must not keep the owner from going on.
+            tries += 1;
+            if tries < 100 { thread::yield_now() } else { thread::sleep(Duration::from_micros(100)) }
         }
     }
 
     /// A reference to one of the pools that this thread reaches a cache of.
     fn some_pool(&self) -> Option<Reference> {
         let _changing = self.lock();
-        let mut caches = self.entries.iter().map(|entry| entry.cache.load(Relaxed));
-        let cache = NonNull::new(caches.find(|&cache| !ptr::eq(cache, &NO_CACHE))?)?;
-        // SAFETY:
-        // - under the lock a cache that is still in an entry has not been taken away, so it exists, and its
-        //   pool with it: a pool ends only after it took all its caches away, holding a reference meanwhile
-        Some(unsafe { CacheRef(cache).pool_reference() })
+        self.entries.iter().find_map(Entry::pool)
     }
 }
 
@@ -180,7 +217,7 @@ impl Drop for ExitHook {
         while let Some(pool) = block.some_pool() {
             pool.caches().give_up(block);
         }
-        UNUSED.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+        unused().blocks.push(block);
     }
 }
 
@@ -198,18 +235,12 @@ pub(super) fn own_block() -> Option<&'static Block> {
     if !ptr::eq(block, &EMPTY) {
         return Some(block);
     }
-    let unused = {
-        let mut blocks = UNUSED.lock().unwrap_or_else(PoisonError::into_inner);
-        // So that giving the block back never allocates.
-        blocks.try_reserve(64).ok()?;
-        blocks.pop()
-    };
-    let block = unused.unwrap_or_else(|| Box::leak(Box::new(Block::without_caches())));
+    let block = unused().take()?;
     way::set_block(block);
     // Registers the hook; fails once the thread's locals are torn down.
     if EXIT_HOOK.try_with(|_| ()).is_err() {
         way::set_block(&RETIRED);
-        UNUSED.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+        unused().blocks.push(block);
         return None;
     }
     Some(block)

@@ -17,7 +17,7 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::block::Block;
 use crate::anchor::Reference;
@@ -34,12 +34,14 @@ pub(super) struct Bin {
     /// 0 until the bin is made, and for ever if the class is not cached.
     max: AtomicU32,
     /// Room for `max` slot numbers.
-    slots: AtomicPtr<u32>,
-    buffer_size: usize,
+    slots: *mut u32,
+    /// Fits: classes are below 4 GiB.
+    buffer_size: u32,
+    capacity: u32,
     slot_size: usize,
     /// The address of slot 0.
     start: usize,
-    /// The class's ledger: an entry for every slot that fits the span.
+    /// The class's ledger: `capacity` entries.
     ledger: *const AtomicU32,
     reciprocal: Reciprocal,
     puts: AtomicU64,
@@ -133,18 +135,18 @@ impl CacheRef {
         let first = self.first_class_for(size);
         let bin = self.bin(first);
         // Usually the bound is no smaller than the size; else it lies inside the size's step.
-        if size <= bin.buffer_size {
+        if size <= bin.buffer_size() {
             return Some(bin);
         }
         // There is a next class, as the largest one fits.
         let next = self.bin(first + 1);
-        if size <= next.buffer_size { Some(next) } else { None }
+        if size <= next.buffer_size() { Some(next) } else { None }
     }
 
     /// The bin of the smallest class that fits a size below `size_end`.
     fn bin_for(&self, size: usize) -> &Bin {
         let mut class = self.first_class_for(size);
-        while self.bin(class).buffer_size < size {
+        while self.bin(class).buffer_size() < size {
             class += 1;
         }
         self.bin(class)
@@ -161,7 +163,7 @@ impl CacheRef {
     #[inline(always)]
     pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
-        size <= bin.buffer_size && bin.put(slot, ledger::raw(size))
+        size <= bin.buffer_size() && bin.put(slot, ledger::raw(size))
     }
 
     /// As [`put_exact`](Self::put_exact), with that size or another of its class.
@@ -169,7 +171,7 @@ impl CacheRef {
     pub(super) fn put_sized(&self, address: usize, size: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
         let found = bin.entry(slot).load(Relaxed);
-        let exact = size <= bin.buffer_size && found == ledger::raw(size);
+        let exact = size <= bin.buffer_size() && found == ledger::raw(size);
         (exact || self.is_other_size_of(bin, size, found)) && bin.put(slot, found)
     }
 
@@ -208,8 +210,8 @@ impl CacheRef {
         let class = unsafe { *self.class_of_chunk.add(offset >> self.chunk_shift) };
         let bin = self.bin(usize::from(class));
         let next = (address + GRANULE - bin.start) / GRANULE;
-        // Below the number of slots that fit the span, as the address is inside it.
-        bin.reciprocal.slot_starting_before(next as u64).map(|slot| (bin, slot as u32))
+        let slot = bin.reciprocal.slot_starting_before(next as u64)?;
+        if slot < u64::from(bin.capacity) { Some((bin, slot as u32)) } else { None }
     }
 
     /// Whether a slot that somebody holds raw may be put with a size that is not the one asked for.
@@ -223,9 +225,15 @@ impl CacheRef {
 
 impl Bin {
     #[inline(always)]
+    fn buffer_size(&self) -> usize {
+        self.buffer_size as usize
+    }
+
+    #[inline(always)]
     fn entry(&self, slot: u32) -> &AtomicU32 {
         // SAFETY:
-        // - the ledger lives as long as the pool, and has an entry for every slot that fits the span
+        // - the ledger lives as long as the pool, and `slot` is below the class's capacity: callers looked,
+        //   or it was taken from the shelf
         unsafe { &*self.ledger.add(slot as usize) }
     }
 
@@ -236,14 +244,14 @@ impl Bin {
         self.len.store(len, Relaxed);
         // SAFETY:
         // - `len` numbers and this one were written
-        let slot = unsafe { self.slots.load(Relaxed).add(len as usize).read() };
+        let slot = unsafe { self.slots.add(len as usize).read() };
         self.entry(slot).store(mark, Relaxed);
         let address = self.start + slot as usize * self.slot_size;
         // SAFETY:
         // - the address of a slot is not 0
         let data = unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) };
         let place = Place::Slot { class: self.class, slot };
-        Some(Buffer { data, capacity: self.buffer_size, place })
+        Some(Buffer { data, capacity: self.buffer_size(), place })
     }
 
     /// Takes a slot from the holder that was found, if it is still that one and there is room.
@@ -265,7 +273,7 @@ impl Bin {
         debug_assert!(len < self.max.load(Relaxed));
         // SAFETY:
         // - there is room for `max` numbers
-        unsafe { self.slots.load(Relaxed).add(len as usize).write(slot) };
+        unsafe { self.slots.add(len as usize).write(slot) };
         self.len.store(len + 1, Relaxed);
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
     }
@@ -349,7 +357,7 @@ impl CacheRef {
         class.counters.moves.fetch_add(1, Relaxed);
         // SAFETY:
         // - a batch is at most `max` numbers
-        unsafe { bin.slots.load(Relaxed).copy_from_nonoverlapping(batch.as_ptr(), got) };
+        unsafe { bin.slots.copy_from_nonoverlapping(batch.as_ptr(), got) };
         bin.len.store(got as u32, Relaxed);
     }
 
@@ -373,7 +381,7 @@ impl CacheRef {
         // SAFETY:
         // - `len` numbers were written, and `count` is at most that
         unsafe {
-            let slots = bin.slots.load(Relaxed);
+            let slots = bin.slots;
             self.pool().class(class).shelf.put_batch(std::slice::from_raw_parts(slots, count as usize));
             slots.copy_from(slots.add(count as usize), (len - count) as usize);
         }
@@ -382,37 +390,24 @@ impl CacheRef {
     }
 
     /// Gives the bin of a class its room, as much as the class has left for caches; none for classes that are
-    /// not cached.
+    /// not cached. The memory is there already: nothing is allocated while the block is active, as the
+    /// allocator may be one that uses a pool.
     fn make_bin(&self, class: usize) {
         let bin = self.bin(class);
-        if bin.max.load(Relaxed) > 0 {
-            return;
+        if bin.max.load(Relaxed) == 0 {
+            let class = self.pool().class(class);
+            bin.max.store(class.caching.take_room(class.slot_size()), Relaxed);
         }
-        let class = self.pool().class(class);
-        let max = class.caching.take_room(class.slot_size());
-        let Ok(layout) = Layout::array::<u32>(max as usize) else { return };
-        if max == 0 {
-            return;
-        }
-        // SAFETY:
-        // - the layout's size is not zero
-        let slots = unsafe { alloc(layout) }.cast::<u32>();
-        if slots.is_null() {
-            class.caching.give_room(max);
-            return;
-        }
-        // Relaxed: only the owner reads them, or who revoked the cache.
-        bin.slots.store(slots, Relaxed);
-        bin.max.store(max, Relaxed);
     }
 }
 
-/// Room for a cache and its bins.
-fn layout(class_count: usize) -> Option<Layout> {
-    let bins = Layout::array::<Bin>(class_count).ok()?;
-    let (layout, offset) = Layout::new::<Cache>().extend(bins).ok()?;
-    debug_assert_eq!(offset, size_of::<Cache>());
-    Some(layout)
+/// Room for a cache, its bins, and the slot numbers of each; where the numbers start.
+fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
+    let bins = Layout::array::<Bin>(classes.len()).ok()?;
+    let (layout, bins_start) = Layout::new::<Cache>().extend(bins).ok()?;
+    debug_assert_eq!(bins_start, size_of::<Cache>());
+    let numbers: usize = classes.iter().map(|class| most_slots(class.slot_size()) as usize).sum();
+    layout.extend(Layout::array::<u32>(numbers).ok()?).ok()
 }
 
 /// Making and ending; statistics.
@@ -420,9 +415,10 @@ impl CacheRef {
     /// An empty cache of `pool` for the thread of `block`. `None` without memory.
     pub(super) fn new(pool: &Shared, block: &'static Block) -> Option<Self> {
         let classes = pool.classes();
+        let (layout, mut numbers) = layout(classes)?;
         // SAFETY:
         // - the layout's size is not zero
-        let cache = NonNull::new(unsafe { alloc(layout(classes.len())?) }.cast::<Cache>())?;
+        let cache = NonNull::new(unsafe { alloc(layout) }.cast::<Cache>())?;
         let value = Cache {
             base: pool.region().base(),
             region_len: pool.region().len(),
@@ -435,12 +431,14 @@ impl CacheRef {
             first_class: *pool.index().table(),
         };
         // SAFETY:
-        // - allocated above for a cache and one bin per class
+        // - allocated above for a cache, one bin per class, and the most slot numbers of each
         unsafe {
             cache.write(value);
             let bins = cache.add(1).cast::<Bin>();
             for (number, class) in classes.iter().enumerate() {
-                bins.add(number).write(Bin::of(class, number as u8, pool));
+                let slots = cache.cast::<u8>().add(numbers).cast::<u32>().as_ptr();
+                bins.add(number).write(Bin::of(class, number as u8, slots, pool));
+                numbers += most_slots(class.slot_size()) as usize * size_of::<u32>();
             }
         }
         Some(Self(cache))
@@ -458,17 +456,9 @@ impl CacheRef {
                 self.move_to_shelf(number, len);
             }
             class.counters.puts.fetch_add(bin.puts.load(Relaxed), Relaxed);
-            let max = bin.max.load(Relaxed);
-            if max > 0 {
-                class.caching.give_room(max);
-                if let Ok(layout) = Layout::array::<u32>(max as usize) {
-                    // SAFETY:
-                    // - allocated by `make_bin` with this layout
-                    unsafe { dealloc(bin.slots.load(Relaxed).cast(), layout) };
-                }
-            }
+            class.caching.give_room(bin.max.load(Relaxed));
         }
-        if let Some(layout) = layout(self.class_count as usize) {
+        if let Some((layout, _)) = layout(self.pool().classes()) {
             // SAFETY:
             // - allocated by `new` with this layout, and used no more; neither cache nor bins need a drop
             unsafe { dealloc(self.0.as_ptr().cast(), layout) };
@@ -487,12 +477,13 @@ impl CacheRef {
 }
 
 impl Bin {
-    fn of(class: &Class, number: u8, pool: &Shared) -> Self {
+    fn of(class: &Class, number: u8, slots: *mut u32, pool: &Shared) -> Self {
         Self {
             len: AtomicU32::new(0),
             max: AtomicU32::new(0),
-            slots: AtomicPtr::new(ptr::null_mut()),
-            buffer_size: class.buffer_size(),
+            slots,
+            buffer_size: class.buffer_size() as u32,
+            capacity: class.capacity(),
             slot_size: class.slot_size(),
             start: pool.region().base() + class.offset_of(0),
             ledger: class.ledger.first_entry(),
@@ -513,6 +504,11 @@ pub(crate) struct CachingRoom {
 const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 256 << 10;
 
+/// How many slots of a class a thread keeps at most.
+fn most_slots(slot_size: usize) -> u32 {
+    (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32
+}
+
 impl CachingRoom {
     pub(crate) fn new(capacity: u32) -> Self {
         Self { left: AtomicU32::new(capacity / 2) }
@@ -521,7 +517,7 @@ impl CachingRoom {
     /// Room for one bin, in slots: at most half of what is left, so that later threads get some. 0 or at
     /// least 2.
     fn take_room(&self, slot_size: usize) -> u32 {
-        let most = (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32;
+        let most = most_slots(slot_size);
         let share = |left: u32| Some(most.min(left.div_ceil(2))).filter(|&share| share >= 2);
         // Relaxed: only the number itself decides.
         let before = self.left.fetch_update(Relaxed, Relaxed, |left| share(left).map(|share| left - share));

@@ -16,8 +16,8 @@ mod cache;
 mod way;
 
 use std::ptr;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::block::{Block, own_block};
@@ -34,6 +34,8 @@ const SCARCE_OPERATIONS: u32 = 4096;
 pub(crate) struct Caches {
     list: Mutex<Vec<CacheRef>>,
     allowed: bool,
+    /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
+    paused: AtomicBool,
     /// Operations left without caching.
     scarce: AtomicU32,
 }
@@ -119,7 +121,12 @@ impl Caches {
         // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
         // in the first get.
         let allowed = allowed && barrier::is_available();
-        Self { list: Mutex::new(Vec::new()), allowed, scarce: AtomicU32::new(0) }
+        Self {
+            list: Mutex::new(Vec::new()),
+            allowed,
+            paused: AtomicBool::new(false),
+            scarce: AtomicU32::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<CacheRef>> {
@@ -144,7 +151,8 @@ impl Caches {
         let mut list = self.lock();
         // The closing thread closes first and then takes this lock to revoke: no cache is made behind its
         // back.
-        if pool.is_closed() || !is_valid() {
+        // Relaxed: changed under this lock.
+        if pool.is_closed() || self.paused.load(Relaxed) || !is_valid() {
             return;
         }
         let of_this_thread = list.iter().find(|cache| ptr::eq(cache.block(), block)).copied();
@@ -159,7 +167,11 @@ impl Caches {
                 cache
             }
         };
-        block.set(key, cache);
+        let evicted = block.set(key, cache);
+        drop(list);
+        if let Some(other) = evicted {
+            other.caches().give_up(block);
+        }
     }
 
     /// Makes `key` lead nowhere, on all threads, before this returns.
@@ -189,16 +201,20 @@ impl Caches {
         }
     }
 
-    /// As [`revoke`](Self::revoke), and the next operations do without caches. Whether there were any.
-    pub(crate) fn revoke_at_limit(&self) -> bool {
-        // Relaxed: a rough count of operations.
-        self.scarce.store(SCARCE_OPERATIONS, Relaxed);
-        let had_some = !self.lock().is_empty();
+    /// As [`revoke`](Self::revoke), and no cache is made until the pause is dropped, nor by the next
+    /// operations.
+    pub(crate) fn revoke_and_pause(&self) -> Pause<'_> {
+        self.set_paused(true);
         self.revoke();
-        had_some
+        Pause(self)
     }
 
-    /// Ends the cache of a thread whose thread-locals are torn down; called on that thread.
+    fn set_paused(&self, paused: bool) {
+        let _list = self.lock();
+        self.paused.store(paused, Relaxed);
+    }
+
+    /// Ends the calling thread's cache, as its thread-locals are torn down or its block has no place for it.
     fn give_up(&self, block: &'static Block) {
         let mut list = self.lock();
         let Some(place) = list.iter().position(|cache| ptr::eq(cache.block(), block)) else { return };
@@ -219,6 +235,17 @@ impl Caches {
                 add(class, cache.held(class), cache.puts(class));
             }
         }
+    }
+}
+
+/// A get at the limit is looking for idle slots; see [`Caches::revoke_and_pause`].
+pub(crate) struct Pause<'a>(&'a Caches);
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        // Relaxed: a rough count of operations.
+        self.0.scarce.store(SCARCE_OPERATIONS, Relaxed);
+        self.0.set_paused(false);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Builds C and C++ programs against the real static library, and runs them.
 //!
-//! The library is built once per test binary, by a Cargo inside this one and in a folder of its own, so the first build takes its time
-//! and later ones none. What is missing on the machine is skipped with a line on stderr, except in CI, which skips nothing.
+//! The library is built once per test binary, by a Cargo inside this one and in a folder of its own, so the
+//! first build takes its time and later ones none. What is missing on the machine is skipped with a line on
+//! stderr, except in CI, which skips nothing.
 
 // Each test binary uses a part of this.
 #![allow(dead_code)]
@@ -121,7 +122,8 @@ pub fn compiler(language: Language) -> Command {
     tool.to_command()
 }
 
-/// Every compiler whose warnings count, by name: those that are installed. `name` is how the C compiler is called.
+/// Every compiler whose warnings count, by name: those that are installed. `name` is how the C compiler is
+/// called.
 pub fn compilers(language: Language) -> Vec<&'static str> {
     let known = [("gcc", "g++"), ("clang", "clang++"), ("clang-19", "clang++-19")];
     let installed = known.into_iter().filter_map(|(c, cpp)| {
