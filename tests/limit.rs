@@ -346,7 +346,7 @@ fn storm(pool: &Pool, sizes: &[usize], gets: usize) -> usize {
 fn the_limit_holds_at_every_moment_whatever_sixteen_threads_do() {
     let builder = Pool::builder().size_class(UNIT, 3).size_class(2 * UNIT, 3);
     let pool = builder.max_bytes(11 * UNIT).build().unwrap();
-    storm(&pool, &[1, UNIT, 2 * UNIT, 3 * UNIT, UNIT + 1], 2000);
+    storm(&pool, &[1, UNIT, 2 * UNIT, 3 * UNIT, UNIT + 1], 700);
     if GIVES_UP {
         // And all of it can be had afterwards, in one piece or in slots.
         drop(pool.get(11 * UNIT).unwrap());
@@ -358,7 +358,7 @@ fn the_limit_holds_at_every_moment_whatever_sixteen_threads_do() {
 fn with_room_for_a_buffer_of_each_thread_no_get_of_one_class_fails() {
     // Each of 16 threads holds one buffer at most, and 16 fit: 12 slots, and 4 of overflow.
     let pool = Pool::builder().size_class(UNIT, 12).max_bytes(16 * UNIT).build().unwrap();
-    let failures = storm(&pool, &[UNIT], 5000);
+    let failures = storm(&pool, &[UNIT], 1000);
     assert_eq!(failures, 0, "gets failed although there was room or an idle slot at every moment");
 }
 
@@ -370,8 +370,8 @@ fn with_room_for_a_buffer_of_each_thread_no_get_of_two_classes_fails() {
     // Slots of both classes have one size, by their alignment.
     let sizes: Vec<usize> = (0..8).map(|n| UNIT - n).collect();
     let builder = sizes.iter().fold(Pool::builder(), |b, &size| b.size_class(size, 20)).alignment(UNIT);
-    let pool = builder.max_bytes(16 * UNIT).thread_cache(false).build().unwrap();
-    let failures = storm(&pool, &sizes, 3000);
+    let pool = builder.max_bytes(16 * UNIT).build().unwrap();
+    let failures = storm(&pool, &sizes, 2000);
     assert_eq!(failures, 0, "gets failed although there was room or an idle slot at every moment");
 }
 
