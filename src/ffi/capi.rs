@@ -237,8 +237,13 @@ pub unsafe extern "C" fn bytepool_get_many(
         let resolved = resolve_live(context, size)?;
         // Once, before any buffer is got: it is the user's function.
         let rounded = resolved.pool.rounded(size);
+        let key = cache_key(context);
         for index in 0..count {
-            match resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything) {
+            let got = match thread_cache::get(key, size, ledger::raw(size)) {
+                Some(buffer) => Ok(buffer),
+                None => resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything),
+            };
+            match got {
                 Ok(buffer) => out[index] = buffer.data.as_ptr().cast(),
                 Err(error) => {
                     undo_get_many(&resolved.pool, size, &mut out[..index]);
@@ -375,16 +380,23 @@ pub unsafe extern "C" fn bytepool_put_many(
         // looked at.
         let resolved = resolve_or_refuse(context, size)?;
         let mut first_error = Ok(());
+        let key = cache_key(context);
         for index in 0..count {
             // SAFETY:
             // - readable for `count` pointers (caller)
             let Some(data) = NonNull::new(unsafe { data.add(index).read() }.cast::<u8>()) else { continue };
+            if thread_cache::put_exact(key, data.addr().get(), size) {
+                continue;
+            }
             // SAFETY:
             // - the caller owns the buffer
             if let Err(misuse) = unsafe { resolved.pool.put(data, PutSize::Sized(size)) } {
                 let status = refuse_pointer(&misuse, context, data.as_ptr().cast(), size);
                 first_error = first_error.and(Err(status));
             }
+        }
+        if resolved.is_live {
+            resolved.attach(context);
         }
         first_error
     })

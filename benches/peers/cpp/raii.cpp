@@ -1,0 +1,39 @@
+// The C++ PooledBuffer and the C functions in loops of one file, both through the shared library: the first is to cost
+// no more than the second. Each returns the sum of the bytes that it wrote and read back.
+#include <bytepool/bytepool.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace {
+
+std::uint64_t touch(std::uint8_t *data, std::uint64_t mark) {
+    volatile std::uint8_t *const byte = data;
+    *byte = static_cast<std::uint8_t>(mark);
+    return *byte;
+}
+
+} // namespace
+
+extern "C" {
+
+std::uint64_t raii_pooled_buffer(void *context, std::size_t size, std::uint64_t count) {
+    const rust::Box<bytepool::Pool> pool = bytepool::pool_of_context(context);
+    std::uint64_t sum = 0;
+    for (std::uint64_t index = 0; index < count; index++) {
+        bytepool::PooledBuffer buffer(*pool, size);
+        sum += touch(buffer.data(), index);
+    }
+    return sum;
+}
+
+std::uint64_t raii_c_functions(void *context, std::size_t size, std::uint64_t count) {
+    std::uint64_t sum = 0;
+    for (std::uint64_t index = 0; index < count; index++) {
+        void *const data = bytepool_get(context, size);
+        sum += touch(static_cast<std::uint8_t *>(data), index);
+        bytepool_put(context, data, size);
+    }
+    return sum;
+}
+}

@@ -1,0 +1,217 @@
+//! Which peers run which cases.
+
+use crate::cases::{self, BATCH, BURST};
+use crate::measure::{Sample, Served, Suite};
+use crate::ours::{Functions, OtherSize, Pooled, Unsized};
+use crate::peers::{AvBufferPool, BareList, Malloc, Mempool, Peer, Pmr, SIZES};
+use crate::rust_and_cpp::{self, Cpp};
+use crate::threads::{self, Before};
+
+pub const OURS: &str = "bytepool";
+const PAGE: usize = 4096;
+const FRAME: usize = 3 << 20;
+
+/// A peer that could not be opened.
+pub struct Missing {
+    pub peer: &'static str,
+    pub package: &'static str,
+    pub why: String,
+}
+
+/// Everything that is to be measured, and what cannot be.
+pub fn suite() -> (Suite, Vec<Missing>) {
+    let (mut suite, mut missing) = (Suite::default(), Vec::new());
+    let bytepool = Functions::open();
+    settle_glibc();
+
+    // One pool for all cases but those about pools.
+    let usual = bytepool.usual_pool();
+    everywhere(&mut suite, OURS, usual, Threads::Any);
+    let bare = BareList::open().expect("the build script compiled it");
+    everywhere(&mut suite, "bare list", bare, Threads::EachItsOwn);
+    let glibc = Malloc::open("libc.so.6").expect("this program runs on glibc");
+    everywhere(&mut suite, "glibc", glibc, Threads::Any);
+    let mallocs = [
+        ("tcmalloc", "libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
+        ("jemalloc", "libjemalloc2", "libjemalloc.so.2"),
+        ("mimalloc", "libmimalloc2.0", "libmimalloc.so.2"),
+    ];
+    for (peer, package, file) in mallocs {
+        match Malloc::open(file) {
+            Ok(malloc) => {
+                everywhere(&mut suite, peer, malloc, Threads::Any);
+                suite.add("frame of 3 MiB", peer, cases::frame(malloc, FRAME));
+                suite.add("short thread, CPU", peer, threads::short_thread(malloc, PAGE));
+            }
+            Err(why) => missing.push(Missing { peer, package, why }),
+        }
+    }
+    let versions = ["libavutil.so.57", "libavutil.so.58", "libavutil.so.59", "libavutil.so.60"];
+    match versions.iter().find_map(|file| AvBufferPool::open(file).ok()) {
+        Some(av) => everywhere(&mut suite, "FFmpeg", av, Threads::Any),
+        None => missing.push(Missing {
+            peer: "FFmpeg",
+            package: "libavutil57",
+            why: format!("none of {} can be opened", versions.join(", ")),
+        }),
+    }
+    match Pmr::open() {
+        Ok(pmr) => everywhere(&mut suite, "std::pmr", pmr, Threads::Any),
+        Err(why) => missing.push(Missing { peer: "std::pmr", package: "libstdc++6", why }),
+    }
+    match Mempool::open() {
+        Ok(mempool) => {
+            everywhere(&mut suite, "DPDK", mempool, Threads::Any);
+            suite.add("32 in one call, per buffer", "DPDK", cases::many(mempool, PAGE));
+        }
+        Err(why) => missing.push(Missing { peer: "DPDK", package: "libdpdk-dev", why }),
+    }
+
+    ours_alone(&mut suite, bytepool, usual);
+    against_glibc(&mut suite, bytepool, glibc);
+    let short = threads::short_thread(usual, PAGE);
+    suite.add("short thread, CPU", OURS, short);
+    suite.add("short thread, CPU", "empty thread", threads::empty_thread());
+    suite.add("owner in Rust", OURS, rust_and_cpp::pooled_buffer(PAGE));
+    suite.add("owner in Rust", "bare list", rust_and_cpp::bare_list(PAGE));
+    suite.add("owner in Rust", "zeropool", rust_and_cpp::zeropool(PAGE));
+    suite.add("owner in C++", OURS, rust_and_cpp::cpp(&Cpp::PooledBuffer, usual, PAGE));
+    let c_functions = rust_and_cpp::cpp(&Cpp::CFunctions, usual, PAGE);
+    suite.add("owner in C++", "C get and put", c_functions);
+    (suite, missing)
+}
+
+/// What a peer's buffers may do.
+#[derive(PartialEq)]
+enum Threads {
+    Any,
+    /// A buffer that is put by another thread than got it stays with that thread.
+    EachItsOwn,
+}
+
+/// The cases that every peer has.
+fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, threads: Threads) {
+    for size in SIZES {
+        suite.add(&format!("pair of {size}"), name, cases::pair(peer, size));
+    }
+    for size in [PAGE, 16 << 10] {
+        let burst = cases::burst::<P, BURST>(peer, size, Served::Pooled);
+        suite.add(&format!("burst of 64 x {size}"), name, burst);
+        let random = cases::random_replacement::<P, 256>(peer, size);
+        suite.add(&format!("random 256 x {size}"), name, random);
+    }
+    suite.add("three buffers", name, cases::three(peer));
+
+    for (number, word) in [(1, "one thread"), (2, "two threads")] {
+        let pair = move |count| cases::pair_loop(peer, PAGE, count);
+        let run = threads::at_once(peer, number, 1, Before::Nothing, pair);
+        suite.add(&format!("pair, {word}, CPU"), name, run);
+        let three = move |count| cases::three_loop(peer, count);
+        let run = threads::at_once(peer, number, 3, Before::Nothing, three);
+        suite.add(&format!("three, {word}, CPU"), name, run);
+    }
+    if name == OURS || name == "bare list" || name == "tcmalloc" {
+        for (number, word, before) in
+            [(1, "one thread", Before::Nothing), (2, "two threads mixed", Before::Mixing(PAGE))]
+        {
+            let burst = move |count| cases::burst_loop::<P, BURST>(peer, PAGE, count);
+            let mut run = threads::at_once(peer, number, BURST as u64, before, burst);
+            let run = move |count| {
+                let sample = run(count);
+                Sample { operations: sample.operations * BURST as u64, ..sample }
+            };
+            suite.add(&format!("burst of 64, {word}, CPU"), name, run);
+        }
+    }
+    if threads == Threads::Any {
+        suite.add("hand-over", name, threads::hand_over(peer, PAGE));
+    }
+}
+
+/// Bytepool's own ways against each other.
+fn ours_alone(suite: &mut Suite, bytepool: Functions, usual: Pooled) {
+    suite.add("put without size", OURS, cases::pair(Unsized(usual), PAGE));
+    suite.add("put with other size", OURS, cases::pair(OtherSize(usual), PAGE));
+
+    suite.add("32 in one call, per buffer", OURS, cases::many(usual, PAGE));
+    let single = cases::burst::<Pooled, BATCH>(usual, PAGE, Served::Pooled);
+    suite.add("32 in one call, per buffer", "single calls", single);
+
+    for (count, name) in [(1, "1 pool in turn"), (9, "9 pools in turn"), (100, "100 pools in turn")] {
+        let pools = (0..count).map(|_| bytepool.usual_pool()).collect();
+        suite.add(name, OURS, cases::pools_in_turn(pools, PAGE));
+    }
+}
+
+fn against_glibc(suite: &mut Suite, bytepool: Functions, glibc: Malloc) {
+    let half = Served::Overflow { at_least: 0.4, at_most: 0.6 };
+    let small = bytepool.pool(&[(PAGE, BURST / 2)]);
+    suite.add("burst of 64, capacity 32", OURS, cases::burst::<_, BURST>(small, PAGE, half));
+    suite.add("burst of 64, capacity 32", "glibc", cases::burst::<_, BURST>(glibc, PAGE, half));
+    let large = bytepool.pool(&[(PAGE, 512)]);
+    suite.add("1024 live, capacity 512", OURS, cases::beyond_capacity(large, PAGE, 1024));
+    suite.add("1024 live, capacity 512", "glibc", cases::beyond_capacity(glibc, PAGE, 1024));
+
+    let frames = bytepool.pool(&[(FRAME, 4)]);
+    suite.add("frame of 3 MiB", OURS, cases::frame(frames, FRAME));
+    suite.add("frame of 3 MiB", "glibc", cases::frame(glibc, FRAME));
+    let mapped = mapped_anew(glibc, cases::frame(glibc, FRAME));
+    suite.add("frame of 3 MiB", "glibc, mapped anew", mapped);
+}
+
+// ---- glibc's thresholds ----
+
+/// What glibc itself makes of its thresholds when a first mapped block of a frame's size is freed: blocks of this size
+/// are mapped from now on, and the heap's top is kept up to twice that.
+const ADAPTED: usize = FRAME + 4096;
+
+/// As after that first free, for all cases but one: glibc at its best, and what fixing the thresholds for the one case
+/// would otherwise turn off.
+fn settle_glibc() {
+    set_thresholds(ADAPTED, 2 * ADAPTED);
+}
+
+fn set_thresholds(mmap: usize, trim: usize) {
+    for (parameter, value) in [(libc::M_MMAP_THRESHOLD, mmap), (libc::M_TRIM_THRESHOLD, trim)] {
+        // SAFETY:
+        // - mallopt takes any parameter and value
+        let set = unsafe { libc::mallopt(parameter, value as i32) };
+        assert_eq!(set, 1, "glibc refused a threshold");
+    }
+}
+
+/// Runs with the mapping threshold fixed at 128 KiB, so that each frame is mapped and unmapped again.
+fn mapped_anew(glibc: Malloc, mut run: impl FnMut(u64) -> Sample) -> impl FnMut(u64) -> Sample {
+    move |count| {
+        set_thresholds(128 << 10, 128 << 10);
+        // The heap may still have room for frames, which it uses first: it is filled up.
+        let mut in_heap = Vec::new();
+        // SAFETY:
+        // - each frame is freed once, and only the size that glibc keeps before it is read
+        unsafe {
+            loop {
+                let frame = glibc.get(FRAME);
+                if is_mapped(frame) {
+                    glibc.put(frame, FRAME);
+                    break;
+                }
+                in_heap.push(frame);
+                assert!(in_heap.len() < 1000, "proof failed: glibc maps no frame");
+            }
+            let sample = run(count);
+            in_heap.into_iter().for_each(|frame| glibc.put(frame, FRAME));
+            settle_glibc();
+            sample
+        }
+    }
+}
+
+/// Whether glibc mapped this block on its own: the second bit of the size that it keeps before each.
+///
+/// # Safety
+/// - glibc's malloc returned it, and it is not freed
+unsafe fn is_mapped(block: *mut u8) -> bool {
+    // SAFETY:
+    // - glibc keeps a word before each block, and blocks are aligned to two words
+    unsafe { block.cast::<usize>().sub(1).read() & 2 != 0 }
+}
