@@ -15,9 +15,13 @@ struct stack {
 
 static __thread struct stack stacks[SIZES] __attribute__((tls_model("initial-exec")));
 
-static struct stack *stack_of(size_t size) { return &stacks[(size > 512) + (size > 4096)]; }
+static struct stack *stack_of(size_t size) {
+    return &stacks[(size > 512) + (size > 4096)];
+}
 
-static size_t buffer_size(size_t size) { return size > 4096 ? 16384 : size > 512 ? 4096 : 512; }
+static size_t buffer_size(size_t size) {
+    return size > 4096 ? 16384 : size > 512 ? 4096 : 512;
+}
 
 void *bare_get(size_t size) {
     struct stack *stack = stack_of(size);

@@ -15,7 +15,9 @@ enum { SIZES = 3, BUFFERS = 2047, CACHE = 512 };
 
 static struct rte_mempool *pools[SIZES];
 
-static struct rte_mempool *pool_of(size_t size) { return pools[(size > 512) + (size > 4096)]; }
+static struct rte_mempool *pool_of(size_t size) {
+    return pools[(size > 512) + (size > 4096)];
+}
 
 /* 0, or which step failed. */
 int dpdk_open(void) {
@@ -37,8 +39,8 @@ int dpdk_open(void) {
         return 3;
     }
     for (size_t index = 0; index < SIZES; index++) {
-        pools[index] = rte_mempool_create(names[index], BUFFERS, sizes[index], CACHE, 0, NULL, NULL, NULL, NULL,
-                                          SOCKET_ID_ANY, 0);
+        pools[index] =
+            rte_mempool_create(names[index], BUFFERS, sizes[index], CACHE, 0, NULL, NULL, NULL, NULL, SOCKET_ID_ANY, 0);
         if (pools[index] == NULL) {
             return 4;
         }
@@ -51,7 +53,9 @@ void *dpdk_get(size_t size) {
     return rte_mempool_get(pool_of(size), &data) == 0 ? data : NULL;
 }
 
-void dpdk_put(void *data, size_t size) { rte_mempool_put(pool_of(size), data); }
+void dpdk_put(void *data, size_t size) {
+    rte_mempool_put(pool_of(size), data);
+}
 
 int dpdk_get_many(size_t size, void **out, size_t count) {
     return rte_mempool_get_bulk(pool_of(size), out, (unsigned)count);
@@ -61,6 +65,10 @@ void dpdk_put_many(void *const *data, size_t count, size_t size) {
     rte_mempool_put_bulk(pool_of(size), data, (unsigned)count);
 }
 
-int dpdk_enter(void) { return rte_thread_register(); }
+int dpdk_enter(void) {
+    return rte_thread_register();
+}
 
-void dpdk_leave(void) { rte_thread_unregister(); }
+void dpdk_leave(void) {
+    rte_thread_unregister();
+}

@@ -9,7 +9,9 @@ constexpr std::size_t alignment = 64; // as bytepool's buffers have
 
 extern "C" {
 
-void *pmr_new() { return new (std::nothrow) std::pmr::synchronized_pool_resource(); }
+void *pmr_new() {
+    return new (std::nothrow) std::pmr::synchronized_pool_resource();
+}
 
 void *pmr_get(void *resource, std::size_t size) {
     return static_cast<std::pmr::synchronized_pool_resource *>(resource)->allocate(size, alignment);
