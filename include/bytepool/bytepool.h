@@ -105,8 +105,9 @@ typedef struct bytepool_config {
  * PANIC. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Another handle on the same pool, to be freed by the caller. On failure *out_context is NULL. INVALID_ARGUMENT,
- * INVALID_CONTEXT, CLOSED, LIMIT (16384 live handles of one pool), OUT_OF_MEMORY. */
+/* Another handle on the same pool, to be freed by the caller. Its value differs from that of the pool's last 2^28
+ * contexts. On failure *out_context is NULL. INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED, LIMIT (16384 live handles of one
+ * pool), OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
 /* Closes the pool for every handle: gets fail from now on, idle memory goes back to the system at once, and the

@@ -1,6 +1,6 @@
 //! Memory back: room for a get at the limit, trim, and close.
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::{MutexGuard, PoisonError};
 
 use super::Shared;
@@ -30,6 +30,7 @@ impl Shared {
             if self.is_closed() {
                 return Err(GetError::Closed);
             }
+            let puts = self.shelf_puts();
             if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
                 return Ok(Room::Idle(slot));
             }
@@ -43,11 +44,24 @@ impl Shared {
                 pause = Some(self.caches.revoke_and_pause());
                 continue;
             }
-            if bytes > limit || self.discard_idle(Discard::AtLeast(missing)) == 0 {
-                self.counters.limit_failures.fetch_add(1, Relaxed);
-                return Err(GetError::Limit { limit, mapped, requested: bytes });
+            let gained = bytes <= limit && self.discard_idle(Discard::AtLeast(missing)) > 0;
+            // Or a slot was put behind the search, or a system buffer freed.
+            if gained || (bytes <= limit && self.shelf_puts() != puts) {
+                continue;
             }
+            if self.mapped.try_reserve(bytes) {
+                return Ok(Room::Reserved);
+            }
+            self.counters.limit_failures.fetch_add(1, Relaxed);
+            return Err(GetError::Limit { limit, mapped, requested: bytes });
         }
+    }
+
+    /// How many puts there were but for those into thread caches. Each is counted before its slot is on the
+    /// shelf.
+    fn shelf_puts(&self) -> u64 {
+        // Acquire: the search that follows is not done before.
+        self.classes.iter().map(|class| class.counters.puts.load(Acquire)).sum()
     }
 
     /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The

@@ -140,7 +140,9 @@ impl Caches {
     /// not led anywhere afterwards.
     #[cold]
     pub(crate) fn attach(&self, pool: &Shared, key: u64, is_valid: impl FnOnce() -> bool) {
-        if !self.allowed || is_attached(key) {
+        // The pool's own key too: what does not come through a context uses it.
+        let keys = [pool.cache_key(), key];
+        if !self.allowed || keys.into_iter().all(is_attached) {
             return;
         }
         // Relaxed: a rough count of operations.
@@ -167,9 +169,10 @@ impl Caches {
                 cache
             }
         };
-        let evicted = block.set(key, cache);
+        // The one in demand last, lest the other take its place.
+        let evicted = keys.map(|key| if is_attached(key) { None } else { block.set(key, cache) });
         drop(list);
-        if let Some(other) = evicted {
+        for other in evicted.into_iter().flatten() {
             other.caches().give_up(block);
         }
     }
