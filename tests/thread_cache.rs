@@ -171,7 +171,7 @@ fn buffers_handed_over_go_back_in_batches() {
 #[test]
 fn hundreds_of_pools_on_one_thread_serve_in_turn() {
     // More than the thread has places for: some caches lose their way, and are found again.
-    let pools: Vec<Pool> = (0..600).map(|_| pool(8)).collect();
+    let pools: Vec<Pool> = (0..1000).map(|_| pool(8)).collect();
     for round in 0..5u8 {
         for pool in &pools {
             let mut buffers: Vec<_> = (0..4).map(|_| pool.get(SIZE).unwrap()).collect();
@@ -295,7 +295,7 @@ fn closing_while_threads_get_and_put_from_their_caches_loses_nothing() {
 
 #[test]
 fn a_thread_that_used_more_pools_than_it_has_places_strands_nothing() {
-    let pools: Vec<Pool> = (0..400).map(|_| pool(8)).collect();
+    let pools: Vec<Pool> = (0..1000).map(|_| pool(8)).collect();
     thread::scope(|scope| {
         let thread = scope.spawn(|| pools.iter().for_each(|pool| churn(pool, 4)));
         thread.join().unwrap();

@@ -52,7 +52,7 @@ const fn no_cache() -> *mut Cache {
 }
 
 /// The top bits of a key choose the first place of its entry.
-const PLACE_BITS: u32 = 8;
+const PLACE_BITS: u32 = 9;
 const PLACES: usize = 1 << PLACE_BITS;
 /// A key is at its first place or one of the next.
 const PROBES: usize = 8;
