@@ -199,7 +199,7 @@ fn a_refused_builder_changes_nothing_and_can_be_corrected() {
     assert_eq!(builder.alignment(128).build().unwrap().alignment(), 128);
 }
 
-/// A child process under `ulimit -v`, since the limit is the whole process's.
+/// Child processes under `ulimit -v`, since the limit is the whole process's.
 #[cfg(unix)]
 mod under_an_address_space_limit {
     use super::*;
@@ -207,48 +207,83 @@ mod under_an_address_space_limit {
     use std::process::Command;
 
     const IN_CHILD: &str = "BYTEPOOL_TEST_ADDRESS_SPACE_LIMITED";
-    /// In KiB, as `ulimit -v` counts: 4 GiB.
-    const LIMIT: usize = 4 << 20;
+    const DONE: &str = "the child came to its end";
+    /// In KiB, as `ulimit -v` counts: 1 GiB.
+    const LIMIT: usize = 1 << 20;
 
-    #[test]
-    fn a_refused_reservation_says_how_many_bytes_and_leaves_the_process_fit_for_a_smaller_pool() {
+    /// Runs `in_child` in a child process, in which `this_test` alone runs.
+    fn limited(this_test: &str, in_child: fn()) {
         if std::env::var_os(IN_CHILD).is_some() {
-            return in_child();
+            in_child();
+            return println!("{DONE}");
         }
-        let this_test = concat!(
-            "under_an_address_space_limit::",
-            "a_refused_reservation_says_how_many_bytes_and_leaves_the_process_fit_for_a_smaller_pool"
-        );
         let run = format!("ulimit -v {LIMIT} && exec \"$0\" \"$@\"");
+        let this_test = format!("under_an_address_space_limit::{this_test}");
         let child = Command::new("sh")
             .args(["-c", &run])
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", this_test, "--nocapture", "--test-threads=1"])
+            .args(["--exact", &this_test, "--nocapture", "--test-threads=1"])
             .env(IN_CHILD, "1")
             .output()
             .expect("a shell is there");
         let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
-        assert!(child.status.success(), "{out}\n{err}");
+        assert!(child.status.success(), "{}: {out}\n{err}", child.status);
         assert!(out.contains("1 passed") && out.contains(DONE), "the child ran another test: {out}\n{err}");
     }
 
-    const DONE: &str = "the child saw the refusal and built a smaller pool";
+    #[test]
+    fn a_refused_reservation_says_how_many_bytes_and_leaves_the_process_fit_for_a_smaller_pool() {
+        limited(
+            "a_refused_reservation_says_how_many_bytes_and_leaves_the_process_fit_for_a_smaller_pool",
+            || {
+                const BYTES: usize = 1000 * (16 << 20);
+                for _ in 0..1000 {
+                    let builder = Pool::builder().size_class(16 << 20, 1000);
+                    let error = refusal(builder, &["refused to reserve", &format!("{BYTES} bytes")]);
+                    assert!(matches!(error, BuildError::Reserve { bytes: BYTES, .. }), "{error:?}");
+                    let source = error.source().expect("what the system said").to_string();
+                    assert!(error.to_string().ends_with(&source), "{error} hides {source}");
+                }
+                let pool = Pool::builder().size_class(16 << 20, 10).build().expect("160 MiB of 1 GiB");
+                let mut buffer = pool.get(16 << 20).unwrap();
+                buffer.fill(7);
+                assert_eq!(buffer.len(), 16 << 20);
+                drop(buffer);
+                pool.stats().assert_consistent();
+            },
+        );
+    }
 
-    fn in_child() {
-        const BYTES: usize = 1000 * (16 << 20);
-        let large = || Pool::builder().size_class(16 << 20, 1000);
-        for _ in 0..1000 {
-            let error = refusal(large(), &["refused to reserve", &format!("{BYTES} bytes")]);
-            assert!(matches!(error, BuildError::Reserve { bytes: BYTES, .. }), "{error:?}");
-            let source = error.source().expect("what the system said").to_string();
-            assert!(error.to_string().ends_with(&source), "{error} hides {source}");
-        }
-        let pool = Pool::builder().size_class(16 << 20, 10).build().expect("160 MiB of 4 GiB");
-        let mut buffer = pool.get(16 << 20).unwrap();
-        buffer.fill(7);
-        assert_eq!(buffer.len(), 16 << 20);
-        drop(buffer);
-        pool.stats().assert_consistent();
-        println!("{DONE}");
+    #[test]
+    fn whatever_part_of_a_pool_does_not_fit_is_an_error_and_leaves_nothing_behind() {
+        limited("whatever_part_of_a_pool_does_not_fit_is_an_error_and_leaves_nothing_behind", || {
+            if cfg!(bytepool_portable) {
+                return; // that region would be written, all of it, at every step
+            }
+            let (mut fits, mut regions, mut tables) = (0, 0, 0);
+            // Up to 1 GiB of addresses for the region alone; its tables need more.
+            for slots in (10 << 20..(17 << 20)).step_by(64 << 10) {
+                match Pool::builder().size_class(64, slots).build() {
+                    Ok(pool) => {
+                        fits += 1;
+                        drop(pool.get(64).unwrap());
+                    }
+                    Err(BuildError::Reserve { bytes, .. }) => {
+                        regions += 1;
+                        assert!(bytes >= slots * 64);
+                    }
+                    Err(BuildError::OutOfMemory { bytes }) => {
+                        tables += 1;
+                        assert!(bytes > 0);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert!(
+                fits > 0 && regions > 0 && tables > 5,
+                "{fits} fitted, {regions} regions and {tables} tables not"
+            );
+            Pool::builder().size_class(64, 10 << 20).build().expect("it fitted before");
+        });
     }
 }

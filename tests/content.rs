@@ -107,6 +107,30 @@ fn a_zeroed_get_writes_no_more_of_a_slot_than_was_asked_for() {
 }
 
 #[test]
+fn a_slot_from_the_threads_own_cache_is_zeroed_or_as_it_was_like_any_other() {
+    let pool = Pool::builder().size_class(SMALL, 400).build().unwrap();
+    for _ in 0..10 {
+        let mut buffers: Vec<_> = (0..50).map(|_| pool.get(SMALL).unwrap()).collect();
+        buffers.iter_mut().for_each(|buffer| buffer.fill(0xEE));
+        drop(buffers);
+        let zeroed: Vec<_> = (0..50).map(|_| pool.get_zeroed(SMALL - 1).unwrap()).collect();
+        for mut buffer in zeroed {
+            let bytes = whole(&mut buffer);
+            assert!(is_all(&bytes[..SMALL - 1], 0) && bytes[SMALL - 1] == 0xEE);
+            bytes.fill(0xEE);
+        }
+        let raw: Vec<_> = (0..50).map(|_| pool.get_raw(1).unwrap()).collect();
+        for data in raw {
+            assert!(is_all(&peek(data, SMALL), 0xEE));
+            // SAFETY:
+            // - this test's buffer, put once
+            unsafe { pool.put_raw(data, 1) }.unwrap();
+        }
+    }
+    assert_eq!(pool.stats().system_allocations, 0);
+}
+
+#[test]
 fn zero_on_get_makes_the_whole_capacity_zeros_for_every_way_to_get() {
     let pool = builder().zero_on_get(true).build().unwrap();
     for _ in 0..5 {

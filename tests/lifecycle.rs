@@ -30,7 +30,8 @@ const _: () = {
     cloneable::<Builder>();
 };
 
-/// Tells whether a pool exists.
+/// Tells whether its pool exists, if it has one.
+#[derive(Default)]
 struct Witness(Arc<()>);
 
 impl Witness {
@@ -105,6 +106,65 @@ fn a_closed_pool_refuses_every_get_through_every_handle() {
     }
     assert_eq!(GetError::Closed.to_string(), "the pool is closed");
     put(&clone, raw, 10).unwrap();
+}
+
+/// Classes so large that every thread caches slots, and no rounding, which would go around the caches.
+fn cached() -> Pool {
+    Pool::builder().size_class(SMALL, 4096).size_class(LARGE, 1024).build().unwrap()
+}
+
+/// Leaves the calling thread's cache with slots to hand out.
+fn warm_up(pool: &Pool) {
+    for size in [SMALL, LARGE].repeat(3) {
+        drop((0..20).map(|_| pool.get(size).unwrap()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_closed_pool_refuses_every_get_of_threads_with_full_caches() {
+    let pool = cached();
+    let (warm, closed) = (Barrier::new(5), Barrier::new(5));
+    let other_thread = || {
+        warm_up(&pool);
+        let held = [pool.get(SMALL).unwrap(), pool.get(LARGE).unwrap()];
+        warm.wait();
+        closed.wait();
+        for _ in 0..10 {
+            assert_eq!(pool.get(SMALL).unwrap_err(), GetError::Closed);
+            assert_eq!(pool.get_raw(LARGE).unwrap_err(), GetError::Closed);
+        }
+        drop(held);
+        assert_eq!(pool.get(SMALL).unwrap_err(), GetError::Closed);
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(other_thread)).collect();
+        warm_up(&pool);
+        warm.wait();
+        pool.close();
+        let (own, stats) = (pool.get(SMALL).map(drop), pool.stats());
+        // Before anything may panic: the others wait for it.
+        closed.wait();
+        assert_eq!((own, outstanding(&stats)), (Err(GetError::Closed), 8));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    let stats = pool.stats();
+    stats.assert_consistent();
+    assert_eq!((outstanding(&stats), stats.classes[0].cached, stats.classes[1].cached), (0, 0, 0));
+}
+
+#[test]
+fn a_thread_that_ends_leaves_its_idle_slots_to_others() {
+    let pool = Pool::builder().size_class(SMALL, 64).build().unwrap();
+    let fill = || drop((0..64).map(|_| pool.get(SMALL).unwrap()).collect::<Vec<_>>());
+    std::thread::scope(|scope| {
+        // Joined, so that the destructors of its thread-locals are through.
+        (0..3).for_each(|_| scope.spawn(fill).join().unwrap());
+    });
+    let stats = pool.stats();
+    stats.assert_consistent();
+    assert_eq!((stats.classes[0].idle, stats.classes[0].cached), (64, 0));
+    let _all: Vec<_> = (0..64).map(|_| pool.get(SMALL).unwrap()).collect();
+    assert_eq!(pool.stats().system_allocations, 0);
 }
 
 #[test]
@@ -283,8 +343,8 @@ fn live_with_a_closing_pool(pool: Pool, thread: usize, seed: u64, closed: &Atomi
 
 #[test]
 fn close_may_come_in_the_middle_of_anything() {
-    for seed in 0..60 {
-        let (pool, witness) = witnessed();
+    for seed in 0..120 {
+        let (pool, witness) = if seed % 2 == 0 { witnessed() } else { (cached(), Witness::default()) };
         let closed = AtomicBool::new(false);
         in_sixteen_threads(|thread| live_with_a_closing_pool(pool.clone(), thread, seed, &closed));
         assert!(pool.is_closed());
@@ -641,6 +701,46 @@ mod contexts {
     }
 
     #[test]
+    fn a_freed_context_hands_out_nothing_to_threads_with_full_caches() {
+        let pool = cached();
+        let context = pool.context().into_raw().expose_provenance();
+        let context = || ptr::with_exposed_provenance_mut::<c_void>(context);
+        let warm_up_by_context = || {
+            for _ in 0..3 {
+                let many = [0; 20].map(|_| bytepool_get(context(), SMALL));
+                let _: [i32; 20] = many.map(|data| put_checked(context(), data, SMALL));
+            }
+            bytepool_get(context(), SMALL)
+        };
+        let refuses = |held: *mut c_void| {
+            for _ in 0..10 {
+                assert!(bytepool_get(context(), SMALL).is_null());
+                assert_eq!(last_error(), Status::Closed);
+            }
+            assert_eq!(put_checked(context(), held, SMALL), 0, "but takes back");
+            assert!(bytepool_get(context(), SMALL).is_null());
+        };
+        let (warm, freed) = (Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let held = warm_up_by_context();
+                warm.wait();
+                freed.wait();
+                refuses(held);
+            });
+            let held = warm_up_by_context();
+            warm.wait();
+            bytepool_free(context());
+            freed.wait();
+            refuses(held);
+            other.join().unwrap();
+        });
+        assert!(!pool.is_closed());
+        assert_eq!(outstanding(&pool.stats()), 0);
+        drop(pool.get(SMALL).unwrap());
+    }
+
+    #[test]
     fn a_buffer_released_after_the_last_handle_goes_back_through_a_freed_context() {
         let (pool, witness) = witnessed();
         let stale = pool.context().into_raw();
@@ -655,15 +755,16 @@ mod contexts {
     }
 
     #[test]
-    fn the_last_of_some_millions_of_contexts_is_as_good_as_the_first() {
-        // A context is 64 bits of numbers, and each of them starts anew some day.
+    fn a_freed_context_takes_buffers_back_however_many_there_were_before() {
+        // A context is 64 bits of numbers, and those of its pool are used again.
         let pool = Pool::builder().size_class(SMALL, 4).thread_cache(false).build().unwrap();
         let data = pool.get_raw(10).unwrap();
-        for number in 0..4_300_000 {
+        for number in 0..200_000 {
             let context = pool.context().into_raw();
             bytepool_free(context);
             let usable = bytepool_usable_size(context, data.as_ptr().cast());
             assert_eq!(usable, SMALL, "context {number} is unknown after its free, but the pool exists");
+            assert!(!is_live(context));
         }
         put(&pool, data, 10).unwrap();
     }
@@ -727,8 +828,8 @@ mod contexts {
 
     #[test]
     fn contexts_are_used_and_freed_from_sixteen_threads_while_the_pool_closes() {
-        for round in 0..50 {
-            let (pool, witness) = witnessed();
+        for round in 0..100 {
+            let (pool, witness) = if round % 2 == 0 { witnessed() } else { (cached(), Witness::default()) };
             let shared = pool.context();
             in_sixteen_threads(|thread| {
                 let own = pool.context();

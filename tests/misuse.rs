@@ -48,8 +48,27 @@ struct Scene {
 }
 
 impl Scene {
+    /// With classes so small that they overflow soon, and no thread caches slots of them.
     fn new() -> Self {
-        let pool = Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).build().unwrap();
+        Self::with_pool(Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).build().unwrap())
+    }
+
+    /// With classes so large that this thread caches slots of them, which it has already.
+    fn cached() -> Self {
+        let pool = Pool::builder().size_class(SMALL, 400).size_class(LARGE, 400).build().unwrap();
+        for size in [SMALL, LARGE].repeat(3) {
+            drop([0; 50].map(|_| pool.get(size).unwrap()));
+        }
+        Self::with_pool(pool)
+    }
+
+    /// Each kind of buffer in all scenes that can have it.
+    fn all() -> impl Iterator<Item = (Kind, Self)> {
+        let small = Kind::ALL.into_iter().map(|kind| (kind, Self::new()));
+        small.chain([Kind::Slot, Kind::Oversize].into_iter().map(|kind| (kind, Self::cached())))
+    }
+
+    fn with_pool(pool: Pool) -> Self {
         let mut this = Self { pool, witnesses: Vec::new() };
         for size in [SMALL, 1, LARGE, LARGE - 1, OVERSIZE] {
             let data = this.get(size);
@@ -158,7 +177,13 @@ fn foreign(data: NonNull<u8>) -> Misuse {
 
 #[test]
 fn a_buffer_put_twice_is_refused_and_keeps_its_content_and_its_place() {
-    let scene = Scene::new();
+    for scene in [Scene::new(), Scene::cached()] {
+        put_twice(scene);
+    }
+}
+
+fn put_twice(scene: Scene) {
+    let idle = scene.pool.stats().classes[1].idle;
     let data = scene.get(LARGE);
     scene.fill(data, 0x42);
     scene.put(data, LARGE);
@@ -167,7 +192,7 @@ fn a_buffer_put_twice_is_refused_and_keeps_its_content_and_its_place() {
         assert_eq!(scene.refuses(data, size), double);
     }
     assert!(scene.holds(data, 0x42, LARGE), "the idle slot was written");
-    assert_eq!(scene.pool.stats().classes[1].idle, 1);
+    assert_eq!(scene.pool.stats().classes[1].idle, idle.max(1));
     let (again, another) = (scene.get(LARGE), scene.get(LARGE));
     assert!(again == data && another != data, "one slot, one owner");
     scene.put(again, LARGE);
@@ -203,8 +228,7 @@ fn a_slot_that_was_never_handed_out_cannot_be_put() {
 
 #[test]
 fn a_put_with_the_size_of_another_class_is_refused_and_the_right_one_then_accepted() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         let data = scene.get_kind(kind);
         scene.fill(data, 0x42);
         let wrong: &[usize] = match kind {
@@ -228,8 +252,7 @@ fn a_put_with_the_size_of_another_class_is_refused_and_the_right_one_then_accept
 #[test]
 fn sizes_that_differ_by_4_gib_are_told_apart() {
     // The ledger keeps sizes in 32 bits.
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         let data = scene.get_kind(kind);
         for size in [kind.size() + (1 << 32), kind.size().wrapping_sub(1 << 32)] {
             assert!(matches!(scene.refuses(data, size), Misuse::SizeMismatch { .. }), "{kind:?} {size}");
@@ -241,7 +264,12 @@ fn sizes_that_differ_by_4_gib_are_told_apart() {
 
 #[test]
 fn every_size_of_the_same_class_puts_a_buffer_and_no_other() {
-    let scene = Scene::new();
+    for scene in [Scene::new(), Scene::cached()] {
+        put_with_every_size(scene);
+    }
+}
+
+fn put_with_every_size(scene: Scene) {
     for got in [SMALL + 1, 500, LARGE] {
         for size in (0..=LARGE + 200).step_by(7).chain([SMALL, SMALL + 1, LARGE, LARGE + 1]) {
             let data = scene.get(got);
@@ -259,8 +287,7 @@ fn every_size_of_the_same_class_puts_a_buffer_and_no_other() {
 
 #[test]
 fn a_pointer_into_a_buffer_is_refused() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         let data = scene.get_kind(kind);
         scene.fill(data, 0x42);
         for offset in [1, 8, 63, 64, 128, 512, kind.size() - 1] {
@@ -319,9 +346,8 @@ fn pointers_that_no_pool_gave_out_are_refused() {
 
 #[test]
 fn another_pools_buffer_is_refused_and_stays_that_pools() {
-    for kind in Kind::ALL {
+    for (kind, mut other) in Scene::all() {
         let scene = Scene::new();
-        let mut other = Scene::new();
         let data = other.get_kind(kind);
         other.fill(data, 0x42);
         let before = other.pool.stats();
@@ -336,8 +362,7 @@ fn another_pools_buffer_is_refused_and_stays_that_pools() {
 
 #[test]
 fn a_buffer_that_a_pooled_buffer_owns_cannot_be_put_until_it_is_released() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         let raw = scene.get_kind(kind);
         scene.fill(raw, 0x42);
         // SAFETY:
@@ -376,8 +401,7 @@ fn a_pooled_buffer_from_safe_code_cannot_be_put_through_its_pointer() {
 
 #[test]
 fn a_released_buffer_is_put_with_its_length_at_that_time() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         let raw = scene.get_kind(kind);
         scene.fill(raw, 0x42);
         // SAFETY:
@@ -416,8 +440,7 @@ fn misuse_is_refused_by_a_closed_pool_as_by_an_open_one() {
 
 #[test]
 fn a_put_without_a_size_is_refused_for_all_that_is_no_outstanding_raw_buffer() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         let data = scene.get_kind(kind);
         let unsized_put = |data| {
             // SAFETY:
@@ -444,8 +467,7 @@ fn a_put_without_a_size_is_refused_for_all_that_is_no_outstanding_raw_buffer() {
 
 #[test]
 fn a_reallocation_of_what_is_no_outstanding_raw_buffer_is_refused() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         let data = scene.get_kind(kind);
         let refused = |data, new_size| {
             scene.refuses_once(data, || {
@@ -507,8 +529,7 @@ fn race(
 
 #[test]
 fn of_sixteen_racing_puts_exactly_one_wins() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         for round in 0..50 {
             let before = scene.pool.stats();
             let data = scene.get_kind(kind);
@@ -537,8 +558,7 @@ fn of_sixteen_racing_puts_exactly_one_wins() {
 
 #[test]
 fn of_puts_racing_with_adoptions_exactly_one_wins() {
-    for kind in Kind::ALL {
-        let mut scene = Scene::new();
+    for (kind, mut scene) in Scene::all() {
         for _ in 0..50 {
             let data = scene.get_kind(kind);
             scene.fill(data, 0x42);
@@ -561,5 +581,53 @@ fn of_puts_racing_with_adoptions_exactly_one_wins() {
             assert_eq!(scene.pool.usable_size(data), 0, "put, one way or the other");
         }
         scene.end();
+    }
+}
+
+/// As above, with threads that have caches of the pool: their puts do not go through what they share.
+#[test]
+fn of_sixteen_racing_puts_of_threads_with_caches_exactly_one_wins() {
+    const ROUNDS: usize = 500;
+    let pool = Pool::builder().size_class(LARGE, 4096).build().unwrap();
+    let (start, end) = (Barrier::new(RACERS + 1), Barrier::new(RACERS + 1));
+    let address = AtomicUsize::new(0);
+    let racer = |number: usize| {
+        for _ in 0..3 {
+            drop([0; 40].map(|_| pool.get(LARGE).unwrap()));
+        }
+        let race = |round: usize| {
+            start.wait();
+            let data = std::ptr::with_exposed_provenance_mut(address.load(SeqCst));
+            let size = if (number + round).is_multiple_of(3) { LARGE - 1 } else { LARGE };
+            // SAFETY:
+            // - the threads share the buffer, and at most one put is accepted
+            let verdict = unsafe { pool.put_raw(NonNull::new(data).unwrap(), size) };
+            end.wait();
+            verdict
+        };
+        // Nothing may panic before the last race: the others wait for this thread.
+        (0..ROUNDS).map(race).collect::<Vec<_>>()
+    };
+    let racer = &racer;
+    let (buffers, verdicts): (Vec<_>, Vec<_>) = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..RACERS).map(|number| scope.spawn(move || racer(number))).collect();
+        let one_race = |_| {
+            let data = pool.get_raw(LARGE).unwrap();
+            address.store(data.as_ptr().expose_provenance(), SeqCst);
+            start.wait();
+            end.wait();
+            (data.as_ptr().addr(), pool.stats())
+        };
+        let buffers = (0..ROUNDS).map(one_race).collect();
+        (buffers, threads.into_iter().map(|thread| thread.join().unwrap()).collect())
+    });
+    for (round, (address, stats)) in buffers.into_iter().enumerate() {
+        let of_round: Vec<_> = verdicts.iter().map(|verdicts| verdicts[round]).collect();
+        assert_eq!(of_round.iter().filter(|verdict| verdict.is_ok()).count(), 1, "{of_round:?}");
+        let refusal = Misuse::DoublePut { address, buffer_size: LARGE };
+        assert!(of_round.iter().all(|verdict| verdict.is_ok() || *verdict == Err(refusal)), "{of_round:?}");
+        stats.assert_consistent();
+        assert_eq!((stats.gets, stats.classes[0].outstanding), (stats.puts, 0));
+        assert_eq!(stats.double_puts, ((round + 1) * (RACERS - 1)) as u64);
     }
 }
