@@ -107,7 +107,7 @@ impl Shelf {
     pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
         let line_count = slots.div_ceil(LINE_SLOTS);
         // `ArrayQueue` aborts without memory for its two words per line: ask for as much first.
-        drop(memory::zeroed_slice::<AtomicU64>(line_count as usize * 2 + 64)?);
+        drop(std::hint::black_box(memory::zeroed_slice::<AtomicU64>(line_count as usize * 2 + 64)?));
         let lines: Box<[AtomicU64]> = memory::zeroed_slice(line_count as usize)?;
         // Slots that the last line lacks are neither fresh nor idle, for ever.
         let absent = line_count * LINE_SLOTS - slots;
