@@ -145,7 +145,8 @@ impl Drop for PooledBuffer {
         // - the buffer holds a reference until it is put, so the pool exists
         let key = unsafe { self.pool.as_ref() }.cache_key();
         match self.place {
-            Place::Slot { class, slot } if thread_cache::put_owned(key, class, slot) => {}
+            Place::Slot { class, slot }
+                if thread_cache::put_owned(key, self.data.addr().get(), class, slot) => {}
             _ => self.put_slowly(),
         }
     }

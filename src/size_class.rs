@@ -10,20 +10,27 @@ pub(crate) const MAX_CLASSES: usize = 64;
 pub(crate) const GRANULE: usize = 64;
 
 /// Sizes up to this many bytes are looked up in steps of [`GRANULE`] bytes.
-const FINE_LIMIT: usize = 16 << 10;
+pub(crate) const FINE_LIMIT: usize = 16 << 10;
 const FINE_STEPS: usize = FINE_LIMIT / GRANULE + 1;
 /// Above, each doubling of the size has this many steps.
 const COARSE_PER_DOUBLING: usize = 16;
 const COARSE_SHIFT: u32 = COARSE_PER_DOUBLING.trailing_zeros();
 const FINE_EXPONENT: u32 = FINE_LIMIT.trailing_zeros();
 /// Buffer sizes stay below 2^32, so coarse steps end there.
-const STEPS: usize = FINE_STEPS + (32 - FINE_EXPONENT as usize) * COARSE_PER_DOUBLING;
+pub(crate) const STEPS: usize = FINE_STEPS + (32 - FINE_EXPONENT as usize) * COARSE_PER_DOUBLING;
 
-/// The step of the table a size falls in: 64-byte steps up to 16 KiB, then sixteenths of a doubling.
+/// The step of a size up to [`FINE_LIMIT`].
 #[inline(always)]
-fn step_of(size: usize) -> usize {
+pub(crate) fn fine_step_of(size: usize) -> usize {
+    // No overflow, as sizes go.
+    size.wrapping_add(GRANULE - 1) / GRANULE
+}
+
+/// The step of the table a size below 2^32 falls in: 64-byte steps up to 16 KiB, then sixteenths of a doubling.
+#[inline(always)]
+pub(crate) fn step_of(size: usize) -> usize {
     if size <= FINE_LIMIT {
-        return size.div_ceil(GRANULE);
+        return fine_step_of(size);
     }
     let last = size - 1;
     let exponent = usize::BITS - 1 - last.leading_zeros();
@@ -33,9 +40,6 @@ fn step_of(size: usize) -> usize {
 
 /// For each step, the class that fits the step's smallest size.
 pub(crate) type StepTable = [u8; STEPS];
-
-/// A table that no size is looked up in.
-pub(crate) const NO_STEPS: StepTable = [0; STEPS];
 
 /// Finds the smallest class whose buffers hold a size.
 ///
@@ -69,19 +73,7 @@ impl SizeClassIndex {
         Self { first_class, buffer_sizes: buffer_sizes.into(), largest }
     }
 
-    /// The class that fits the smallest size of the step that `size` (at most the largest class's) is in:
-    /// `size` may need a later one.
-    ///
-    /// # Safety
-    /// - `table` is of an index whose largest class holds `size`
-    #[inline(always)]
-    pub(crate) unsafe fn first_class(table: &StepTable, size: usize) -> u8 {
-        // SAFETY:
-        // - sizes below 2^32 have a step in the table, and the largest class is below 2^32
-        unsafe { *table.get_unchecked(step_of(size)) }
-    }
-
-    /// The table of [`first_class`](Self::first_class).
+    /// For each step, the class to start looking at.
     pub(crate) fn table(&self) -> &StepTable {
         &self.first_class
     }

@@ -19,6 +19,7 @@ use std::sync::OnceLock;
 use crate::anchor::{GENERATION_BITS, INDEX_BITS, PoolId, Reference};
 use crate::handle::{HandleError, HandleState, MAX_HANDLES, NUMBER_BITS};
 use crate::pool::Pool;
+use crate::thread_cache::{key_of, product_of};
 
 const _: () = assert!(INDEX_BITS + GENERATION_BITS + NUMBER_BITS == 64);
 
@@ -50,11 +51,11 @@ fn key() -> u64 {
 fn encode(id: PoolId, handle: u32) -> *mut c_void {
     let id = u64::from(id.generation) << INDEX_BITS | u64::from(id.index);
     let value = id << NUMBER_BITS | u64::from(handle);
-    ptr::without_provenance_mut((value ^ key()).wrapping_mul(MIX) as usize)
+    ptr::without_provenance_mut(key_of((value ^ key()).wrapping_mul(MIX)) as usize)
 }
 
 fn decode(context: *mut c_void) -> (PoolId, u32) {
-    let value = (context.addr() as u64).wrapping_mul(UNMIX) ^ key();
+    let value = product_of(context.addr() as u64).wrapping_mul(UNMIX) ^ key();
     let id = value >> NUMBER_BITS;
     let id = PoolId { index: (id & INDEX_MASK) as u32, generation: (id >> INDEX_BITS) as u32 };
     (id, value as u32 & ((1 << NUMBER_BITS) - 1))

@@ -35,7 +35,7 @@ use crate::region::Region;
 use crate::registry::Registry;
 use crate::size_class::SizeClassIndex;
 use crate::stats::{PoolCounters, Stats};
-use crate::thread_cache::Caches;
+use crate::thread_cache::{self, Caches};
 
 /// Everything a pool is, but its handles.
 pub(crate) struct Shared {
@@ -93,13 +93,13 @@ impl Shared {
             index: SizeClassIndex::new(&sizes),
             region,
             chunk_shift: layout.chunk_shift,
-            class_of_chunk: layout.class_of_chunk,
             classes: classes.map_err(|error| BuildError::OutOfMemory { bytes: error.bytes })?,
             alignment,
             flags,
             round,
             closed: AtomicBool::new(false),
-            caches: Caches::new(may_cache),
+            caches: Caches::new(may_cache, &layout.class_of_chunk),
+            class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),
             mapped: MappedBytes::new(max_bytes),
             reclaiming: Mutex::new(()),
@@ -132,8 +132,7 @@ impl Shared {
     /// What leads a thread to its cache of this pool, besides the contexts. Never 0.
     #[inline(always)]
     pub(crate) fn cache_key(&self) -> u64 {
-        // Odd: the address's bits reach the top ones, which choose the place.
-        (std::ptr::from_ref(self).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        thread_cache::key_of((std::ptr::from_ref(self).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
     pub(crate) fn caches(&self) -> &Caches {
@@ -158,10 +157,6 @@ impl Shared {
 
     pub(crate) fn chunk_shift(&self) -> u32 {
         self.chunk_shift
-    }
-
-    pub(crate) fn class_of_chunk(&self) -> &[u8] {
-        &self.class_of_chunk
     }
 
     /// Whether requests are rounded by the user's function.

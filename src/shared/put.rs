@@ -139,7 +139,8 @@ impl Shared {
             // - the slot is open, of at least this size, and this thread's (caller)
             unsafe { memory::wipe(data, class.buffer_size()) };
         }
-        if thread_cache::put_owned_or_flush(self.cache_key(), self.number_of(class) as u8, slot) {
+        let (address, number) = (data.addr().get(), self.number_of(class) as u8);
+        if thread_cache::put_owned_or_flush(self.cache_key(), address, number, slot) {
             return;
         }
         class.counters.puts.fetch_add(1, Relaxed);

@@ -51,15 +51,28 @@ const fn no_cache() -> *mut Cache {
     (&raw const NO_CACHE).cast_mut()
 }
 
-/// The top bits of a key choose the first place of its entry.
+/// These bits of a key choose the first place of its entry: where they stand, they are its offset in bytes.
 const PLACE_BITS: u32 = 9;
+const PLACE_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
 const PLACES: usize = 1 << PLACE_BITS;
 /// A key is at its first place or one of the next.
 const PROBES: usize = 8;
 
 #[inline(always)]
 fn first_place(key: u64) -> usize {
-    (key >> (u64::BITS - PLACE_BITS)) as usize
+    (key >> PLACE_SHIFT) as usize % PLACES
+}
+
+/// A key of a product with an odd number: its top bits, where all others' come together, choose the place.
+#[inline(always)]
+pub(crate) fn key_of(product: u64) -> u64 {
+    product.rotate_left(PLACE_BITS + PLACE_SHIFT)
+}
+
+/// What [`key_of`] made a key of.
+#[cfg(feature = "capi")]
+pub(crate) fn product_of(key: u64) -> u64 {
+    key.rotate_right(PLACE_BITS + PLACE_SHIFT)
 }
 
 fn places(key: u64) -> impl Iterator<Item = usize> {

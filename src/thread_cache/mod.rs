@@ -3,7 +3,8 @@
 //!
 //! - [`way`]: one thread-local pointer leads to the thread's block
 //! - [`block`]: the block leads from a key (a context, or a pool) to a cache
-//! - [`cache`]: slot numbers by class, and the fast path
+//! - [`cache`]: a bin per class, and the fast path
+//! - [`bin`]: idle slots of one class
 //! - [`barrier`]: the fence that lets the fast path do without one
 //!
 //! Here is the pool's side: the list of its caches, making one, and taking all away again (**revoke**). Locks
@@ -11,6 +12,7 @@
 //! a block is active.
 
 mod barrier;
+mod bin;
 mod block;
 mod cache;
 mod way;
@@ -20,9 +22,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub(crate) use self::bin::CachingRoom;
+pub(crate) use self::block::key_of;
+#[cfg(feature = "capi")]
+pub(crate) use self::block::product_of;
 use self::block::{Block, own_block};
-use self::cache::CacheRef;
-pub(crate) use self::cache::CachingRoom;
+use self::cache::{BinOffset, CacheRef, bins_of_chunks};
 use crate::ledger::Mark;
 use crate::shared::{Buffer, PutSize, Shared};
 
@@ -33,6 +38,7 @@ const SCARCE_OPERATIONS: u32 = 4096;
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
     list: Mutex<Vec<CacheRef>>,
+    bin_of_chunk: Box<[BinOffset]>,
     allowed: bool,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
@@ -68,11 +74,11 @@ pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
 
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, the pool must look.
 #[inline(always)]
-pub(crate) fn put_owned(key: u64, class: u8, slot: u32) -> bool {
+pub(crate) fn put_owned(key: u64, address: usize, class: u8, slot: u32) -> bool {
     let block = way::block();
     let Some(entry) = block.first(key) else { return false };
     let (cache, _active) = block.enter(entry);
-    cache.put_owned(class, slot)
+    cache.put_owned(address, class, slot)
 }
 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
@@ -102,8 +108,8 @@ pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize) -> bool {
 }
 
 /// As [`put_owned`], wherever the key is, and with a batch to the shelf if the bin is full.
-pub(crate) fn put_owned_or_flush(key: u64, class: u8, slot: u32) -> bool {
-    with_cache(key, |cache| cache.put_owned_or_flush(class, slot)).unwrap_or(false)
+pub(crate) fn put_owned_or_flush(key: u64, address: usize, class: u8, slot: u32) -> bool {
+    with_cache(key, |cache| cache.put_owned_or_flush(address, class, slot)).unwrap_or(false)
 }
 
 /// A fresh slot of a class for this thread. `None`: this thread has no cache, or there is none.
@@ -117,12 +123,13 @@ fn is_attached(key: u64) -> bool {
 }
 
 impl Caches {
-    pub(crate) fn new(allowed: bool) -> Self {
+    pub(crate) fn new(allowed: bool, class_of_chunk: &[u8]) -> Self {
         // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
         // in the first get.
         let allowed = allowed && barrier::is_available();
         Self {
             list: Mutex::new(Vec::new()),
+            bin_of_chunk: bins_of_chunks(class_of_chunk),
             allowed,
             paused: AtomicBool::new(false),
             scarce: AtomicU32::new(0),

@@ -1,0 +1,290 @@
+//! A bin: the idle slots of one class that one thread keeps, and what the fast path needs to know of the
+//! class.
+//!
+//! ```text
+//! [ NO_SLOT | slot | slot | slot |      |      ]
+//!             ^ first            ^ top         ^ end
+//! ```
+//!
+//! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get
+//! that follows a put waits for neither of the two multiplications between them. Under the first slot lies
+//! one that is none, which an empty bin's get runs into.
+
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+
+use crate::class::Class;
+use crate::ledger::{Mark, NOBODY};
+use crate::shared::{Buffer, Place};
+use crate::size_class::Reciprocal;
+
+/// A slot in a bin.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Idle {
+    /// 0 for none.
+    address: usize,
+    slot: u32,
+}
+
+const NO_SLOT: Idle = Idle { address: 0, slot: 0 };
+
+/// One cache line, and a second one that the fast path does not read. What statistics read meanwhile is
+/// atomic.
+#[repr(C, align(64))]
+pub(super) struct Bin {
+    top: AtomicPtr<Idle>,
+    /// `first` until the bin is made, and for ever if the class is not cached.
+    end: AtomicPtr<Idle>,
+    /// The class's ledger: `capacity` entries.
+    ledger: *const AtomicU32,
+    /// The granule of the region before the one that slot 0 starts at; wraps.
+    granule_before: usize,
+    reciprocal: Reciprocal,
+    pub(super) buffer_size: usize,
+    pub(super) puts: AtomicU64,
+    capacity: u32,
+    pub(super) class: u8,
+
+    first: *mut Idle,
+    /// The address of slot 0.
+    start: usize,
+    slot_size: usize,
+    /// The line this thread takes fresh slots from.
+    pub(super) fresh_line: AtomicU32,
+}
+
+const _: () = assert!(std::mem::offset_of!(Bin, first) == 64);
+
+/// The fast path.
+impl Bin {
+    /// The slot that starts at granule `granule` of the region.
+    #[inline(always)]
+    pub(super) fn slot_starting_at(&self, granule: usize) -> Option<u32> {
+        let next = granule.wrapping_sub(self.granule_before);
+        // A span has less than 2^32 slots.
+        let slot = self.reciprocal.slot_starting_before(next as u64)? as u32;
+        if slot < self.capacity { Some(slot) } else { None }
+    }
+
+    #[inline(always)]
+    pub(super) fn entry(&self, slot: u32) -> &AtomicU32 {
+        debug_assert!(slot < self.capacity);
+        // SAFETY:
+        // - the ledger lives as long as the pool, and `slot` is below the class's capacity: callers looked,
+        //   or it was taken from the shelf
+        unsafe { &*self.ledger.add(slot as usize) }
+    }
+
+    /// The slot put last, marked in the ledger.
+    #[inline(always)]
+    pub(super) fn take(&self, mark: Mark) -> Option<Buffer> {
+        // SAFETY:
+        // - `top` is above `first`, or at it: then NO_SLOT is below
+        let last = unsafe { self.top.load(Relaxed).sub(1) };
+        // SAFETY:
+        // - everything below `top` was written
+        let address = unsafe { (*last).address };
+        let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
+        // SAFETY: as above
+        let slot = unsafe { (*last).slot };
+        self.entry(slot).store(mark, Relaxed);
+        self.top.store(last, Relaxed);
+        let place = Place::Slot { class: self.class, slot };
+        Some(Buffer { data, capacity: self.buffer_size, place })
+    }
+
+    /// Takes a slot from the holder that was found, if it is still that one and there is room.
+    #[inline(always)]
+    pub(super) fn put(&self, address: usize, slot: u32, found: Mark) -> bool {
+        // Relaxed: see the ledger.
+        let taken =
+            self.has_room() && self.entry(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        if taken {
+            self.lay(address, slot);
+        }
+        taken
+    }
+
+    /// As [`put`](Self::put), for a slot that its caller alone has.
+    #[inline(always)]
+    pub(super) fn put_owned(&self, address: usize, slot: u32) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            self.entry(slot).store(NOBODY, Relaxed);
+            self.lay(address, slot);
+        }
+        has_room
+    }
+
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        self.top.load(Relaxed) != self.end.load(Relaxed)
+    }
+
+    /// Adds a slot at the top, where there is room, and counts the put.
+    #[inline(always)]
+    fn lay(&self, address: usize, slot: u32) {
+        let top = self.top.load(Relaxed);
+        debug_assert!(top < self.end.load(Relaxed));
+        // SAFETY:
+        // - `top` is below `end`
+        unsafe {
+            top.write(Idle { address, slot });
+            self.top.store(top.add(1), Relaxed);
+        }
+        self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+/// The most slots that move between a bin and the shelf at a time.
+pub(super) const MAX_BATCH: usize = 32;
+
+/// A thread keeps at most this many slots of a class, and at most this many bytes.
+const MAX_BIN_SLOTS: usize = 128;
+const MAX_BIN_BYTES: usize = 256 << 10;
+
+/// How many slots of a class a thread keeps at most.
+fn most_slots(slot_size: usize) -> u32 {
+    (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32
+}
+
+/// The slow half: making, filling and emptying.
+impl Bin {
+    /// How many [`Idle`]s a bin of this class needs memory for.
+    pub(super) fn needed(class: &Class) -> usize {
+        1 + most_slots(class.slot_size()) as usize
+    }
+
+    /// A bin without room.
+    ///
+    /// # Safety
+    /// - `memory` is valid for [`needed`](Self::needed) elements as long as the bin is used
+    pub(super) unsafe fn new(class: &Class, number: u8, region_base: usize, memory: *mut Idle) -> Self {
+        // SAFETY:
+        // - there is room for one element at least
+        let first = unsafe {
+            memory.write(NO_SLOT);
+            memory.add(1)
+        };
+        Self {
+            top: AtomicPtr::new(first),
+            end: AtomicPtr::new(first),
+            ledger: class.ledger.first_entry(),
+            granule_before: (class.offset_of(0) / crate::size_class::GRANULE).wrapping_sub(1),
+            reciprocal: class.reciprocal(),
+            buffer_size: class.buffer_size(),
+            puts: AtomicU64::new(0),
+            capacity: class.capacity(),
+            class: number,
+            first,
+            start: region_base + class.offset_of(0),
+            slot_size: class.slot_size(),
+            fresh_line: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    /// How many slots it holds.
+    pub(super) fn len(&self) -> usize {
+        (self.top.load(Relaxed).addr() - self.first.addr()) / size_of::<Idle>()
+    }
+
+    /// How many slots it has room for.
+    pub(super) fn room(&self) -> usize {
+        (self.end.load(Relaxed).addr() - self.first.addr()) / size_of::<Idle>()
+    }
+
+    /// Sets the room, at most as many slots as a thread may keep.
+    pub(super) fn set_room(&self, slots: u32) {
+        debug_assert!(slots <= most_slots(self.slot_size) && self.len() == 0);
+        // SAFETY:
+        // - there is memory for as many
+        self.end.store(unsafe { self.first.add(slots as usize) }, Relaxed);
+    }
+
+    /// How many slots move between this bin and the shelf at a time.
+    pub(super) fn batch(&self) -> usize {
+        self.room().div_ceil(2).min(MAX_BATCH)
+    }
+
+    /// Adds slots that this thread took from the shelf; there is room for them.
+    pub(super) fn push(&self, slots: &[u32]) {
+        debug_assert!(slots.len() <= self.room() - self.len());
+        let mut top = self.top.load(Relaxed);
+        for &slot in slots {
+            let address = self.start + slot as usize * self.slot_size;
+            // SAFETY:
+            // - there is room for all of them
+            unsafe {
+                top.write(Idle { address, slot });
+                top = top.add(1);
+            }
+        }
+        self.top.store(top, Relaxed);
+    }
+
+    /// Removes the slots that were put first, as many as `out` has room for; it holds that many.
+    pub(super) fn remove_first(&self, out: &mut [u32]) {
+        let len = self.len();
+        debug_assert!(out.len() <= len);
+        // SAFETY:
+        // - `len` slots were written, and `out` has room for at most that many
+        unsafe {
+            for (index, slot) in out.iter_mut().enumerate() {
+                *slot = (*self.first.add(index)).slot;
+            }
+            self.first.copy_from(self.first.add(out.len()), len - out.len());
+            self.top.store(self.first.add(len - out.len()), Relaxed);
+        }
+    }
+}
+
+/// How much of a class may be in thread caches: at most half of it, whatever the number of threads.
+pub(crate) struct CachingRoom {
+    left: AtomicU32,
+}
+
+impl CachingRoom {
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self { left: AtomicU32::new(capacity / 2) }
+    }
+
+    /// Room for one bin, in slots: at most half of what is left, so that later threads get some. 0 or at
+    /// least 2.
+    pub(super) fn take(&self, slot_size: usize) -> u32 {
+        let most = most_slots(slot_size);
+        let share = |left: u32| Some(most.min(left.div_ceil(2))).filter(|&share| share >= 2);
+        // Relaxed: only the number itself decides.
+        let before = self.left.fetch_update(Relaxed, Relaxed, |left| share(left).map(|share| left - share));
+        before.ok().and_then(share).unwrap_or(0)
+    }
+
+    pub(super) fn give(&self, slots: usize) {
+        self.left.fetch_add(slots as u32, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_bins_together_have_at_most_half_of_a_class() {
+        for capacity in [1, 3, 4, 10, 1000] {
+            let room = CachingRoom::new(capacity);
+            let bins: Vec<u32> = (0..100).map(|_| room.take(64)).collect();
+            assert!(bins.iter().sum::<u32>() <= capacity / 2, "{bins:?}");
+            assert!(bins.iter().all(|&slots| slots != 1 && slots <= MAX_BIN_SLOTS as u32));
+            bins.iter().for_each(|&slots| room.give(slots as usize));
+            assert_eq!(room.left.load(Relaxed), capacity / 2);
+        }
+    }
+
+    #[test]
+    fn huge_slots_are_not_cached() {
+        assert_eq!(CachingRoom::new(1000).take(256 << 10), 0);
+        assert_eq!(CachingRoom::new(1000).take(128 << 10), 2);
+        assert_eq!(CachingRoom::new(1000).take(4 << 10), 64);
+    }
+}
