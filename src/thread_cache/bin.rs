@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use crate::class::Class;
 use crate::ledger::{Mark, NOBODY};
 use crate::shared::{Buffer, Place};
-use crate::size_class::Reciprocal;
+use crate::size_class::{GRANULE, Reciprocal};
 
 /// A slot in a bin.
 #[derive(Clone, Copy)]
@@ -39,18 +39,17 @@ pub(super) struct Bin {
     end: AtomicPtr<Idle>,
     /// The class's ledger: `capacity` entries.
     ledger: *const AtomicU32,
-    /// The granule of the region before the one that slot 0 starts at; wraps.
-    granule_before: usize,
+    /// The address of slot 0.
+    start: usize,
+    /// The length of all slots together, in granules.
+    granules: usize,
     reciprocal: Reciprocal,
     pub(super) buffer_size: usize,
     pub(super) puts: AtomicU64,
-    capacity: u32,
-    pub(super) class: u8,
 
     first: *mut Idle,
-    /// The address of slot 0.
-    start: usize,
     slot_size: usize,
+    pub(super) class: u8,
     /// The line this thread takes fresh slots from.
     pub(super) fresh_line: AtomicU32,
 }
@@ -59,18 +58,20 @@ const _: () = assert!(std::mem::offset_of!(Bin, first) == 64);
 
 /// The fast path.
 impl Bin {
-    /// The slot that starts at granule `granule` of the region.
+    /// The slot of this class that starts at an address.
     #[inline(always)]
-    pub(super) fn slot_starting_at(&self, granule: usize) -> Option<u32> {
-        let next = granule.wrapping_sub(self.granule_before);
-        // A span has less than 2^32 slots.
-        let slot = self.reciprocal.slot_starting_before(next as u64)? as u32;
-        if slot < self.capacity { Some(slot) } else { None }
+    pub(super) fn slot_at(&self, address: usize) -> Option<u32> {
+        // Rotated, so that what lies inside a granule is past the end too.
+        let granule = address.wrapping_sub(self.start).rotate_right(GRANULE.trailing_zeros());
+        if granule >= self.granules {
+            return None;
+        }
+        self.reciprocal.slot_starting_at(granule as u64).map(|slot| slot as u32)
     }
 
     #[inline(always)]
     pub(super) fn entry(&self, slot: u32) -> &AtomicU32 {
-        debug_assert!(slot < self.capacity);
+        debug_assert!(slot as usize * self.slot_size < self.granules * GRANULE);
         // SAFETY:
         // - the ledger lives as long as the pool, and `slot` is below the class's capacity: callers looked,
         //   or it was taken from the shelf
@@ -172,15 +173,14 @@ impl Bin {
             top: AtomicPtr::new(first),
             end: AtomicPtr::new(first),
             ledger: class.ledger.first_entry(),
-            granule_before: (class.offset_of(0) / crate::size_class::GRANULE).wrapping_sub(1),
+            start: region_base + class.offset_of(0),
+            granules: class.capacity() as usize * (class.slot_size() / GRANULE),
             reciprocal: class.reciprocal(),
             buffer_size: class.buffer_size(),
             puts: AtomicU64::new(0),
-            capacity: class.capacity(),
-            class: number,
             first,
-            start: region_base + class.offset_of(0),
             slot_size: class.slot_size(),
+            class: number,
             fresh_line: AtomicU32::new(u32::MAX),
         }
     }

@@ -24,7 +24,7 @@ use crate::anchor::Reference;
 use crate::class::Class;
 use crate::ledger::{self, Mark, NOBODY, OWNED};
 use crate::shared::{Buffer, Shared};
-use crate::size_class::{FINE_LIMIT, GRANULE, MAX_CLASSES, STEPS, fine_step_of, step_of};
+use crate::size_class::{FINE_LIMIT, MAX_CLASSES, STEPS, fine_step_of, step_of};
 
 /// Where a bin is, in bytes from the start of its cache.
 pub(super) type BinOffset = u16;
@@ -42,15 +42,14 @@ pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Box<[BinOffset]> {
 /// One thread's cache of one pool. Its bins follow it in memory.
 #[repr(C, align(64))]
 pub(crate) struct Cache {
-    /// The address of the region, and its length in granules; 0 for no pool.
+    /// The address of the region, and its length in bytes; 0 for no pool.
     base: usize,
-    granules: usize,
+    region_len: usize,
     /// Sizes below this have a bin in `bin_of_step`, in bytes: 0 if the pool rounds.
     fine_end: usize,
     /// Sizes below this fit a class, in bytes: 0 if the pool rounds.
     size_end: usize,
     bin_of_chunk: *const BinOffset,
-    /// Granules to chunks.
     chunk_shift: u32,
     class_count: u32,
     pool: *const Shared,
@@ -68,7 +67,7 @@ unsafe impl Sync for Cache {}
 /// Where entries lead whose cache was taken away: it serves nothing.
 pub(super) static NO_CACHE: Cache = Cache {
     base: 0,
-    granules: 0,
+    region_len: 0,
     fine_end: 0,
     size_end: 0,
     bin_of_chunk: ptr::null(),
@@ -166,8 +165,9 @@ impl CacheRef {
     /// look.
     #[inline(always)]
     pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
-        let Some((bin, slot)) = self.slot_of(address) else { return false };
-        size <= bin.buffer_size && bin.put(address, slot, ledger::raw(size))
+        let Some(bin) = self.fine_bin(size) else { return false };
+        let Some(slot) = bin.slot_at(address) else { return false };
+        bin.put(address, slot, ledger::raw(size))
     }
 
     /// As [`put_exact`](Self::put_exact), with that size or another of its class.
@@ -198,15 +198,14 @@ impl CacheRef {
     /// The bin and slot that an address is the start of.
     #[inline(always)]
     fn slot_of(&self, address: usize) -> Option<(&Bin, u32)> {
-        // Rotated, so that what is inside a granule lies beyond the region too.
-        let granule = address.wrapping_sub(self.base).rotate_right(GRANULE.trailing_zeros());
-        if granule >= self.granules {
+        let offset = address.wrapping_sub(self.base);
+        if offset >= self.region_len {
             return None;
         }
         // SAFETY:
         // - the table has an entry for each chunk of the region
-        let bin = self.bin_at(unsafe { *self.bin_of_chunk.add(granule >> self.chunk_shift) });
-        bin.slot_starting_at(granule).map(|slot| (bin, slot))
+        let bin = self.bin_at(unsafe { *self.bin_of_chunk.add(offset >> self.chunk_shift) });
+        bin.slot_at(address).map(|slot| (bin, slot))
     }
 }
 
@@ -337,11 +336,11 @@ impl CacheRef {
         unsafe {
             cache.write(Cache {
                 base,
-                granules: pool.region().len() / GRANULE,
+                region_len: pool.region().len(),
                 fine_end: size_end.min(FINE_LIMIT + 1),
                 size_end,
                 bin_of_chunk: pool.caches().bin_of_chunk.as_ptr(),
-                chunk_shift: pool.chunk_shift() - GRANULE.trailing_zeros(),
+                chunk_shift: pool.chunk_shift(),
                 class_count: classes.len() as u32,
                 pool,
                 block,
