@@ -1,35 +1,118 @@
 //! The ledger: the state of every slot of a class, kept apart from the buffers themselves.
 //!
-//! One 32-bit entry per slot. A user who writes past a buffer cannot reach it, and a put reads no byte of the
-//! buffer. Between two gets of a slot exactly one compare-exchange from "outstanding" to "idle" can succeed,
-//! whatever threads race: that is the whole double-put and wrong-size check.
+//! One 64-bit entry per slot. A user who writes past a buffer cannot reach it, and a put reads no byte of the
+//! buffer. Between two gets of a slot exactly one put takes it from its holder, whatever threads race: that
+//! is the whole double-put and wrong-size check.
 //!
 //! ```text
-//! entry   0            idle or fresh: nobody may put it
-//!         1 + n        outstanding as a raw pointer, requested with n bytes
-//!         u32::MAX     outstanding in a PooledBuffer: no raw put matches it
+//! entry   63       62 ....... 32   31 .......... 0
+//!         0        0               0                  idle or fresh: nobody may put it
+//!         0        getter or 0     1 + n              outstanding as a raw pointer, requested with n bytes
+//!         1        claimant        claim's number     put by a thread that is not its getter, not settled yet
+//!         1 ................................... 1     outstanding in a PooledBuffer: no raw put matches it
 //! ```
+//!
+//! **Getters.** On x86-64 an exchange that is atomic for all processors costs more than all other checks
+//! together, so an entry leans towards the thread that got the slot. Its *getter* exchanges it by an
+//! instruction that only an interrupt cannot divide ([`exchange_as_getter`]); every other thread *claims* it
+//! by an atomic exchange, runs the heavy fence, and then looks whether its claim still stands
+//! ([`Ledger::pass`], or for many claims at once the thread cache).
+//!
+//! - The getter found the claim: its put is a double put.
+//! - The getter's exchange came first: the claim's fails, or was overwritten. The fence is the getter's
+//!   partner: after it no exchange that did not see the claim is under way, so a claim that stands stands for
+//!   good.
+//!
+//! Only the winner puts the slot back into circulation. Elsewhere no entry has a getter, and all exchange
+//! atomically.
 //!
 //! Every access is Relaxed: an entry is the only word its decision rests on. What the owners wrote into the
 //! buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::barrier;
 use crate::memory::{self, OutOfMemory};
 
 /// An entry's value.
-pub(crate) type Mark = u32;
+pub(crate) type Mark = u64;
 
 /// Idle or fresh.
 pub(crate) const NOBODY: Mark = 0;
 /// In a `PooledBuffer`.
-pub(crate) const OWNED: Mark = u32::MAX;
+pub(crate) const OWNED: Mark = Mark::MAX;
 
-/// Out as a raw pointer asked for with `size` bytes. Only for sizes up to [`MAX_BUFFER_SIZE`]; others give
-/// some mark that must not be used.
+const GETTER_SHIFT: u32 = 32;
+const CLAIMED: Mark = 1 << 63;
+
+/// Threads have numbers from 1 to this.
+pub(crate) const MAX_THREADS: u32 = (1 << 31) - 2;
+
+/// Whether entries have getters on this target.
+const HAS_GETTERS: bool = cfg!(all(target_arch = "x86_64", not(bytepool_portable)));
+
+/// Out as a raw pointer asked for with `size` bytes, without a getter. Only for sizes up to
+/// [`MAX_BUFFER_SIZE`]; others give some mark that must not be used.
 #[inline(always)]
 pub(crate) fn raw(size: usize) -> Mark {
-    (size as u32).wrapping_add(1)
+    Mark::from((size as u32).wrapping_add(1))
+}
+
+/// What a thread adds to the raw marks of slots it gets.
+pub(crate) const fn getter(thread: u32) -> Mark {
+    if HAS_GETTERS { (thread as Mark) << GETTER_SHIFT } else { 0 }
+}
+
+/// The mark of a claim; `getter` is the claimant's.
+pub(crate) fn claim(getter: Mark, number: u32) -> Mark {
+    CLAIMED | getter | Mark::from(number)
+}
+
+/// Whether a mark is of a raw pointer with this getter.
+#[inline(always)]
+pub(crate) fn is_raw_of(mark: Mark, getter: Mark) -> bool {
+    mark.wrapping_sub(getter).wrapping_sub(1) < Mark::from(u32::MAX)
+}
+
+/// Whether a mark is of a raw pointer that anybody may put by an atomic exchange.
+pub(crate) fn has_no_getter(mark: Mark) -> bool {
+    mark >> GETTER_SHIFT == 0
+}
+
+/// The size asked for, if a mark is of a raw pointer.
+#[inline]
+pub(crate) fn raw_size(mark: Mark) -> Option<usize> {
+    match decode(mark) {
+        Some(Holder::Raw(size)) => Some(size),
+        _ => None,
+    }
+}
+
+/// Exchanges an entry whose mark has the calling thread as its getter, or none on targets without getters.
+#[inline(always)]
+pub(crate) fn exchange_as_getter(entry: &AtomicU64, from: Mark, to: Mark) -> bool {
+    #[cfg(all(target_arch = "x86_64", not(bytepool_portable)))]
+    {
+        let exchanged: u8;
+        // SAFETY:
+        // - `entry` is good, and this writes nothing else
+        // - races with atomic exchanges by others only: a single store, at most overwriting a claim, which
+        //   its claimant looks at again (module documentation)
+        unsafe {
+            std::arch::asm!(
+                "cmpxchg qword ptr [{entry}], {to}",
+                "sete {exchanged}",
+                entry = in(reg) entry.as_ptr(),
+                to = in(reg) to,
+                exchanged = lateout(reg_byte) exchanged,
+                inout("rax") from => _,
+                options(nostack),
+            );
+        }
+        exchanged != 0
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(bytepool_portable))))]
+    entry.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
 }
 
 /// The largest buffer size whose every requested size fits an entry, in bytes.
@@ -45,14 +128,14 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    /// As a ledger entry.
+    /// As a ledger entry without a getter.
     #[inline]
     pub(crate) fn mark(self) -> Mark {
         encode(Some(self))
     }
 }
 
-/// A slot's holder, as its entry; `None` while nobody has it.
+/// A slot's holder, as its entry without a getter; `None` while nobody has it.
 #[inline]
 fn encode(holder: Option<Holder>) -> Mark {
     match holder {
@@ -63,17 +146,17 @@ fn encode(holder: Option<Holder>) -> Mark {
 }
 
 #[inline]
-fn decode(entry: Mark) -> Option<Holder> {
-    match entry {
-        NOBODY => None,
+fn decode(mark: Mark) -> Option<Holder> {
+    match mark {
         OWNED => Some(Holder::Owned),
-        n => Some(Holder::Raw(n as usize - 1)),
+        NOBODY | CLAIMED.. => None,
+        _ => Some(Holder::Raw(mark as u32 as usize - 1)),
     }
 }
 
 /// The entries of one class.
 pub(crate) struct Ledger {
-    entries: Box<[AtomicU32]>,
+    entries: Box<[AtomicU64]>,
 }
 
 impl Ledger {
@@ -96,18 +179,52 @@ impl Ledger {
 
     /// Passes `slot` from `from` to `to`. Of racing callers with the same `from` one succeeds; `false` if the
     /// holder is another.
-    #[inline]
-    pub(crate) fn pass(&self, slot: u32, from: Holder, to: Option<Holder>) -> bool {
-        self.entry(slot).compare_exchange(encode(Some(from)), encode(to), Relaxed, Relaxed).is_ok()
+    ///
+    /// `as_getter(found, to)` does it if the caller is the getter and may use [`exchange_as_getter`].
+    pub(crate) fn pass(
+        &self,
+        slot: u32,
+        from: Holder,
+        to: Option<Holder>,
+        as_getter: impl FnOnce(Mark, Mark) -> bool,
+    ) -> bool {
+        let entry = self.entry(slot);
+        let found = entry.load(Relaxed);
+        if decode(found) != Some(from) {
+            return false;
+        }
+        if has_no_getter(found) || found == OWNED {
+            return entry.compare_exchange(found, encode(to), Relaxed, Relaxed).is_ok();
+        }
+        if as_getter(found, encode(to)) {
+            return true;
+        }
+        // Numbered from all threads, so that no other claim is taken for this one.
+        static CLAIMS: AtomicU32 = AtomicU32::new(0);
+        let claim = claim(getter(0), CLAIMS.fetch_add(1, Relaxed));
+        if entry.compare_exchange(found, claim, Relaxed, Relaxed).is_err() {
+            return false;
+        }
+        barrier::fence_all_threads();
+        entry.compare_exchange(claim, encode(to), Relaxed, Relaxed).is_ok()
+    }
+
+    /// Changes the size of an outstanding raw buffer that the caller owns. As [`pass`](Self::pass), but its
+    /// getter stays: a put of it that races is misuse, and wins.
+    pub(crate) fn resize(&self, slot: u32, from: usize, to: usize) -> bool {
+        let entry = self.entry(slot);
+        let found = entry.load(Relaxed);
+        raw_size(found) == Some(from)
+            && entry.compare_exchange(found, found - raw(from) + raw(to), Relaxed, Relaxed).is_ok()
     }
 
     /// The first entry, for the fast path, which checks slot numbers itself.
-    pub(crate) fn first_entry(&self) -> *const AtomicU32 {
+    pub(crate) fn first_entry(&self) -> *const AtomicU64 {
         self.entries.as_ptr()
     }
 
     #[inline]
-    fn entry(&self, slot: u32) -> &AtomicU32 {
+    fn entry(&self, slot: u32) -> &AtomicU64 {
         &self.entries[slot as usize]
     }
 }
@@ -125,17 +242,61 @@ mod tests {
     }
 
     #[test]
+    fn a_getter_changes_no_holder_and_a_claim_is_none() {
+        for size in [0, 1, MAX_BUFFER_SIZE] {
+            for thread in [1, 2, MAX_THREADS] {
+                assert_eq!(decode(getter(thread) | raw(size)), Some(Holder::Raw(size)));
+                assert!(is_raw_of(getter(thread) | raw(size), getter(thread)));
+                assert!(!HAS_GETTERS || !is_raw_of(getter(thread) | raw(size), getter(thread + 1)));
+            }
+        }
+        for thread in [0, 1, MAX_THREADS] {
+            for number in [0, 1, u32::MAX] {
+                let claim = claim(getter(thread), number);
+                assert_eq!(decode(claim), None);
+                assert!(!is_raw_of(claim, getter(thread)) && !has_no_getter(claim));
+            }
+            assert!(!is_raw_of(NOBODY, getter(thread)) && !is_raw_of(OWNED, getter(thread)));
+        }
+    }
+
+    /// The first caller gets the slot, the others race to put it.
+    fn race(ledger: &Ledger, getter: Mark, size: usize, puts: &[&(dyn Fn() -> bool + Sync)]) -> usize {
+        ledger.entry(0).store(getter | raw(size), Relaxed);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = puts.iter().map(|put| scope.spawn(|| usize::from(put()))).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        })
+    }
+
+    #[test]
     fn of_racing_puts_exactly_one_wins() {
         let ledger = Ledger::new(1).unwrap();
         for size in 0..2000 {
-            ledger.set(0, Some(Holder::Raw(size)));
-            let wins: usize = std::thread::scope(|scope| {
-                let put = || usize::from(ledger.pass(0, Holder::Raw(size), None));
-                let threads = [scope.spawn(put), scope.spawn(put)];
-                threads.into_iter().map(|t| t.join().unwrap()).sum()
-            });
-            assert_eq!(wins, 1);
+            let put = || ledger.pass(0, Holder::Raw(size), None, |_, _| false);
+            assert_eq!(race(&ledger, getter(0), size, &[&put, &put]), 1);
             assert_eq!(ledger.holder(0), None);
         }
+    }
+
+    #[test]
+    fn of_puts_that_race_with_the_getters_exactly_one_wins() {
+        assert!(barrier::is_available() || !HAS_GETTERS);
+        let ledger = Ledger::new(1).unwrap();
+        for size in 0..2000 {
+            let put = || ledger.pass(0, Holder::Raw(size), None, |_, _| false);
+            let own = || exchange_as_getter(ledger.entry(0), getter(1) | raw(size), NOBODY);
+            assert_eq!(race(&ledger, getter(1), size, &[&own, &put, &put]), 1);
+            assert_eq!(ledger.entry(0).load(Relaxed), NOBODY);
+        }
+    }
+
+    #[test]
+    fn a_resize_keeps_the_getter() {
+        let ledger = Ledger::new(1).unwrap();
+        ledger.entry(0).store(getter(7) | raw(100), Relaxed);
+        assert!(!ledger.resize(0, 99, 5));
+        assert!(ledger.resize(0, 100, 5));
+        assert_eq!(ledger.entry(0).load(Relaxed), getter(7) | raw(5));
     }
 }

@@ -5,6 +5,7 @@
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
 
 mod anchor;
+mod barrier;
 mod buffer;
 mod class;
 mod config;

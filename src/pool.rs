@@ -10,7 +10,7 @@ use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::ledger::{self, Holder, OWNED};
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
 use crate::stats::Stats;
-use crate::thread_cache;
+use crate::thread_cache::{self, Verdict};
 
 /// A pool of byte buffers. A clone is another handle on the same pool.
 ///
@@ -139,7 +139,7 @@ impl Pool {
     pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
         let (key, address) = (self.shared.cache_key(), data.addr().get());
         if thread_cache::put_exact(key, address, size)
-            || thread_cache::put_anywhere(key, address, PutSize::Sized(size))
+            || thread_cache::put_anywhere(key, address, PutSize::Sized(size), Verdict::Later)
         {
             return Ok(());
         }
@@ -176,7 +176,10 @@ impl Pool {
     /// # Safety
     /// - as for [`put_raw`](Self::put_raw)
     pub unsafe fn put_raw_unsized(&self, data: NonNull<u8>) -> Result<(), Misuse> {
-        if thread_cache::put_unsized(self.shared.cache_key(), data.addr().get()) {
+        let (key, address) = (self.shared.cache_key(), data.addr().get());
+        if thread_cache::put_unsized(key, address)
+            || thread_cache::put_anywhere(key, address, PutSize::Unsized, Verdict::Later)
+        {
             return Ok(());
         }
         // SAFETY:

@@ -18,7 +18,7 @@ pub(crate) struct PoolCounters {
     pub(crate) oversize_buffers: AtomicUsize,
     pub(crate) oversize_gets: AtomicU64,
     pub(crate) limit_failures: AtomicU64,
-    double_puts: AtomicU64,
+    pub(crate) double_puts: AtomicU64,
     size_mismatches: AtomicU64,
     foreign_pointers: AtomicU64,
 }
@@ -137,9 +137,11 @@ impl Stats {
     ) -> Self {
         let overflow_gets: u64 = classes.iter().map(|class| class.counters.overflow_gets.load(Relaxed)).sum();
         let mut cached = vec![(0, 0); classes.len()];
-        caches.count(classes.len(), |class, held, puts| {
-            cached[class].0 += held;
-            cached[class].1 += puts;
+        let mut double_puts = counters.double_puts.load(Relaxed);
+        caches.count(classes.len(), |class, count| {
+            cached[class].0 += count.held;
+            cached[class].1 += count.puts;
+            double_puts += count.double_puts;
         });
         let of_class = |(class, &(held, puts)): (&Class, &(u32, u64))| ClassStats::of(class, held, puts);
         let classes: Vec<ClassStats> = classes.iter().zip(&cached).map(of_class).collect();
@@ -159,7 +161,7 @@ impl Stats {
             system_allocations: overflow_gets + oversize_gets,
             limit_failures: counters.limit_failures.load(Relaxed),
             waits: 0,
-            double_puts: counters.double_puts.load(Relaxed),
+            double_puts,
             size_mismatches: counters.size_mismatches.load(Relaxed),
             foreign_pointers: counters.foreign_pointers.load(Relaxed),
             classes,

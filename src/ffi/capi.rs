@@ -15,7 +15,7 @@ use crate::ffi::types::{read_config, write_struct};
 use crate::ledger::{self, Holder};
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
-use crate::thread_cache;
+use crate::thread_cache::{self, Verdict};
 
 /// Remembers the status if it is a failure; its code.
 fn code(status: Status) -> i32 {
@@ -273,12 +273,12 @@ fn undo_get_many(pool: &Reference, size: usize, got: &mut [*mut c_void]) {
 
 /// # Safety
 /// - as [`Shared::put`]
-unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
+unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize, verdict: Verdict) -> i32 {
+    if thread_cache::put_anywhere(cache_key(context), data.addr(), size, verdict) {
+        return Status::Ok as i32;
+    }
     let Some(buffer) = NonNull::new(data.cast::<u8>()) else { return Status::Ok as i32 };
     boundary(Status::Panic as i32, || {
-        if thread_cache::put_anywhere(cache_key(context), data.addr(), size) {
-            return Status::Ok as i32;
-        }
         let given = match size {
             PutSize::Sized(size) => size,
             PutSize::Unsized => 0,
@@ -307,7 +307,7 @@ unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize) -> 
 unsafe extern "C" fn put_sized_slowly(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { put_slowly(context, data, PutSize::Sized(size)) }
+    unsafe { put_slowly(context, data, PutSize::Sized(size), Verdict::Later) }
 }
 
 /// # Safety
@@ -317,7 +317,7 @@ unsafe extern "C" fn put_sized_slowly(context: *mut c_void, data: *mut c_void, s
 unsafe extern "C" fn put_unsized_slowly(context: *mut c_void, data: *mut c_void) -> i32 {
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { put_slowly(context, data, PutSize::Unsized) }
+    unsafe { put_slowly(context, data, PutSize::Unsized, Verdict::Later) }
 }
 
 /// See the header.
@@ -345,7 +345,7 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
     }
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { put_sized_slowly(context, data, size) }
+    unsafe { put_slowly(context, data, PutSize::Sized(size), Verdict::Now) }
 }
 
 /// See the header.
@@ -385,7 +385,10 @@ pub unsafe extern "C" fn bytepool_put_many(
             // SAFETY:
             // - readable for `count` pointers (caller)
             let Some(data) = NonNull::new(unsafe { data.add(index).read() }.cast::<u8>()) else { continue };
-            if thread_cache::put_exact(key, data.addr().get(), size) {
+            let address = data.addr().get();
+            if thread_cache::put_exact(key, address, size)
+                || thread_cache::put_anywhere(key, address, PutSize::Sized(size), Verdict::Later)
+            {
                 continue;
             }
             // SAFETY:

@@ -85,7 +85,7 @@ impl Shared {
         let rounded = self.rounded(new_size);
         if let Some(Ok((class, slot))) = self.slot_of(data)
             && self.index.class_of(rounded) == Some(self.number_of(class))
-            && class.ledger.pass(slot, Holder::Raw(old_size), Some(Holder::Raw(new_size)))
+            && class.ledger.resize(slot, old_size, new_size)
         {
             return Ok(Realloc::InPlace);
         }

@@ -135,6 +135,10 @@ impl Shared {
         thread_cache::key_of((std::ptr::from_ref(self).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
+    pub(crate) fn counters(&self) -> &PoolCounters {
+        &self.counters
+    }
+
     pub(crate) fn caches(&self) -> &Caches {
         &self.caches
     }

@@ -88,13 +88,21 @@ impl Shared {
     ) -> Result<(), Misuse> {
         match size {
             PutSize::Sized(size)
-                if size <= class.buffer_size() && class.ledger.pass(slot, Holder::Raw(size), None) => {}
+                if size <= class.buffer_size() && self.pass(class, slot, Holder::Raw(size), None) => {}
             _ => self.pass_inexact(class, slot, data, size, None)?,
         }
         // SAFETY:
         // - this thread's exchange took the slot from its holder: it is this thread's
         unsafe { self.shelve(class, slot, data) };
         Ok(())
+    }
+
+    /// As [`Ledger::pass`](crate::ledger::Ledger::pass), sooner for this thread's own.
+    fn pass(&self, class: &Class, slot: u32, from: Holder, to: Option<Holder>) -> bool {
+        let own = |found, to| {
+            thread_cache::pass_as_getter(self.cache_key(), self.number_of(class), slot, found, to)
+        };
+        class.ledger.pass(slot, from, to, own)
     }
 
     /// Passes a slot whose size was not given, or was not the one asked for, to another holder.
@@ -111,7 +119,7 @@ impl Shared {
         loop {
             let found = class.ledger.holder(slot);
             check_put(found, data, size, same_class, class.buffer_size())?;
-            if found.is_some_and(|found| class.ledger.pass(slot, found, to)) {
+            if found.is_some_and(|found| self.pass(class, slot, found, to)) {
                 return Ok(());
             }
         }

@@ -2,43 +2,53 @@
 //! class.
 //!
 //! ```text
-//! [ NO_SLOT | slot | slot | slot |      |      ]
-//!             ^ first            ^ top         ^ end
+//! [ NO_SLOT | idle | idle | idle |      |      | claim | claim ]
+//!             ^ first            ^ top         ^ end            ^ limit
 //! ```
 //!
 //! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get
 //! that follows a put waits for neither of the two multiplications between them. Under the first slot lies
 //! one that is none, which an empty bin's get runs into.
+//!
+//! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
+//! heavy fence settles them all.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::class::Class;
-use crate::ledger::{Mark, NOBODY};
-use crate::shared::{Buffer, Place};
+use crate::ledger::{self, Mark, NOBODY};
+use crate::shared::{self, Buffer};
 use crate::size_class::{GRANULE, Reciprocal};
 
-/// A slot in a bin.
-#[derive(Clone, Copy)]
+/// A slot in a bin. Only the owner changes it; statistics read it meanwhile.
 #[repr(C)]
-pub(super) struct Idle {
+pub(super) struct Place {
     /// 0 for none.
-    address: usize,
-    slot: u32,
+    address: AtomicUsize,
+    slot: AtomicU32,
+    /// The number of the claim.
+    claim: AtomicU32,
 }
 
-const NO_SLOT: Idle = Idle { address: 0, slot: 0 };
+impl Place {
+    #[inline(always)]
+    fn write(&self, address: usize, slot: u32) {
+        self.address.store(address, Relaxed);
+        self.slot.store(slot, Relaxed);
+    }
+}
 
 /// One cache line, and a second one that the fast path does not read. What statistics read meanwhile is
 /// atomic.
 #[repr(C, align(64))]
 pub(super) struct Bin {
-    top: AtomicPtr<Idle>,
+    top: AtomicPtr<Place>,
     /// `first` until the bin is made, and for ever if the class is not cached.
-    end: AtomicPtr<Idle>,
-    /// The class's ledger: `capacity` entries.
-    ledger: *const AtomicU32,
+    end: AtomicPtr<Place>,
+    /// The class's ledger.
+    ledger: *const AtomicU64,
     /// The address of slot 0.
     start: usize,
     /// The length of all slots together, in granules.
@@ -47,11 +57,12 @@ pub(super) struct Bin {
     pub(super) buffer_size: usize,
     pub(super) puts: AtomicU64,
 
-    first: *mut Idle,
+    first: *mut Place,
+    limit: AtomicPtr<Place>,
     slot_size: usize,
-    pub(super) class: u8,
     /// The line this thread takes fresh slots from.
     pub(super) fresh_line: AtomicU32,
+    pub(super) class: u8,
 }
 
 const _: () = assert!(std::mem::offset_of!(Bin, first) == 64);
@@ -70,11 +81,11 @@ impl Bin {
     }
 
     #[inline(always)]
-    pub(super) fn entry(&self, slot: u32) -> &AtomicU32 {
+    pub(super) fn entry(&self, slot: u32) -> &AtomicU64 {
         debug_assert!(slot as usize * self.slot_size < self.granules * GRANULE);
         // SAFETY:
-        // - the ledger lives as long as the pool, and `slot` is below the class's capacity: callers looked,
-        //   or it was taken from the shelf
+        // - the ledger lives as long as the pool, and `slot` is below the class's capacity: it came from
+        //   `slot_at` or from the shelf
         unsafe { &*self.ledger.add(slot as usize) }
     }
 
@@ -82,33 +93,29 @@ impl Bin {
     #[inline(always)]
     pub(super) fn take(&self, mark: Mark) -> Option<Buffer> {
         // SAFETY:
-        // - `top` is above `first`, or at it: then NO_SLOT is below
-        let last = unsafe { self.top.load(Relaxed).sub(1) };
-        // SAFETY:
-        // - everything below `top` was written
-        let address = unsafe { (*last).address };
+        // - `top` is above `first`, or at it: then the place below is there, too, and says none
+        let last = unsafe { &*self.top.load(Relaxed).sub(1) };
+        let address = last.address.load(Relaxed);
         let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
-        // SAFETY: as above
-        let slot = unsafe { (*last).slot };
+        let slot = last.slot.load(Relaxed);
         self.entry(slot).store(mark, Relaxed);
-        self.top.store(last, Relaxed);
-        let place = Place::Slot { class: self.class, slot };
+        self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
+        let place = shared::Place::Slot { class: self.class, slot };
         Some(Buffer { data, capacity: self.buffer_size, place })
     }
 
-    /// Takes a slot from the holder that was found, if it is still that one and there is room.
+    /// Takes a slot that this thread got from the holder that was found, if it is still that one and there is
+    /// room.
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: u32, found: Mark) -> bool {
-        // Relaxed: see the ledger.
-        let taken =
-            self.has_room() && self.entry(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        let taken = self.has_room() && ledger::exchange_as_getter(self.entry(slot), found, NOBODY);
         if taken {
             self.lay(address, slot);
         }
         taken
     }
 
-    /// As [`put`](Self::put), for a slot that its caller alone has.
+    /// Takes a slot that its caller alone has, if there is room.
     #[inline(always)]
     pub(super) fn put_owned(&self, address: usize, slot: u32) -> bool {
         let has_room = self.has_room();
@@ -120,19 +127,19 @@ impl Bin {
     }
 
     #[inline(always)]
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.top.load(Relaxed) != self.end.load(Relaxed)
     }
 
     /// Adds a slot at the top, where there is room, and counts the put.
     #[inline(always)]
-    fn lay(&self, address: usize, slot: u32) {
+    pub(super) fn lay(&self, address: usize, slot: u32) {
         let top = self.top.load(Relaxed);
         debug_assert!(top < self.end.load(Relaxed));
         // SAFETY:
         // - `top` is below `end`
         unsafe {
-            top.write(Idle { address, slot });
+            (*top).write(address, slot);
             self.top.store(top.add(1), Relaxed);
         }
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
@@ -153,7 +160,7 @@ fn most_slots(slot_size: usize) -> u32 {
 
 /// The slow half: making, filling and emptying.
 impl Bin {
-    /// How many [`Idle`]s a bin of this class needs memory for.
+    /// How many [`Place`]s a bin of this class needs memory for.
     pub(super) fn needed(class: &Class) -> usize {
         1 + most_slots(class.slot_size()) as usize
     }
@@ -161,14 +168,11 @@ impl Bin {
     /// A bin without room.
     ///
     /// # Safety
-    /// - `memory` is valid for [`needed`](Self::needed) elements as long as the bin is used
-    pub(super) unsafe fn new(class: &Class, number: u8, region_base: usize, memory: *mut Idle) -> Self {
+    /// - `memory` has [`needed`](Self::needed) zeroed elements, good as long as the bin is used
+    pub(super) unsafe fn new(class: &Class, number: u8, region_base: usize, memory: *mut Place) -> Self {
         // SAFETY:
-        // - there is room for one element at least
-        let first = unsafe {
-            memory.write(NO_SLOT);
-            memory.add(1)
-        };
+        // - there is one element at least
+        let first = unsafe { memory.add(1) };
         Self {
             top: AtomicPtr::new(first),
             end: AtomicPtr::new(first),
@@ -179,28 +183,31 @@ impl Bin {
             buffer_size: class.buffer_size(),
             puts: AtomicU64::new(0),
             first,
+            limit: AtomicPtr::new(first),
             slot_size: class.slot_size(),
-            class: number,
             fresh_line: AtomicU32::new(u32::MAX),
+            class: number,
         }
     }
 
-    /// How many slots it holds.
+    /// How many idle slots it holds.
     pub(super) fn len(&self) -> usize {
-        (self.top.load(Relaxed).addr() - self.first.addr()) / size_of::<Idle>()
+        (self.top.load(Relaxed).addr() - self.first.addr()) / size_of::<Place>()
     }
 
-    /// How many slots it has room for.
+    /// How many slots it has room for, claims included.
     pub(super) fn room(&self) -> usize {
-        (self.end.load(Relaxed).addr() - self.first.addr()) / size_of::<Idle>()
+        (self.limit.load(Relaxed).addr() - self.first.addr()) / size_of::<Place>()
     }
 
-    /// Sets the room, at most as many slots as a thread may keep.
+    /// Sets the room of an empty bin, at most as many slots as a thread may keep.
     pub(super) fn set_room(&self, slots: u32) {
-        debug_assert!(slots <= most_slots(self.slot_size) && self.len() == 0);
+        debug_assert!(slots <= most_slots(self.slot_size) && self.len() == 0 && !self.has_claims());
         // SAFETY:
         // - there is memory for as many
-        self.end.store(unsafe { self.first.add(slots as usize) }, Relaxed);
+        let limit = unsafe { self.first.add(slots as usize) };
+        self.limit.store(limit, Relaxed);
+        self.end.store(limit, Relaxed);
     }
 
     /// How many slots move between this bin and the shelf at a time.
@@ -208,16 +215,20 @@ impl Bin {
         self.room().div_ceil(2).min(MAX_BATCH)
     }
 
+    /// How many slots may be added.
+    pub(super) fn free_room(&self) -> usize {
+        (self.end.load(Relaxed).addr() - self.top.load(Relaxed).addr()) / size_of::<Place>()
+    }
+
     /// Adds slots that this thread took from the shelf; there is room for them.
     pub(super) fn push(&self, slots: &[u32]) {
-        debug_assert!(slots.len() <= self.room() - self.len());
+        debug_assert!(slots.len() <= self.free_room());
         let mut top = self.top.load(Relaxed);
         for &slot in slots {
-            let address = self.start + slot as usize * self.slot_size;
             // SAFETY:
             // - there is room for all of them
             unsafe {
-                top.write(Idle { address, slot });
+                (*top).write(self.start + slot as usize * self.slot_size, slot);
                 top = top.add(1);
             }
         }
@@ -228,15 +239,84 @@ impl Bin {
     pub(super) fn remove_first(&self, out: &mut [u32]) {
         let len = self.len();
         debug_assert!(out.len() <= len);
-        // SAFETY:
-        // - `len` slots were written, and `out` has room for at most that many
-        unsafe {
-            for (index, slot) in out.iter_mut().enumerate() {
-                *slot = (*self.first.add(index)).slot;
-            }
-            self.first.copy_from(self.first.add(out.len()), len - out.len());
-            self.top.store(self.first.add(len - out.len()), Relaxed);
+        for (index, slot) in out.iter_mut().enumerate() {
+            *slot = self.place(index).slot.load(Relaxed);
         }
+        for index in out.len()..len {
+            let place = self.place(index);
+            let to = self.place(index - out.len());
+            to.write(place.address.load(Relaxed), place.slot.load(Relaxed));
+        }
+        // SAFETY:
+        // - stays between `first` and `top`
+        self.top.store(unsafe { self.first.add(len - out.len()) }, Relaxed);
+    }
+
+    fn place(&self, index: usize) -> &Place {
+        debug_assert!(index < self.room());
+        // SAFETY:
+        // - there is memory for as many places as there is room
+        unsafe { &*self.first.add(index) }
+    }
+}
+
+/// Claims.
+impl Bin {
+    pub(super) fn has_claims(&self) -> bool {
+        self.end.load(Relaxed) != self.limit.load(Relaxed)
+    }
+
+    /// Claims a slot, which another thread got, from the holder that was found, if it is still that one.
+    /// There is room. `getter` is this thread's.
+    pub(super) fn claim(&self, address: usize, slot: u32, found: Mark, getter: Mark, number: u32) -> bool {
+        debug_assert!(self.has_room());
+        // Relaxed: see the ledger.
+        let claim = ledger::claim(getter, number);
+        let claimed = self.entry(slot).compare_exchange(found, claim, Relaxed, Relaxed).is_ok();
+        if claimed {
+            // SAFETY:
+            // - `end` is above `top`
+            let end = unsafe { &*self.end.load(Relaxed).sub(1) };
+            end.write(address, slot);
+            end.claim.store(number, Relaxed);
+            self.end.store(ptr::from_ref(end).cast_mut(), Relaxed);
+        }
+        claimed
+    }
+
+    /// Makes the claims that stand idle slots; how many do not. The heavy fence ran since the last one.
+    pub(super) fn settle(&self, getter: Mark) -> usize {
+        let (free, claims) = (self.free_room(), self.room() - self.len() - self.free_room());
+        self.end.store(self.limit.load(Relaxed), Relaxed);
+        let first_claim = self.len() + free;
+        let mut standing = 0;
+        for index in first_claim..first_claim + claims {
+            let place = self.place(index);
+            let (address, slot) = (place.address.load(Relaxed), place.slot.load(Relaxed));
+            if self.stands(place, getter) {
+                // Below what was looked at, or where it is.
+                self.entry(slot).store(NOBODY, Relaxed);
+                self.lay(address, slot);
+                standing += 1;
+            }
+        }
+        claims - standing
+    }
+
+    fn stands(&self, place: &Place, getter: Mark) -> bool {
+        let claim = ledger::claim(getter, place.claim.load(Relaxed));
+        self.entry(place.slot.load(Relaxed)).load(Relaxed) == claim
+    }
+
+    /// How many claims stand as it looks now, and how many do not. Any thread, at a quiet moment.
+    pub(super) fn count_claims(&self, getter: Mark) -> (u32, u32) {
+        let (end, limit) = (self.end.load(Relaxed), self.limit.load(Relaxed));
+        let claims = (limit.addr() - end.addr()) / size_of::<Place>();
+        // SAFETY:
+        // - the places between `end` and `limit` are there as long as the bin
+        let places = unsafe { std::slice::from_raw_parts(end, claims) };
+        let standing = places.iter().filter(|place| self.stands(place, getter)).count();
+        (standing as u32, (claims - standing) as u32)
     }
 }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 use super::cache::{Cache, CacheRef, NO_CACHE};
 use super::way;
 use crate::anchor::Reference;
+use crate::ledger::MAX_THREADS;
 use crate::memory;
 
 /// One way to a cache. A key that is 0 was never used.
@@ -85,6 +86,8 @@ fn places(key: u64) -> impl Iterator<Item = usize> {
 pub(crate) struct Block {
     /// Set while the owner uses a cache.
     active: AtomicBool,
+    /// From 1; no two threads have blocks of the same number at once.
+    number: u32,
     /// Guards against the owner and revoking threads changing entries at once. The owner's fast path does not
     /// take it.
     changing: Mutex<()>,
@@ -92,9 +95,9 @@ pub(crate) struct Block {
 }
 
 /// Of every thread that has not used a pool yet.
-pub(super) static EMPTY: Block = Block::without_caches();
+pub(super) static EMPTY: Block = Block::without_caches(0);
 /// Of every thread whose thread-locals were torn down: it gets no cache any more.
-pub(super) static RETIRED: Block = Block::without_caches();
+pub(super) static RETIRED: Block = Block::without_caches(0);
 
 /// Blocks whose threads have ended, with room for all that were made.
 struct Unused {
@@ -113,9 +116,12 @@ impl Unused {
         if let Some(block) = self.blocks.pop() {
             return Some(block);
         }
+        if self.made >= MAX_THREADS as usize {
+            return None;
+        }
         // So that giving the block back never allocates.
         self.blocks.try_reserve(self.made + 1).ok()?;
-        let block = memory::leak(Block::without_caches()).ok()?;
+        let block = memory::leak(Block::without_caches(self.made as u32 + 1)).ok()?;
         self.made += 1;
         Some(block)
     }
@@ -134,9 +140,13 @@ impl Drop for Active {
 }
 
 impl Block {
-    const fn without_caches() -> Self {
+    const fn without_caches(number: u32) -> Self {
         let entries = [const { Entry::empty() }; PLACES];
-        Self { active: AtomicBool::new(false), changing: Mutex::new(()), entries }
+        Self { active: AtomicBool::new(false), number, changing: Mutex::new(()), entries }
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {

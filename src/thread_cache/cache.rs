@@ -13,17 +13,20 @@
 //! Every cached slot holds a reference to the pool, as an outstanding one does: between a cache and its
 //! thread nothing shared is written.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::bin::{Bin, Idle, MAX_BATCH};
+use super::Verdict;
+use super::bin::{Bin, MAX_BATCH, Place};
 use super::block::Block;
 use crate::anchor::Reference;
+use crate::barrier;
 use crate::class::Class;
-use crate::ledger::{self, Mark, NOBODY, OWNED};
-use crate::shared::{Buffer, Shared};
+use crate::ledger::{self, Mark, getter};
+use crate::shared::{Buffer, PutSize, Shared};
 use crate::size_class::{FINE_LIMIT, MAX_CLASSES, STEPS, fine_step_of, step_of};
 
 /// Where a bin is, in bytes from the start of its cache.
@@ -47,6 +50,8 @@ pub(crate) struct Cache {
     region_len: usize,
     /// Sizes below this have a bin in `bin_of_step`, in bytes: 0 if the pool rounds.
     fine_end: usize,
+    /// What the owning thread adds to the marks of slots it gets.
+    getter: Mark,
     /// Sizes below this fit a class, in bytes: 0 if the pool rounds.
     size_end: usize,
     bin_of_chunk: *const BinOffset,
@@ -54,6 +59,8 @@ pub(crate) struct Cache {
     class_count: u32,
     pool: *const Shared,
     block: &'static Block,
+    /// Numbers this thread's claims.
+    claims: AtomicU32,
     bin_of_step: [BinOffset; STEPS],
 }
 
@@ -69,12 +76,14 @@ pub(super) static NO_CACHE: Cache = Cache {
     base: 0,
     region_len: 0,
     fine_end: 0,
+    getter: 0,
     size_end: 0,
     bin_of_chunk: ptr::null(),
     chunk_shift: 0,
     class_count: 0,
     pool: ptr::null(),
     block: &super::block::EMPTY,
+    claims: AtomicU32::new(0),
     bin_of_step: [0; STEPS],
 };
 
@@ -158,35 +167,24 @@ impl CacheRef {
     /// A cached slot of the smallest class that fits `size`, marked in the ledger.
     #[inline(always)]
     pub(super) fn get(&self, size: usize, mark: Mark) -> Option<Buffer> {
-        self.fine_bin(size)?.take(mark)
+        self.fine_bin(size)?.take(mark | self.getter)
     }
 
-    /// Puts a raw buffer with exactly the size it was asked for. `false`: nothing was done, the pool must
-    /// look.
+    /// Puts a raw buffer that this thread got, with exactly the size it was asked for. `false`: nothing was
+    /// done, [`put_anyhow`](Self::put_anyhow) must look.
     #[inline(always)]
     pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
         let Some(bin) = self.fine_bin(size) else { return false };
         let Some(slot) = bin.slot_at(address) else { return false };
-        bin.put(address, slot, ledger::raw(size))
+        bin.put(address, slot, ledger::raw(size) | self.getter)
     }
 
-    /// As [`put_exact`](Self::put_exact), with that size or another of its class.
-    #[inline]
-    pub(super) fn put_sized(&self, address: usize, size: usize) -> bool {
-        let Some((bin, slot)) = self.slot_of(address) else { return false };
-        let found = bin.entry(slot).load(Relaxed);
-        let is_raw = found != NOBODY && found != OWNED;
-        // A pool that rounds has to ask.
-        let same_class = || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
-        is_raw && (found == ledger::raw(size) || same_class()) && bin.put(address, slot, found)
-    }
-
-    /// Puts a raw buffer of whatever size. `false`: nothing was done, the pool must look.
+    /// As [`put_exact`](Self::put_exact), of whatever size.
     #[inline(always)]
     pub(super) fn put_unsized(&self, address: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
         let found = bin.entry(slot).load(Relaxed);
-        found != NOBODY && found != OWNED && bin.put(address, slot, found)
+        ledger::is_raw_of(found, self.getter) && bin.put(address, slot, found)
     }
 
     /// Puts a slot that its caller alone has. `false`: nothing was done.
@@ -235,6 +233,49 @@ impl CacheRef {
         unsafe { Reference::to_existing(NonNull::from(self.pool())) }
     }
 
+    /// Puts a raw buffer, whoever got it, with the size it was asked for or another of its class. `false`:
+    /// nothing was done, the pool must look.
+    pub(super) fn put_anyhow(&self, address: usize, size: PutSize, verdict: Verdict) -> bool {
+        let Some((bin, slot)) = self.slot_of(address) else { return false };
+        let entry = bin.entry(slot);
+        let found = entry.load(Relaxed);
+        let Some(requested) = ledger::raw_size(found) else { return false };
+        let fits = match size {
+            PutSize::Unsized => true,
+            // A pool that rounds has to ask.
+            PutSize::Sized(size) => {
+                size == requested || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin))
+            }
+        };
+        if !fits || !self.has_room_or_flush(bin) {
+            return false;
+        }
+        if ledger::is_raw_of(found, self.getter) {
+            return bin.put(address, slot, found);
+        }
+        if !ledger::has_no_getter(found) {
+            if verdict == Verdict::Now {
+                return false;
+            }
+            // Relaxed: only this thread changes it.
+            let number = self.claims.load(Relaxed);
+            self.claims.store(number.wrapping_add(1), Relaxed);
+            return bin.claim(address, slot, found, self.getter, number);
+        }
+        // Relaxed: see the ledger.
+        let taken = entry.compare_exchange(found, ledger::NOBODY, Relaxed, Relaxed).is_ok();
+        if taken {
+            bin.lay(address, slot);
+        }
+        taken
+    }
+
+    /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
+    pub(super) fn pass_as_getter(&self, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
+        ledger::is_raw_of(found, self.getter)
+            && ledger::exchange_as_getter(self.bin(class as u8).entry(slot), found, to)
+    }
+
     /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
     pub(super) fn get_or_fill(&self, size: usize, mark: Mark) -> Option<Buffer> {
         self.take_or_fill(self.bin_for(size)?, mark)
@@ -246,6 +287,7 @@ impl CacheRef {
     }
 
     fn take_or_fill(&self, bin: &Bin, mark: Mark) -> Option<Buffer> {
+        let mark = mark | self.getter;
         bin.take(mark).or_else(|| {
             self.fill(bin);
             bin.take(mark)
@@ -254,10 +296,8 @@ impl CacheRef {
 
     /// As [`put_owned`](Self::put_owned), after giving a batch to the shelf if the bin is full.
     pub(super) fn put_owned_or_flush(&self, address: usize, class: u8, slot: u32) -> bool {
-        self.put_owned(address, class, slot) || {
-            self.flush(self.bin(class));
-            self.put_owned(address, class, slot)
-        }
+        let bin = self.bin(class);
+        self.has_room_or_flush(bin) && bin.put_owned(address, slot)
     }
 
     /// A fresh slot, from a line that this thread has for itself. `None` if there is none.
@@ -274,21 +314,40 @@ impl CacheRef {
         self.make_room(bin);
         let mut batch = [0; MAX_BATCH];
         let class = self.class_of(bin);
-        let got = class.shelf.take_idle_batch(&mut batch[..bin.batch()]);
+        let got = class.shelf.take_idle_batch(&mut batch[..bin.batch().min(bin.free_room())]);
         if got > 0 {
             self.pool().home().retain(got as u64);
             class.counters.moves.fetch_add(1, Relaxed);
             bin.push(&batch[..got]);
+        } else if bin.has_claims() {
+            self.settle();
         }
     }
 
-    /// Gives the slots that were put first back to the shelf: half of a full bin, at most [`MAX_BATCH`].
-    fn flush(&self, bin: &Bin) {
-        if bin.room() == 0 {
-            self.make_room(bin);
-        } else if bin.len() == bin.room() {
+    /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put
+    /// first back to the shelf, half of the bin and at most [`MAX_BATCH`].
+    fn has_room_or_flush(&self, bin: &Bin) -> bool {
+        if bin.has_room() {
+            return true;
+        }
+        self.make_room(bin);
+        if bin.has_claims() {
+            self.settle();
+        }
+        if bin.room() > 0 && !bin.has_room() {
             self.move_to_shelf(bin, bin.batch());
             self.class_of(bin).counters.moves.fetch_add(1, Relaxed);
+        }
+        bin.has_room()
+    }
+
+    /// Decides all claims of this thread.
+    fn settle(&self) {
+        barrier::fence_all_threads();
+        for class in 0..self.class_count as u8 {
+            let bin = self.bin(class);
+            // The getter put the others at the same moment.
+            self.pool().counters().double_puts.fetch_add(bin.settle(self.getter) as u64, Relaxed);
         }
     }
 
@@ -317,7 +376,7 @@ fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
     let (layout, bins_start) = Layout::new::<Cache>().extend(bins).ok()?;
     debug_assert_eq!(bins_start, usize::from(bin_offset(0)));
     let slots: usize = classes.iter().map(Bin::needed).sum();
-    layout.extend(Layout::array::<Idle>(slots).ok()?).ok()
+    layout.extend(Layout::array::<Place>(slots).ok()?).ok()
 }
 
 /// Making and ending; statistics.
@@ -328,7 +387,7 @@ impl CacheRef {
         let (layout, slots_start) = layout(classes)?;
         // SAFETY:
         // - the layout's size is not zero
-        let cache = NonNull::new(unsafe { alloc(layout) }.cast::<Cache>())?;
+        let cache = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<Cache>())?;
         let base = pool.region().base();
         let size_end = if pool.rounds() { 0 } else { pool.index().largest() + 1 };
         // SAFETY:
@@ -338,16 +397,18 @@ impl CacheRef {
                 base,
                 region_len: pool.region().len(),
                 fine_end: size_end.min(FINE_LIMIT + 1),
+                getter: getter(block.number()),
                 size_end,
                 bin_of_chunk: pool.caches().bin_of_chunk.as_ptr(),
                 chunk_shift: pool.chunk_shift(),
                 class_count: classes.len() as u32,
                 pool,
                 block,
+                claims: AtomicU32::new(0),
                 bin_of_step: pool.index().table().map(bin_offset),
             });
             let bins = cache.add(1).cast::<Bin>();
-            let mut slots = cache.byte_add(slots_start).cast::<Idle>();
+            let mut slots = cache.byte_add(slots_start).cast::<Place>();
             for (number, class) in classes.iter().enumerate() {
                 bins.add(number).write(Bin::new(class, number as u8, base, slots.as_ptr()));
                 slots = slots.add(Bin::needed(class));
@@ -362,6 +423,9 @@ impl CacheRef {
     /// - it came from [`new`](Self::new), and was taken out of all entries; its thread is not using it
     pub(super) unsafe fn end(self) {
         let classes = self.pool().classes();
+        if (0..classes.len()).any(|class| self.bin(class as u8).has_claims()) {
+            self.settle();
+        }
         for (number, class) in classes.iter().enumerate() {
             let bin = self.bin(number as u8);
             while bin.len() > 0 {
@@ -377,13 +441,24 @@ impl CacheRef {
         }
     }
 
-    /// How many slots of a class it holds.
-    pub(super) fn held(&self, class: usize) -> u32 {
-        self.bin(class as u8).len() as u32
+    /// What it has of a class. Any thread, at a quiet moment.
+    pub(super) fn count(&self, class: usize) -> Count {
+        let bin = self.bin(class as u8);
+        let (claims, double_puts) = bin.count_claims(self.getter);
+        Count {
+            held: bin.len() as u32 + claims,
+            puts: bin.puts.load(Relaxed) + u64::from(claims),
+            double_puts: u64::from(double_puts),
+        }
     }
+}
 
-    /// How many puts of a class it took.
-    pub(super) fn puts(&self, class: usize) -> u64 {
-        self.bin(class as u8).puts.load(Relaxed)
-    }
+/// What a cache has of a class.
+pub(crate) struct Count {
+    /// Idle slots.
+    pub(crate) held: u32,
+    /// Puts it took.
+    pub(crate) puts: u64,
+    /// Double puts it has not counted yet.
+    pub(crate) double_puts: u64,
 }

@@ -5,13 +5,11 @@
 //! - [`block`]: the block leads from a key (a context, or a pool) to a cache
 //! - [`cache`]: a bin per class, and the fast path
 //! - [`bin`]: idle slots of one class
-//! - [`barrier`]: the fence that lets the fast path do without one
 //!
 //! Here is the pool's side: the list of its caches, making one, and taking all away again (**revoke**). Locks
 //! are taken in this order: a pool's list, then a block's table. Neither is taken on the fast path, nor while
 //! a block is active.
 
-mod barrier;
 mod bin;
 mod block;
 mod cache;
@@ -27,7 +25,8 @@ pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
 use self::block::{Block, own_block};
-use self::cache::{BinOffset, CacheRef, bins_of_chunks};
+use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
+use crate::barrier;
 use crate::ledger::Mark;
 use crate::shared::{Buffer, PutSize, Shared};
 
@@ -54,7 +53,8 @@ pub(crate) fn get(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
     cache.get(size, mark)
 }
 
-/// Puts a raw buffer with exactly the size it was asked for. `false`: nothing was done, the pool must look.
+/// Puts a raw buffer that this thread got, with exactly the size it was asked for. `false`: nothing was done,
+/// the pool must look.
 #[inline(always)]
 pub(crate) fn put_exact(key: u64, address: usize, size: usize) -> bool {
     let block = way::block();
@@ -98,13 +98,23 @@ pub(crate) fn get_of_class(key: u64, class: usize, mark: Mark) -> Option<Buffer>
     with_cache(key, |cache| cache.get_of_class(class, mark))?
 }
 
-/// As [`put_exact`] or [`put_unsized`], wherever the key is, and with any size of the buffer's class.
-pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize) -> bool {
-    let put = |cache: CacheRef| match size {
-        PutSize::Sized(size) => cache.put_sized(address, size),
-        PutSize::Unsized => cache.put_unsized(address),
-    };
-    with_cache(key, put).unwrap_or(false)
+/// When a put by another thread than the getter is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Now,
+    /// If the getter puts it at the same moment, one of the two puts is found out later, and only counted.
+    Later,
+}
+
+/// As [`put_exact`] or [`put_unsized`], wherever the key is, whoever got the buffer, and with any size of its
+/// class.
+pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
+    with_cache(key, |cache| cache.put_anyhow(address, size, verdict)).unwrap_or(false)
+}
+
+/// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
+pub(crate) fn pass_as_getter(key: u64, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
+    with_cache(key, |cache| cache.pass_as_getter(class, slot, found, to)).unwrap_or(false)
 }
 
 /// As [`put_owned`], wherever the key is, and with a batch to the shelf if the bin is full.
@@ -235,14 +245,14 @@ impl Caches {
         unsafe { cache.end() };
     }
 
-    /// What the caches hold of each class, and the puts they counted, added to `add(class, held, puts)`.
+    /// What each cache has of each class, given to `add`.
     ///
     /// Exact at a quiet moment: then no thread is inside a call, and what each wrote last is visible to
     /// whoever knows that.
-    pub(crate) fn count(&self, classes: usize, mut add: impl FnMut(usize, u32, u64)) {
+    pub(crate) fn count(&self, classes: usize, mut add: impl FnMut(usize, Count)) {
         for cache in self.lock().iter() {
             for class in 0..classes {
-                add(class, cache.held(class), cache.puts(class));
+                add(class, cache.count(class));
             }
         }
     }

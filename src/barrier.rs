@@ -35,13 +35,13 @@ mod system {
 }
 
 /// Whether this system has the heavy fence. Without it there are no thread caches.
-pub(super) fn is_available() -> bool {
+pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(system::register)
 }
 
 /// Runs a full fence on every thread of this process that is running; the others had one when they stopped.
-pub(super) fn fence_all_threads() {
+pub(crate) fn fence_all_threads() {
     for _ in 0..100 {
         if system::fence_all_threads() {
             return;
