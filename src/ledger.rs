@@ -88,21 +88,26 @@ pub(crate) fn raw_size(mark: Mark) -> Option<usize> {
     }
 }
 
-/// Exchanges an entry whose mark has the calling thread as its getter, or none on targets without getters.
+/// Exchanges the entry of `slot`. The mark `from` has the calling thread as its getter, or none on targets
+/// without getters.
+///
+/// # Safety
+/// - `ledger` leads to the entries of a class, and `slot` is one of its slots
 #[inline(always)]
-pub(crate) fn exchange_as_getter(entry: &AtomicU64, from: Mark, to: Mark) -> bool {
+pub(crate) unsafe fn exchange_as_getter(ledger: *const AtomicU64, slot: u32, from: Mark, to: Mark) -> bool {
     #[cfg(all(target_arch = "x86_64", not(bytepool_portable)))]
     {
         let exchanged: u8;
         // SAFETY:
-        // - `entry` is good, and this writes nothing else
+        // - the entry is there (caller), and this writes nothing else
         // - races with atomic exchanges by others only: a single store, at most overwriting a claim, which
         //   its claimant looks at again (module documentation)
         unsafe {
             std::arch::asm!(
-                "cmpxchg qword ptr [{entry}], {to}",
+                "cmpxchg qword ptr [{ledger} + {slot} * 8], {to}",
                 "sete {exchanged}",
-                entry = in(reg) entry.as_ptr(),
+                ledger = in(reg) ledger,
+                slot = in(reg) u64::from(slot),
                 to = in(reg) to,
                 exchanged = lateout(reg_byte) exchanged,
                 inout("rax") from => _,
@@ -112,7 +117,9 @@ pub(crate) fn exchange_as_getter(entry: &AtomicU64, from: Mark, to: Mark) -> boo
         exchanged != 0
     }
     #[cfg(not(all(target_arch = "x86_64", not(bytepool_portable))))]
-    entry.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+    // SAFETY:
+    // - the entry is there (caller)
+    unsafe { &*ledger.add(slot as usize) }.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
 }
 
 /// The largest buffer size whose every requested size fits an entry, in bytes.
@@ -285,7 +292,10 @@ mod tests {
         let ledger = Ledger::new(1).unwrap();
         for size in 0..2000 {
             let put = || ledger.pass(0, Holder::Raw(size), None, |_, _| false);
-            let own = || exchange_as_getter(ledger.entry(0), getter(1) | raw(size), NOBODY);
+            // SAFETY:
+            // - the ledger has this slot
+            let own =
+                || unsafe { exchange_as_getter(ledger.first_entry(), 0, getter(1) | raw(size), NOBODY) };
             assert_eq!(race(&ledger, getter(1), size, &[&own, &put, &put]), 1);
             assert_eq!(ledger.entry(0).load(Relaxed), NOBODY);
         }

@@ -108,11 +108,21 @@ impl Bin {
     /// room.
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: u32, found: Mark) -> bool {
-        let taken = self.has_room() && ledger::exchange_as_getter(self.entry(slot), found, NOBODY);
+        let taken = self.has_room() && self.pass_as_getter(slot, found, NOBODY);
         if taken {
-            self.lay(address, slot);
+            // SAFETY:
+            // - there is room
+            unsafe { self.lay_in_room(address, slot) };
         }
         taken
+    }
+
+    /// Passes a slot that this thread got from the holder that was found, if it is still that one.
+    #[inline(always)]
+    pub(super) fn pass_as_getter(&self, slot: u32, found: Mark, to: Mark) -> bool {
+        // SAFETY:
+        // - as in `entry`
+        unsafe { ledger::exchange_as_getter(self.ledger, slot, found, to) }
     }
 
     /// Takes a slot that its caller alone has, if there is room.
@@ -121,7 +131,9 @@ impl Bin {
         let has_room = self.has_room();
         if has_room {
             self.entry(slot).store(NOBODY, Relaxed);
-            self.lay(address, slot);
+            // SAFETY:
+            // - there is room
+            unsafe { self.lay_in_room(address, slot) };
         }
         has_room
     }
@@ -131,18 +143,29 @@ impl Bin {
         self.top.load(Relaxed) != self.end.load(Relaxed)
     }
 
-    /// Adds a slot at the top, where there is room, and counts the put.
+    /// Adds a slot at the top, and counts the put.
+    ///
+    /// # Safety
+    /// - there is room
     #[inline(always)]
-    pub(super) fn lay(&self, address: usize, slot: u32) {
+    unsafe fn lay_in_room(&self, address: usize, slot: u32) {
+        debug_assert!(self.has_room());
         let top = self.top.load(Relaxed);
-        debug_assert!(top < self.end.load(Relaxed));
         // SAFETY:
-        // - `top` is below `end`
+        // - there is room (caller): below `end`
         unsafe {
             (*top).write(address, slot);
             self.top.store(top.add(1), Relaxed);
         }
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Adds a slot at the top, where there is room, and counts the put.
+    pub(super) fn lay(&self, address: usize, slot: u32) {
+        assert!(self.has_room());
+        // SAFETY:
+        // - there is room
+        unsafe { self.lay_in_room(address, slot) };
     }
 }
 

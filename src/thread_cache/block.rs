@@ -11,6 +11,7 @@
 //! - Blocks are never freed, only used again by later threads: who looks at one never sees memory that is
 //!   gone.
 
+use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, compiler_fence};
@@ -156,9 +157,14 @@ impl Block {
     /// The owner's entry for `key` if it is at the key's first place.
     #[inline(always)]
     pub(super) fn first(&self, key: u64) -> Option<&Entry> {
-        let entry = &self.entries[first_place(key)];
+        // Summed up as a number, which compilers turn into fewer instructions than an index.
+        let offset = first_place(key) * size_of::<Entry>() + offset_of!(Block, entries);
+        let entry = ptr::from_ref(self).expose_provenance() + offset;
+        // SAFETY:
+        // - inside this block, which is static
+        let entry = unsafe { &*ptr::with_exposed_provenance::<Entry>(entry) };
         // Relaxed: only the owner writes keys.
-        (entry.key.load(Relaxed) == key).then_some(entry)
+        if entry.key.load(Relaxed) == key { Some(entry) } else { None }
     }
 
     /// As [`first`](Self::first), wherever the key is.

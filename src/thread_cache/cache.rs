@@ -106,6 +106,19 @@ impl Deref for CacheRef {
     }
 }
 
+/// Keeps compilers from carrying a sum as its parts: the fast path has no register to spare.
+#[inline(always)]
+fn in_one_register<T>(pointer: NonNull<T>) -> NonNull<T> {
+    let mut address = pointer.as_ptr();
+    #[allow(clippy::pointers_in_nomem_asm_block)] // it reads nothing
+    // SAFETY:
+    // - does nothing
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+        NonNull::new_unchecked(address)
+    }
+}
+
 /// The fast path. Callers are inside [`Block::enter`].
 impl CacheRef {
     #[inline(always)]
@@ -113,7 +126,7 @@ impl CacheRef {
         debug_assert!((0..self.class_count).any(|class| bin_offset(class as u8) == offset));
         // SAFETY:
         // - offsets come from the tables of this pool, and a bin for each class follows the cache in memory
-        unsafe { self.0.byte_add(usize::from(offset)).cast::<Bin>().as_ref() }
+        unsafe { in_one_register(self.0.byte_add(usize::from(offset)).cast::<Bin>()).as_ref() }
     }
 
     #[inline(always)]
@@ -272,8 +285,7 @@ impl CacheRef {
 
     /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
     pub(super) fn pass_as_getter(&self, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
-        ledger::is_raw_of(found, self.getter)
-            && ledger::exchange_as_getter(self.bin(class as u8).entry(slot), found, to)
+        ledger::is_raw_of(found, self.getter) && self.bin(class as u8).pass_as_getter(slot, found, to)
     }
 
     /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
