@@ -68,10 +68,12 @@ pub(crate) fn claim(getter: Mark, number: u32) -> Mark {
     CLAIMED | getter | Mark::from(number)
 }
 
-/// Whether a mark is of a raw pointer with this getter.
+/// Whether a mark is of a raw pointer with this getter: a thread's, or none on targets without getters.
 #[inline(always)]
 pub(crate) fn is_raw_of(mark: Mark, getter: Mark) -> bool {
-    mark.wrapping_sub(getter).wrapping_sub(1) < Mark::from(u32::MAX)
+    debug_assert_eq!(HAS_GETTERS, getter != 0);
+    // Other marks never have a thread's number where a getter stands.
+    mark >> GETTER_SHIFT == getter >> GETTER_SHIFT && (HAS_GETTERS || mark != NOBODY)
 }
 
 /// Whether a mark is of a raw pointer that anybody may put by an atomic exchange.
@@ -94,10 +96,9 @@ pub(crate) fn raw_size(mark: Mark) -> Option<usize> {
 /// # Safety
 /// - `ledger` leads to the entries of a class, and `slot` is one of its slots
 #[inline(always)]
-pub(crate) unsafe fn exchange_as_getter(ledger: *const AtomicU64, slot: u32, from: Mark, to: Mark) -> bool {
+pub(crate) unsafe fn exchange_as_getter(ledger: *const AtomicU64, slot: usize, from: Mark, to: Mark) -> bool {
     #[cfg(all(target_arch = "x86_64", not(bytepool_portable)))]
     {
-        let exchanged: u8;
         // SAFETY:
         // - the entry is there (caller), and this writes nothing else
         // - races with atomic exchanges by others only: a single store, at most overwriting a claim, which
@@ -105,21 +106,21 @@ pub(crate) unsafe fn exchange_as_getter(ledger: *const AtomicU64, slot: u32, fro
         unsafe {
             std::arch::asm!(
                 "cmpxchg qword ptr [{ledger} + {slot} * 8], {to}",
-                "sete {exchanged}",
+                "jne {other}",
                 ledger = in(reg) ledger,
-                slot = in(reg) u64::from(slot),
+                slot = in(reg) slot,
                 to = in(reg) to,
-                exchanged = lateout(reg_byte) exchanged,
                 inout("rax") from => _,
+                other = label { return false },
                 options(nostack),
             );
         }
-        exchanged != 0
+        true
     }
     #[cfg(not(all(target_arch = "x86_64", not(bytepool_portable))))]
     // SAFETY:
     // - the entry is there (caller)
-    unsafe { &*ledger.add(slot as usize) }.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+    unsafe { &*ledger.add(slot) }.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
 }
 
 /// The largest buffer size whose every requested size fits an entry, in bytes.
@@ -261,9 +262,12 @@ mod tests {
             for number in [0, 1, u32::MAX] {
                 let claim = claim(getter(thread), number);
                 assert_eq!(decode(claim), None);
-                assert!(!is_raw_of(claim, getter(thread)) && !has_no_getter(claim));
+                assert!(!has_no_getter(claim));
+                assert!(thread == 0 || !is_raw_of(claim, getter(thread)));
             }
-            assert!(!is_raw_of(NOBODY, getter(thread)) && !is_raw_of(OWNED, getter(thread)));
+            if thread != 0 {
+                assert!(!is_raw_of(NOBODY, getter(thread)) && !is_raw_of(OWNED, getter(thread)));
+            }
         }
     }
 

@@ -327,7 +327,7 @@ unsafe extern "C" fn put_unsized_slowly(context: *mut c_void, data: *mut c_void)
 ///   more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, size: usize) {
-    if !thread_cache::put_exact(cache_key(context), data.addr(), size) {
+    if !thread_cache::put(cache_key(context), data.addr(), size) {
         // SAFETY:
         // - the caller owns the buffer
         unsafe { put_sized_slowly(context, data, size) };
@@ -340,7 +340,7 @@ pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, s
 /// - as [`bytepool_put`]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
-    if thread_cache::put_exact(cache_key(context), data.addr(), size) {
+    if thread_cache::put(cache_key(context), data.addr(), size) {
         return Status::Ok as i32;
     }
     // SAFETY:
@@ -386,7 +386,7 @@ pub unsafe extern "C" fn bytepool_put_many(
             // - readable for `count` pointers (caller)
             let Some(data) = NonNull::new(unsafe { data.add(index).read() }.cast::<u8>()) else { continue };
             let address = data.addr().get();
-            if thread_cache::put_exact(key, address, size)
+            if thread_cache::put(key, address, size)
                 || thread_cache::put_anywhere(key, address, PutSize::Sized(size), Verdict::Later)
             {
                 continue;

@@ -71,22 +71,22 @@ const _: () = assert!(std::mem::offset_of!(Bin, first) == 64);
 impl Bin {
     /// The slot of this class that starts at an address.
     #[inline(always)]
-    pub(super) fn slot_at(&self, address: usize) -> Option<u32> {
+    pub(super) fn slot_at(&self, address: usize) -> Option<usize> {
         // Rotated, so that what lies inside a granule is past the end too.
         let granule = address.wrapping_sub(self.start).rotate_right(GRANULE.trailing_zeros());
         if granule >= self.granules {
             return None;
         }
-        self.reciprocal.slot_starting_at(granule as u64).map(|slot| slot as u32)
+        self.reciprocal.slot_starting_at(granule as u64).map(|slot| slot as usize)
     }
 
     #[inline(always)]
-    pub(super) fn entry(&self, slot: u32) -> &AtomicU64 {
-        debug_assert!(slot as usize * self.slot_size < self.granules * GRANULE);
+    pub(super) fn entry(&self, slot: usize) -> &AtomicU64 {
+        debug_assert!(slot * self.slot_size < self.granules * GRANULE);
         // SAFETY:
         // - the ledger lives as long as the pool, and `slot` is below the class's capacity: it came from
         //   `slot_at` or from the shelf
-        unsafe { &*self.ledger.add(slot as usize) }
+        unsafe { &*self.ledger.add(slot) }
     }
 
     /// The slot put last, marked in the ledger.
@@ -98,7 +98,7 @@ impl Bin {
         let address = last.address.load(Relaxed);
         let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
         let slot = last.slot.load(Relaxed);
-        self.entry(slot).store(mark, Relaxed);
+        self.entry(slot as usize).store(mark, Relaxed);
         self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
         let place = shared::Place::Slot { class: self.class, slot };
         Some(Buffer { data, capacity: self.buffer_size, place })
@@ -107,7 +107,7 @@ impl Bin {
     /// Takes a slot that this thread got from the holder that was found, if it is still that one and there is
     /// room.
     #[inline(always)]
-    pub(super) fn put(&self, address: usize, slot: u32, found: Mark) -> bool {
+    pub(super) fn put(&self, address: usize, slot: usize, found: Mark) -> bool {
         let taken = self.has_room() && self.pass_as_getter(slot, found, NOBODY);
         if taken {
             // SAFETY:
@@ -119,7 +119,7 @@ impl Bin {
 
     /// Passes a slot that this thread got from the holder that was found, if it is still that one.
     #[inline(always)]
-    pub(super) fn pass_as_getter(&self, slot: u32, found: Mark, to: Mark) -> bool {
+    pub(super) fn pass_as_getter(&self, slot: usize, found: Mark, to: Mark) -> bool {
         // SAFETY:
         // - as in `entry`
         unsafe { ledger::exchange_as_getter(self.ledger, slot, found, to) }
@@ -127,7 +127,7 @@ impl Bin {
 
     /// Takes a slot that its caller alone has, if there is room.
     #[inline(always)]
-    pub(super) fn put_owned(&self, address: usize, slot: u32) -> bool {
+    pub(super) fn put_owned(&self, address: usize, slot: usize) -> bool {
         let has_room = self.has_room();
         if has_room {
             self.entry(slot).store(NOBODY, Relaxed);
@@ -148,20 +148,20 @@ impl Bin {
     /// # Safety
     /// - there is room
     #[inline(always)]
-    unsafe fn lay_in_room(&self, address: usize, slot: u32) {
+    unsafe fn lay_in_room(&self, address: usize, slot: usize) {
         debug_assert!(self.has_room());
         let top = self.top.load(Relaxed);
         // SAFETY:
         // - there is room (caller): below `end`
         unsafe {
-            (*top).write(address, slot);
+            (*top).write(address, slot as u32);
             self.top.store(top.add(1), Relaxed);
         }
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
     }
 
     /// Adds a slot at the top, where there is room, and counts the put.
-    pub(super) fn lay(&self, address: usize, slot: u32) {
+    pub(super) fn lay(&self, address: usize, slot: usize) {
         assert!(self.has_room());
         // SAFETY:
         // - there is room
@@ -291,7 +291,7 @@ impl Bin {
 
     /// Claims a slot, which another thread got, from the holder that was found, if it is still that one.
     /// There is room. `getter` is this thread's.
-    pub(super) fn claim(&self, address: usize, slot: u32, found: Mark, getter: Mark, number: u32) -> bool {
+    pub(super) fn claim(&self, address: usize, slot: usize, found: Mark, getter: Mark, number: u32) -> bool {
         debug_assert!(self.has_room());
         // Relaxed: see the ledger.
         let claim = ledger::claim(getter, number);
@@ -300,7 +300,7 @@ impl Bin {
             // SAFETY:
             // - `end` is above `top`
             let end = unsafe { &*self.end.load(Relaxed).sub(1) };
-            end.write(address, slot);
+            end.write(address, slot as u32);
             end.claim.store(number, Relaxed);
             self.end.store(ptr::from_ref(end).cast_mut(), Relaxed);
         }
@@ -315,7 +315,7 @@ impl Bin {
         let mut standing = 0;
         for index in first_claim..first_claim + claims {
             let place = self.place(index);
-            let (address, slot) = (place.address.load(Relaxed), place.slot.load(Relaxed));
+            let (address, slot) = (place.address.load(Relaxed), place.slot.load(Relaxed) as usize);
             if self.stands(place, getter) {
                 // Below what was looked at, or where it is.
                 self.entry(slot).store(NOBODY, Relaxed);
@@ -328,7 +328,7 @@ impl Bin {
 
     fn stands(&self, place: &Place, getter: Mark) -> bool {
         let claim = ledger::claim(getter, place.claim.load(Relaxed));
-        self.entry(place.slot.load(Relaxed)).load(Relaxed) == claim
+        self.entry(place.slot.load(Relaxed) as usize).load(Relaxed) == claim
     }
 
     /// How many claims stand as it looks now, and how many do not. Any thread, at a quiet moment.

@@ -183,19 +183,25 @@ impl CacheRef {
         self.fine_bin(size)?.take(mark | self.getter)
     }
 
-    /// Puts a raw buffer that this thread got, with exactly the size it was asked for. `false`: nothing was
-    /// done, [`put_anyhow`](Self::put_anyhow) must look.
+    /// Puts a raw buffer that this thread got, with a size of its class. `false`: nothing was done,
+    /// [`put_anyhow`](Self::put_anyhow) must look.
     #[inline(always)]
-    pub(super) fn put_exact(&self, address: usize, size: usize) -> bool {
+    pub(super) fn put(&self, address: usize, size: usize) -> bool {
+        // The size's class, so only a buffer of that class is found.
         let Some(bin) = self.fine_bin(size) else { return false };
         let Some(slot) = bin.slot_at(address) else { return false };
-        bin.put(address, slot, ledger::raw(size) | self.getter)
+        self.put_own(bin, address, slot)
     }
 
-    /// As [`put_exact`](Self::put_exact), of whatever size.
+    /// As [`put`](Self::put), of whatever size.
     #[inline(always)]
     pub(super) fn put_unsized(&self, address: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
+        self.put_own(bin, address, slot)
+    }
+
+    #[inline(always)]
+    fn put_own(&self, bin: &Bin, address: usize, slot: usize) -> bool {
         let found = bin.entry(slot).load(Relaxed);
         ledger::is_raw_of(found, self.getter) && bin.put(address, slot, found)
     }
@@ -203,12 +209,12 @@ impl CacheRef {
     /// Puts a slot that its caller alone has. `false`: nothing was done.
     #[inline(always)]
     pub(super) fn put_owned(&self, address: usize, class: u8, slot: u32) -> bool {
-        self.class_count != 0 && self.bin(class).put_owned(address, slot)
+        self.class_count != 0 && self.bin(class).put_owned(address, slot as usize)
     }
 
     /// The bin and slot that an address is the start of.
     #[inline(always)]
-    fn slot_of(&self, address: usize) -> Option<(&Bin, u32)> {
+    fn slot_of(&self, address: usize) -> Option<(&Bin, usize)> {
         let offset = address.wrapping_sub(self.base);
         if offset >= self.region_len {
             return None;
@@ -246,7 +252,7 @@ impl CacheRef {
         unsafe { Reference::to_existing(NonNull::from(self.pool())) }
     }
 
-    /// Puts a raw buffer, whoever got it, with the size it was asked for or another of its class. `false`:
+    /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its class. `false`:
     /// nothing was done, the pool must look.
     pub(super) fn put_anyhow(&self, address: usize, size: PutSize, verdict: Verdict) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
@@ -285,7 +291,8 @@ impl CacheRef {
 
     /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
     pub(super) fn pass_as_getter(&self, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
-        ledger::is_raw_of(found, self.getter) && self.bin(class as u8).pass_as_getter(slot, found, to)
+        ledger::is_raw_of(found, self.getter)
+            && self.bin(class as u8).pass_as_getter(slot as usize, found, to)
     }
 
     /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
@@ -309,7 +316,7 @@ impl CacheRef {
     /// As [`put_owned`](Self::put_owned), after giving a batch to the shelf if the bin is full.
     pub(super) fn put_owned_or_flush(&self, address: usize, class: u8, slot: u32) -> bool {
         let bin = self.bin(class);
-        self.has_room_or_flush(bin) && bin.put_owned(address, slot)
+        self.has_room_or_flush(bin) && bin.put_owned(address, slot as usize)
     }
 
     /// A fresh slot, from a line that this thread has for itself. `None` if there is none.

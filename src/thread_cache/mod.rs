@@ -53,17 +53,17 @@ pub(crate) fn get(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
     cache.get(size, mark)
 }
 
-/// Puts a raw buffer that this thread got, with exactly the size it was asked for. `false`: nothing was done,
-/// the pool must look.
+/// Puts a raw buffer that this thread got, with the size it was asked for or another of its class. `false`:
+/// nothing was done, the pool must look.
 #[inline(always)]
-pub(crate) fn put_exact(key: u64, address: usize, size: usize) -> bool {
+pub(crate) fn put(key: u64, address: usize, size: usize) -> bool {
     let block = way::block();
     let Some(entry) = block.first(key) else { return false };
     let (cache, _active) = block.enter(entry);
-    cache.put_exact(address, size)
+    cache.put(address, size)
 }
 
-/// As [`put_exact`], whatever the size.
+/// As [`put`], whatever the size.
 #[inline(always)]
 pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
     let block = way::block();
@@ -106,8 +106,7 @@ pub(crate) enum Verdict {
     Later,
 }
 
-/// As [`put_exact`] or [`put_unsized`], wherever the key is, whoever got the buffer, and with any size of its
-/// class.
+/// As [`put`] or [`put_unsized`], wherever the key is, and whoever got the buffer.
 pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
     with_cache(key, |cache| cache.put_anyhow(address, size, verdict)).unwrap_or(false)
 }
