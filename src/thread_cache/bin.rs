@@ -140,7 +140,9 @@ impl Bin {
 
     #[inline(always)]
     pub(super) fn has_room(&self) -> bool {
-        self.top.load(Relaxed) != self.end.load(Relaxed)
+        // SAFETY:
+        // - only the calling thread changes them
+        unsafe { *self.top.as_ptr() != *self.end.as_ptr() }
     }
 
     /// Adds a slot at the top, and counts the put.

@@ -163,8 +163,9 @@ impl Block {
         // SAFETY:
         // - inside this block, which is static
         let entry = unsafe { &*ptr::with_exposed_provenance::<Entry>(entry) };
-        // Relaxed: only the owner writes keys.
-        if entry.key.load(Relaxed) == key { Some(entry) } else { None }
+        // SAFETY:
+        // - only the owner, which this is, writes keys
+        if unsafe { *entry.key.as_ptr() } == key { Some(entry) } else { None }
     }
 
     /// As [`first`](Self::first), wherever the key is.
