@@ -59,10 +59,6 @@ impl Bench {
         if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
     }
 
-    pub fn rounds(&self) -> usize {
-        self.samples.len()
-    }
-
     /// Finds how many repetitions take `time`, and warms up. The best of several tries counts, lest a moment in which
     /// others had the cores make all rounds short.
     fn calibrate(&mut self, time: Duration) {
