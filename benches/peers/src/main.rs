@@ -7,8 +7,8 @@
 //!
 //! The first prints a table of ratios, writes `results.json` beside this package, and from that file the picture
 //! `speed.svg` and the README's table. The second only does what follows the file. Everything is interleaved: each round runs each
-//! case with each peer for two milliseconds, and the ratios are of the medians over the rounds. Times are CPU time, but
-//! for the hand-over, where one thread waits for the other. Two runs on a shared machine differ by a factor of two;
+//! case with each peer for two milliseconds, and the ratios are of the medians over the rounds. Times are CPU time,
+//! but for one hand-over, whose threads wait for each other and for locks. Two runs on a shared machine differ by a factor of two;
 //! ratios within a run do not.
 //!
 //! bytepool's C functions and their peers are called through pointers into shared libraries opened by `dlopen`, as
@@ -20,7 +20,7 @@
 //! | --- | --- |
 //! | `library.rs` | `dlopen` and `dlsym` |
 //! | `ours.rs`, `peers.rs` | what is measured |
-//! | `cases.rs`, `threads.rs`, `rust_and_cpp.rs` | the loops |
+//! | `cases.rs`, `threads.rs`, `scale.rs`, `rust_and_cpp.rs` | the loops |
 //! | `plan.rs` | which peers run which cases |
 //! | `measure.rs` | rounds, calibration, proofs |
 //! | `targets.rs` | the comparisons and the targets of issue 3 |
@@ -37,6 +37,7 @@ mod picture;
 mod plan;
 mod readme;
 mod rust_and_cpp;
+mod scale;
 mod table;
 mod targets;
 mod threads;

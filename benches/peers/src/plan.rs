@@ -5,7 +5,8 @@ use crate::measure::{Sample, Served, Suite};
 use crate::ours::{Functions, OtherSize, Pooled, Unsized};
 use crate::peers::{AvBufferPool, BareList, Malloc, Mempool, Peer, Pmr, SIZES};
 use crate::rust_and_cpp::{self, Cpp};
-use crate::threads::{self, Before};
+use crate::scale;
+use crate::threads::{self, Before, Clock};
 
 pub const OURS: &str = "bytepool";
 const PAGE: usize = 4096;
@@ -29,6 +30,8 @@ pub fn suite() -> (Suite, Vec<Missing>) {
     everywhere(&mut suite, OURS, usual, Threads::Any);
     let bare = BareList::open().expect("the build script compiled it");
     everywhere(&mut suite, "bare list", bare, Threads::EachItsOwn);
+    scale::slots(&mut suite, OURS, |slots| bytepool.pool(&[(scale::SMALL, slots)]));
+    scale::slots(&mut suite, "bare list", |_| bare);
     let glibc = Malloc::open("libc.so.6").expect("this program runs on glibc");
     everywhere(&mut suite, "glibc", glibc, Threads::Any);
     let mallocs = [
@@ -111,6 +114,7 @@ fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, threads: Threads)
         suite.add(&format!("three, {word}, CPU"), name, run);
     }
     if name == OURS || name == "bare list" || name == "tcmalloc" {
+        scale::threads(suite, name, peer, PAGE);
         for (number, word, before) in
             [(1, "one thread", Before::Nothing), (2, "two threads mixed", Before::Mixing(PAGE))]
         {
@@ -124,7 +128,8 @@ fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, threads: Threads)
         }
     }
     if threads == Threads::Any {
-        suite.add("hand-over", name, threads::hand_over(peer, PAGE));
+        suite.add("hand-over", name, threads::hand_over(peer, PAGE, Clock::Wall));
+        suite.add("hand-over, CPU", name, threads::hand_over(peer, PAGE, Clock::Cpu));
     }
 }
 

@@ -16,7 +16,7 @@ pub const CASES: [Case; 6] = [
     Case { name: "three buffers", words: "16 KiB, 4 KiB and 512 bytes out at once, in C", in_picture: true },
     Case { name: "three, two threads, CPU", words: "the same on two threads", in_picture: false },
     Case { name: "random 256 x 4096", words: "256 of 4 KiB out, one replaced at random", in_picture: false },
-    Case { name: "hand-over", words: "4 KiB got on one thread, put on another", in_picture: true },
+    Case { name: "hand-over, CPU", words: "4 KiB got on one thread, put on another", in_picture: true },
     Case { name: "owner in Rust", words: "4 KiB with an owner, in Rust", in_picture: true },
 ];
 
