@@ -17,8 +17,9 @@ pub const SMALL: usize = 512;
 const THREADS: [(usize, &str); 3] =
     [(4, "pair, 4 threads, CPU"), (16, "pair, 16 threads, CPU"), (64, "pair, 64 threads, CPU")];
 
-pub fn threads<P: Peer>(suite: &mut Suite, name: &str, peer: P, size: usize) {
+pub fn threads<P: Peer>(suite: &mut Suite, name: &str, fresh: &impl Fn() -> P, size: usize) {
     for (number, case) in THREADS {
+        let peer = fresh();
         let pair = move |count| pair_loop(peer, size, count);
         suite.add(case, name, threads::at_once(peer, number, 1, Before::Nothing, pair));
     }
