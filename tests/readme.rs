@@ -1,34 +1,46 @@
-//! The README's speed table is what the comparison with other allocators last wrote.
+//! The README's speed table and picture show what the comparison with other allocators last wrote.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The ratio of medians for a case and a peer, from the file's text: one comparison is one object, its fields
-/// in alphabetical order.
-fn ratio(results: &str, case: &str, peer: &str) -> f64 {
-    let (against, case) = (format!("\"against\": \"{peer}\""), format!("\"case\": \"{case}\""));
-    let comparison = results.split('{').find(|object| object.contains(&against) && object.contains(&case));
-    let comparison = comparison.unwrap_or_else(|| panic!("no comparison of {case} against {peer}"));
-    let value =
-        comparison.split("\"value\":").nth(1).and_then(|rest| rest.split([',', '\n']).next()).unwrap();
-    value.trim().parse().unwrap()
+#[path = "../benches/peers/src/readme.rs"]
+mod speed;
+
+use speed::{Results, bars, shown, with_section};
+
+const AGAIN: &str = "run `cargo run --release --manifest-path benches/peers/Cargo.toml -- draw`";
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn results() -> Results {
+    Results::read(&file("benches/peers/results.json")).unwrap()
 }
 
 #[test]
 fn the_speed_table_is_the_last_comparison() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let results = fs::read_to_string(root.join("benches/peers/results.json")).unwrap();
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let cells = |line: &str| -> Vec<String> {
-        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
-    };
-    let mut lines = readme.lines().skip_while(|line| !line.starts_with("| time relative to")).map(cells);
-    let peers = lines.next().expect("the README has a speed table");
-    let cases = ["pair of 4096", "three buffers", "random 256 x 4096"];
-    for (case, row) in cases.iter().zip(lines.skip(1)) {
-        assert_eq!(row.len(), peers.len(), "{row:?}");
-        for (peer, cell) in peers.iter().zip(row).skip(1) {
-            assert_eq!(cell, format!("{:.2}", ratio(&results, case, peer)), "{case} against {peer}");
-        }
+    let readme = fs::read_to_string(file("README.md")).unwrap();
+    let anew = with_section(&readme, &results()).expect("the README has a place for the speed table");
+    assert!(readme == anew, "the README's speed table is not of results.json: {AGAIN}");
+    // What was compared is a table with figures.
+    let figures = results().ratio("pair of 4096", "glibc").map(shown).expect("glibc is never missing");
+    let row = readme.lines().find(|line| line.starts_with("| 4 KiB got, touched and put")).unwrap();
+    assert!(row.contains(&format!("| {figures} |")), "{row} without {figures}");
+}
+
+#[test]
+fn the_picture_has_the_figures_of_the_last_comparison() {
+    let picture = fs::read_to_string(file("benches/peers/speed.svg")).unwrap();
+    let readme = fs::read_to_string(file("README.md")).unwrap();
+    assert!(readme.contains("](benches/peers/speed.svg)"), "the README does not show the picture");
+    // A text of the picture stands on a line of its own. The peers and their bars come last.
+    let mut expected = Vec::new();
+    for (peer, bars) in bars(&results()).into_iter().filter(|(_, bars)| !bars.is_empty()) {
+        expected.push(peer.to_owned());
+        expected.extend(bars.into_iter().map(|(_, ratio)| shown(ratio)));
     }
+    let texts: Vec<&str> = picture.lines().filter(|line| !line.starts_with('<')).collect();
+    let first = texts.len().checked_sub(expected.len()).expect("the picture has all bars");
+    assert_eq!(texts[first..], expected, "the picture is not of results.json: {AGAIN}");
 }

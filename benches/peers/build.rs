@@ -1,23 +1,23 @@
-//! Builds the shared libraries that are measured: bytepool, by a Cargo inside this one and then linked as users
-//! would, and the small C and C++ files beside this one. Their paths go to the program as `PEERS_*`.
+//! Builds the shared libraries that are measured: bytepool, and the small C and C++ files beside this one. Their paths
+//! go to the program as `PEERS_*`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+#[path = "../support/shared_library.rs"]
+mod shared_library;
+
+use shared_library::{Language, SharedBytepool, compiler, run};
+
 fn main() {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR"));
     let root = manifest_dir().join("../..").canonicalize().expect("bytepool's root is two folders up");
-    for path in ["build.rs", "c", "cpp"] {
+    for path in ["build.rs", "../support", "c", "cpp"] {
         println!("cargo:rerun-if-changed={path}");
     }
-    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "cpp", "include"] {
-        println!("cargo:rerun-if-changed={}", root.join(path).display());
-    }
-
-    let headers = out_dir.join("headers");
-    let bytepool = link_bytepool(&build_bytepool(&root, &headers), &out_dir);
-    export("BYTEPOOL", &bytepool);
+    let bytepool = SharedBytepool::build(&root, &out_dir);
+    export("BYTEPOOL", &bytepool.library);
 
     export(
         "BARE_LIST",
@@ -25,8 +25,8 @@ fn main() {
     );
     export("PMR", &shared(Language::Cpp, "cpp/pmr.cpp", &out_dir, &[]).expect("std::pmr compiles"));
     let with_bytepool = [
-        format!("-I{}", headers.display()),
-        bytepool.display().to_string(),
+        format!("-I{}", bytepool.headers.display()),
+        bytepool.library.display().to_string(),
         format!("-Wl,-rpath,{}", out_dir.display()),
     ];
     let raii = shared(Language::Cpp, "cpp/raii.cpp", &out_dir, &with_bytepool);
@@ -43,57 +43,6 @@ fn manifest_dir() -> PathBuf {
 
 fn export(name: &str, path: &Path) {
     println!("cargo:rustc-env=PEERS_{name}={}", path.display());
-}
-
-/// The static library of the root package as users build it, in a target folder below this package's; and its headers.
-fn build_bytepool(root: &Path, headers: &Path) -> PathBuf {
-    // OUT_DIR is TARGET/release/build/bytepool-peers-HASH/out.
-    let out_dir = headers.parent().expect("headers are in OUT_DIR");
-    let target_dir = out_dir.ancestors().nth(3).expect("OUT_DIR is deep").join("bytepool-shared");
-    let mut cargo = Command::new(env::var_os("CARGO").expect("Cargo sets CARGO"));
-    cargo
-        .args(["rustc", "--lib", "--release", "--crate-type", "staticlib", "--manifest-path"])
-        .arg(root.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target_dir)
-        .env("BYTEPOOL_EXPORT_HEADERS", headers);
-    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
-    {
-        cargo.env_remove(name);
-    }
-    run(&mut cargo).expect("bytepool builds");
-    target_dir.join("release/libbytepool.a")
-}
-
-fn link_bytepool(archive: &Path, out_dir: &Path) -> PathBuf {
-    let path = out_dir.join("libbytepool.so");
-    let mut link = compiler(Language::Cpp);
-    link.arg("-shared")
-        .arg("-o")
-        .arg(&path)
-        .arg("-Wl,--whole-archive")
-        .arg(archive)
-        .arg("-Wl,--no-whole-archive")
-        .args(["-Wl,--gc-sections", "-Wl,-Bsymbolic", "-Wl,-z,nodelete", "-Wl,-soname,libbytepool.so"])
-        .args(["-lpthread", "-ldl"]);
-    run(&mut link).expect("bytepool links as a shared library");
-    path
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Language {
-    C,
-    Cpp,
-}
-
-fn compiler(language: Language) -> Command {
-    let mut build = cc::Build::new();
-    build.cpp(language == Language::Cpp).opt_level(2).pic(true).cargo_metadata(false);
-    build.warnings(true).extra_warnings(true);
-    if language == Language::Cpp {
-        build.std("c++17");
-    }
-    build.get_compiler().to_command()
 }
 
 /// A shared library of one source file; `None`, and a warning, if it does not compile.
@@ -122,14 +71,4 @@ fn dpdk_flags() -> Option<Vec<String>> {
             .chain(libraries.map(String::from))
             .collect(),
     )
-}
-
-fn run(command: &mut Command) -> Option<()> {
-    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    if output.status.success() {
-        return Some(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().for_each(|line| println!("cargo:warning={line}"));
-    None
 }

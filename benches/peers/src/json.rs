@@ -11,7 +11,13 @@ use crate::plan::Missing;
 use crate::targets::{Row, Unit};
 
 /// `results` has what was measured, `comparisons` what the table shows.
-pub fn write(path: &Path, suite: &Suite, rows: &[Row], missing: &[Missing]) -> std::io::Result<()> {
+pub fn write(
+    path: &Path,
+    rounds: usize,
+    suite: &Suite,
+    rows: &[Row],
+    missing: &[Missing],
+) -> std::io::Result<()> {
     let results: Vec<Value> = suite
         .benches
         .iter()
@@ -21,7 +27,6 @@ pub fn write(path: &Path, suite: &Suite, rows: &[Row], missing: &[Missing]) -> s
                 "peer": bench.peer,
                 "best_ns": rounded(bench.best()),
                 "median_ns": rounded(bench.median()),
-                "rounds": bench.rounds(),
             })
         })
         .collect();
@@ -43,6 +48,7 @@ pub fn write(path: &Path, suite: &Suite, rows: &[Row], missing: &[Missing]) -> s
         "date": today(),
         "cpu": cpu_model(),
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "rounds": rounds,
         "missing": missing.iter().map(|missing| missing.peer).collect::<Vec<_>>(),
         "results": results,
         "comparisons": comparisons,

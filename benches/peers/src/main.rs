@@ -2,11 +2,13 @@
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/peers/Cargo.toml [-- ROUNDS [MILLISECONDS]]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml -- draw
 //! ```
 //!
-//! prints a table of ratios and writes `benches/peers/results.json`. Everything is interleaved: each round runs each
-//! case with each peer for two milliseconds, and the ratios are of the medians over the rounds. Times are CPU time, but
-//! for the hand-over, where one thread waits for the other. Two runs on a shared machine differ by a factor of two;
+//! The first prints a table of ratios, writes `results.json` beside this package, and from that file the picture
+//! `speed.svg` and the README's table. The second only does what follows the file. Everything is interleaved: each round runs each
+//! case with each peer for two milliseconds, and the ratios are of the medians over the rounds. Times are CPU time,
+//! but for one hand-over, whose threads wait for each other and for locks. Two runs on a shared machine differ by a factor of two;
 //! ratios within a run do not.
 //!
 //! bytepool's C functions and their peers are called through pointers into shared libraries opened by `dlopen`, as
@@ -18,11 +20,12 @@
 //! | --- | --- |
 //! | `library.rs` | `dlopen` and `dlsym` |
 //! | `ours.rs`, `peers.rs` | what is measured |
-//! | `cases.rs`, `threads.rs`, `rust_and_cpp.rs` | the loops |
+//! | `cases.rs`, `threads.rs`, `scale.rs`, `rust_and_cpp.rs` | the loops |
 //! | `plan.rs` | which peers run which cases |
 //! | `measure.rs` | rounds, calibration, proofs |
 //! | `targets.rs` | the comparisons and the targets of issue 3 |
 //! | `table.rs`, `json.rs` | the output |
+//! | `readme.rs`, `picture.rs` | what the README shows of it |
 
 mod cases;
 mod json;
@@ -30,34 +33,65 @@ mod library;
 mod measure;
 mod ours;
 mod peers;
+mod picture;
 mod plan;
+mod readme;
 mod rust_and_cpp;
+mod scale;
 mod table;
 mod targets;
 mod threads;
 
-use std::env;
+use std::error::Error;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use std::{env, fs};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    make_room_for_thread_locals()?;
-    let mut arguments = env::args().skip(1);
-    let rounds = arguments.next().map_or(Ok(31), |text| text.parse())?;
-    let milliseconds = arguments.next().map_or(Ok(2), |text| text.parse())?;
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if arguments != ["draw"] {
+        make_room_for_thread_locals()?;
+        let mut numbers = arguments.iter().map(|text| text.parse());
+        let rounds = numbers.next().unwrap_or(Ok(31))?;
+        let milliseconds = numbers.next().unwrap_or(Ok(2))?;
+        run(rounds as usize, Duration::from_millis(milliseconds))?;
+    }
+    draw()
+}
 
+fn run(rounds: usize, time: Duration) -> Result<(), Box<dyn Error>> {
     let (mut suite, missing) = plan::suite();
-    suite.run(rounds, Duration::from_millis(milliseconds));
+    suite.run(rounds, time);
 
     let rows = targets::rows(&suite);
     println!("{}, {}, {rounds} rounds", json::today(), json::cpu_model());
     print!("{}", table::render(&rows, &missing));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results.json");
-    json::write(&path, &suite, &rows, &missing)?;
-    println!("written to {}", path.display());
+    json::write(&file(RESULTS), rounds, &suite, &rows, &missing)?;
+    println!("written to {}", file(RESULTS).display());
     Ok(())
+}
+
+/// The picture and the README's table, from the results as they are in the file.
+fn draw() -> Result<(), Box<dyn Error>> {
+    let results = readme::Results::read(&file(RESULTS))?;
+    fs::write(file(PICTURE), picture::draw(&results)?)?;
+    let text = fs::read_to_string(file(README))?;
+    fs::write(
+        file(README),
+        readme::with_section(&text, &results).ok_or("the README has no place for the table")?,
+    )?;
+    println!("drawn to {} and {}", file(PICTURE).display(), file(README).display());
+    Ok(())
+}
+
+const RESULTS: &str = "results.json";
+const PICTURE: &str = "speed.svg";
+const README: &str = "../../README.md";
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// jemalloc's thread-locals need more room than glibc keeps for libraries opened later, and only the environment of a
@@ -69,4 +103,15 @@ fn make_room_for_thread_locals() -> std::io::Result<()> {
         return Ok(());
     }
     Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(VARIABLE, ROOM).exec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_picture_is_drawn_from_the_results() {
+        let results = readme::Results::read(&file(RESULTS)).unwrap();
+        assert_eq!(fs::read_to_string(file(PICTURE)).unwrap(), picture::draw(&results).unwrap());
+    }
 }

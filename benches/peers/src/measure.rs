@@ -13,7 +13,7 @@ pub struct Sample {
 impl Sample {
     /// What this thread used since `start`. CPU time, for a thread that waits for a core measures its neighbours.
     pub fn since(start: Start, operations: u64) -> Self {
-        Self { nanoseconds: cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) - start.0, operations }
+        Self { nanoseconds: clock_time(libc::CLOCK_THREAD_CPUTIME_ID) - start.0, operations }
     }
 }
 
@@ -23,17 +23,17 @@ pub struct Start(f64);
 
 impl Start {
     pub fn now() -> Self {
-        Self(cpu_time(libc::CLOCK_THREAD_CPUTIME_ID))
+        Self(clock_time(libc::CLOCK_THREAD_CPUTIME_ID))
     }
 }
 
-/// CPU time that this thread or process has used, in nanoseconds.
-pub fn cpu_time(clock: libc::clockid_t) -> f64 {
+/// What one of the system's clocks says, in nanoseconds: of the wall, or of the CPU time of this thread or process.
+pub fn clock_time(clock: libc::clockid_t) -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY:
     // - the clock exists, and `time` may be written
     let status = unsafe { libc::clock_gettime(clock, &mut time) };
-    assert_eq!(status, 0, "no clock of CPU time");
+    assert_eq!(status, 0, "no such clock");
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
@@ -57,10 +57,6 @@ impl Bench {
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
         if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
-    }
-
-    pub fn rounds(&self) -> usize {
-        self.samples.len()
     }
 
     /// Finds how many repetitions take `time`, and warms up. The best of several tries counts, lest a moment in which

@@ -5,7 +5,8 @@ use crate::measure::{Sample, Served, Suite};
 use crate::ours::{Functions, OtherSize, Pooled, Unsized};
 use crate::peers::{AvBufferPool, BareList, Malloc, Mempool, Peer, Pmr, SIZES};
 use crate::rust_and_cpp::{self, Cpp};
-use crate::threads::{self, Before};
+use crate::scale;
+use crate::threads::{self, Before, Clock};
 
 pub const OURS: &str = "bytepool";
 const PAGE: usize = 4096;
@@ -24,13 +25,15 @@ pub fn suite() -> (Suite, Vec<Missing>) {
     let bytepool = Functions::open();
     settle_glibc();
 
-    // One pool for all cases but those about pools.
+    // One pool for all cases but those about pools, and those of threads.
     let usual = bytepool.usual_pool();
-    everywhere(&mut suite, OURS, usual, Threads::Any);
+    everywhere(&mut suite, OURS, usual, || bytepool.usual_pool(), Threads::Any);
     let bare = BareList::open().expect("the build script compiled it");
-    everywhere(&mut suite, "bare list", bare, Threads::EachItsOwn);
+    everywhere(&mut suite, "bare list", bare, || bare, Threads::EachItsOwn);
+    scale::slots(&mut suite, OURS, |slots| bytepool.pool(&[(scale::SMALL, slots)]));
+    scale::slots(&mut suite, "bare list", |_| bare);
     let glibc = Malloc::open("libc.so.6").expect("this program runs on glibc");
-    everywhere(&mut suite, "glibc", glibc, Threads::Any);
+    everywhere(&mut suite, "glibc", glibc, || glibc, Threads::Any);
     let mallocs = [
         ("tcmalloc", "libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
         ("jemalloc", "libjemalloc2", "libjemalloc.so.2"),
@@ -39,7 +42,7 @@ pub fn suite() -> (Suite, Vec<Missing>) {
     for (peer, package, file) in mallocs {
         match Malloc::open(file) {
             Ok(malloc) => {
-                everywhere(&mut suite, peer, malloc, Threads::Any);
+                everywhere(&mut suite, peer, malloc, || malloc, Threads::Any);
                 suite.add("frame of 3 MiB", peer, cases::frame(malloc, FRAME));
                 suite.add("short thread, CPU", peer, threads::short_thread(malloc, PAGE));
             }
@@ -48,7 +51,7 @@ pub fn suite() -> (Suite, Vec<Missing>) {
     }
     let versions = ["libavutil.so.57", "libavutil.so.58", "libavutil.so.59", "libavutil.so.60"];
     match versions.iter().find_map(|file| AvBufferPool::open(file).ok()) {
-        Some(av) => everywhere(&mut suite, "FFmpeg", av, Threads::Any),
+        Some(av) => everywhere(&mut suite, "FFmpeg", av, || av, Threads::Any),
         None => missing.push(Missing {
             peer: "FFmpeg",
             package: "libavutil57",
@@ -56,12 +59,12 @@ pub fn suite() -> (Suite, Vec<Missing>) {
         }),
     }
     match Pmr::open() {
-        Ok(pmr) => everywhere(&mut suite, "std::pmr", pmr, Threads::Any),
+        Ok(pmr) => everywhere(&mut suite, "std::pmr", pmr, || pmr, Threads::Any),
         Err(why) => missing.push(Missing { peer: "std::pmr", package: "libstdc++6", why }),
     }
     match Mempool::open() {
         Ok(mempool) => {
-            everywhere(&mut suite, "DPDK", mempool, Threads::Any);
+            everywhere(&mut suite, "DPDK", mempool, || mempool, Threads::Any);
             suite.add("32 in one call, per buffer", "DPDK", cases::many(mempool, PAGE));
         }
         Err(why) => missing.push(Missing { peer: "DPDK", package: "libdpdk-dev", why }),
@@ -89,8 +92,8 @@ enum Threads {
     EachItsOwn,
 }
 
-/// The cases that every peer has.
-fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, threads: Threads) {
+/// The cases that every peer has. `fresh` makes a peer like this one whose buffers no case before has mixed.
+fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, fresh: impl Fn() -> P, threads: Threads) {
     for size in SIZES {
         suite.add(&format!("pair of {size}"), name, cases::pair(peer, size));
     }
@@ -101,7 +104,15 @@ fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, threads: Threads)
         suite.add(&format!("random 256 x {size}"), name, random);
     }
     suite.add("three buffers", name, cases::three(peer));
+    one_and_two_threads(suite, name, &fresh);
+    if threads == Threads::Any {
+        suite.add("hand-over", name, threads::hand_over(fresh(), PAGE, Clock::Wall));
+        suite.add("hand-over, CPU", name, threads::hand_over(fresh(), PAGE, Clock::Cpu));
+    }
+}
 
+fn one_and_two_threads<P: Peer>(suite: &mut Suite, name: &str, fresh: &impl Fn() -> P) {
+    let peer = fresh();
     for (number, word) in [(1, "one thread"), (2, "two threads")] {
         let pair = move |count| cases::pair_loop(peer, PAGE, count);
         let run = threads::at_once(peer, number, 1, Before::Nothing, pair);
@@ -110,21 +121,21 @@ fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, threads: Threads)
         let run = threads::at_once(peer, number, 3, Before::Nothing, three);
         suite.add(&format!("three, {word}, CPU"), name, run);
     }
-    if name == OURS || name == "bare list" || name == "tcmalloc" {
-        for (number, word, before) in
-            [(1, "one thread", Before::Nothing), (2, "two threads mixed", Before::Mixing(PAGE))]
-        {
-            let burst = move |count| cases::burst_loop::<P, BURST>(peer, PAGE, count);
-            let mut run = threads::at_once(peer, number, BURST as u64, before, burst);
-            let run = move |count| {
-                let sample = run(count);
-                Sample { operations: sample.operations * BURST as u64, ..sample }
-            };
-            suite.add(&format!("burst of 64, {word}, CPU"), name, run);
-        }
+    if ![OURS, "bare list", "tcmalloc"].contains(&name) {
+        return;
     }
-    if threads == Threads::Any {
-        suite.add("hand-over", name, threads::hand_over(peer, PAGE));
+    scale::threads(suite, name, fresh, PAGE);
+    for (number, word, before) in
+        [(1, "one thread", Before::Nothing), (2, "two threads mixed", Before::Mixing(PAGE))]
+    {
+        let peer = fresh();
+        let burst = move |count| cases::burst_loop::<P, BURST>(peer, PAGE, count);
+        let mut run = threads::at_once(peer, number, BURST as u64, before, burst);
+        let run = move |count| {
+            let sample = run(count);
+            Sample { operations: sample.operations * BURST as u64, ..sample }
+        };
+        suite.add(&format!("burst of 64, {word}, CPU"), name, run);
     }
 }
 

@@ -60,7 +60,7 @@ pub fn render(rows: &[Row], missing: &[Missing]) -> String {
     let (met, all) = judged.fold((0, 0), |(met, all), this| (met + usize::from(this), all + 1));
     let _ = writeln!(
         text,
-        "nanoseconds of CPU time (hand-over: of the clock) for each buffer, or three for \"three\"; ratio of medians, bytepool to peer; {met} of {all} targets met"
+        "nanoseconds of CPU time (hand-over: of the wall) for each buffer, or three for \"three\"; ratio of medians, bytepool to peer; {met} of {all} targets met"
     );
     let _ = writeln!(
         text,

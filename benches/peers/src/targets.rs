@@ -65,10 +65,16 @@ const AMONG_OURS: [(&str, &str, f64); 4] = [
     ("100 pools in turn", "1 pool in turn", 2.0),
 ];
 
-/// Two threads against one, relative to the same of the bare list.
-const SCALING: [(&str, &str, f64); 2] = [
-    ("pair, two threads, CPU", "pair, one thread, CPU", 1.15),
-    ("burst of 64, two threads mixed, CPU", "burst of 64, one thread, CPU", 1.5),
+/// Bytepool's own cases of scale relative to a smaller one, relative to the same of the bare list: which, which smaller,
+/// its name in the table, and the most it may be.
+const SCALING: [(&str, &str, &str, f64); 7] = [
+    ("random, 1000 slots", "random, 10 slots", "10 slots", 1.3),
+    ("random, 1000000 slots", "random, 10 slots", "10 slots", 1.3),
+    ("pair, two threads, CPU", "pair, one thread, CPU", "one thread", 1.15),
+    ("burst of 64, two threads mixed, CPU", "burst of 64, one thread, CPU", "one thread", 1.5),
+    ("pair, 4 threads, CPU", "pair, one thread, CPU", "one thread", 1.3),
+    ("pair, 16 threads, CPU", "pair, one thread, CPU", "one thread", 1.3),
+    ("pair, 64 threads, CPU", "pair, one thread, CPU", "one thread", 1.3),
 ];
 
 const LIST: &str = "bare list";
@@ -87,8 +93,11 @@ pub fn rows(suite: &Suite) -> Vec<Row> {
             row.against = format!("bytepool, {base}");
             Some(row)
         }));
-        let scaling = SCALING.iter().filter(|(name, _, _)| *name == case);
-        rows.extend(scaling.filter_map(|&(_, one, target)| scaling_row(suite, case, one, target)));
+        let scaling = SCALING.iter().filter(|(name, ..)| *name == case);
+        rows.extend(scaling.filter_map(|&(_, base, name, target)| {
+            let row = scaling_row(suite, case, base, target)?;
+            Some(Row { against: format!("{name}; bare list: {}", row.against), ..row })
+        }));
     }
     for peer in suite.benches.iter().filter(|bench| bench.case == "short thread, CPU") {
         rows.extend(above_empty_thread(suite, &peer.peer));
@@ -116,11 +125,12 @@ fn compare(suite: &Suite, ours: (&str, &str), theirs: (&str, &str), target: Opti
     })
 }
 
-fn scaling_row(suite: &Suite, two: &str, one: &str, target: f64) -> Option<Row> {
-    let ours = compare(suite, (two, OURS), (one, OURS), None)?;
-    let list = compare(suite, (two, LIST), (one, LIST), None)?;
+/// Its `against` is the bare list's own ratio.
+fn scaling_row(suite: &Suite, case: &str, base: &str, target: f64) -> Option<Row> {
+    let ours = compare(suite, (case, OURS), (base, OURS), None)?;
+    let list = compare(suite, (case, LIST), (base, LIST), None)?;
     Some(Row {
-        against: format!("one thread; bare list: {:.2}", list.value),
+        against: format!("{:.2}", list.value),
         value: ours.value / list.value,
         of_best: ours.of_best / list.of_best,
         target: Some(target),

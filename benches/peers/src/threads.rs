@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Instant;
 
 use crate::cases::{Random, pair_loop};
-use crate::measure::{Sample, Served, cpu_time, proven};
+use crate::measure::{Sample, Served, clock_time, proven};
 use crate::peers::{Peer, unknown};
 
 /// What the threads do before they are measured.
@@ -48,9 +47,9 @@ pub fn at_once<P: Peer>(
                     }
                     body(WARM);
                     barrier.wait();
-                    let start = cpu_time(libc::CLOCK_THREAD_CPUTIME_ID);
+                    let start = clock_time(libc::CLOCK_THREAD_CPUTIME_ID);
                     body(count);
-                    let used = cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) - start;
+                    let used = clock_time(libc::CLOCK_THREAD_CPUTIME_ID) - start;
                     barrier.wait();
                     peer.leave_thread();
                     used
@@ -112,7 +111,8 @@ impl Exchange {
 // ---- hand-over ----
 
 const RING: usize = 512;
-const BATCH: usize = 32;
+/// So large that reading a clock twice for each is little.
+const BATCH: usize = 64;
 
 /// A bounded ring with one producer and one consumer.
 struct Ring {
@@ -165,73 +165,108 @@ fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
-/// One thread gets and writes, another reads and puts; in batches through a ring. Wall time of a buffer.
-pub fn hand_over<P: Peer>(peer: P, size: usize) -> impl FnMut(u64) -> Sample {
+/// What of a hand-over is measured.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Clock {
+    /// From the first batch to the last, waiting for each other and for locks included.
+    Wall,
+    /// CPU time of both threads, without waiting for each other or asleep.
+    Cpu,
+}
+
+/// What a thread's work took without its waiting, if that is asked for.
+struct Work(Clock, f64);
+
+impl Work {
+    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        if self.0 == Clock::Wall {
+            return work();
+        }
+        let start = clock_time(libc::CLOCK_THREAD_CPUTIME_ID);
+        let result = work();
+        self.1 += clock_time(libc::CLOCK_THREAD_CPUTIME_ID) - start;
+        result
+    }
+}
+
+/// One thread gets and writes, another reads and puts; in batches through a ring. Time of a buffer.
+pub fn hand_over<P: Peer>(peer: P, size: usize, clock: Clock) -> impl FnMut(u64) -> Sample {
     move |batches| {
         let count = batches * BATCH as u64;
         proven(peer, count, Served::Pooled, || {
-            let ring = Ring::new();
-            let barrier = Barrier::new(2);
+            let (ring, barrier) = (Ring::new(), Barrier::new(2));
             let (peer, size) = (unknown(peer), black_box(size));
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    peer.enter_thread();
-                    barrier.wait();
-                    for number in 0..batches as usize {
-                        let batch = std::array::from_fn(|offset| {
-                            // SAFETY:
-                            // - a buffer of this thread's until the push
-                            unsafe {
-                                let buffer = peer.get(size);
-                                peer.data(buffer).write_volatile((number * BATCH + offset) as u8);
-                                buffer
-                            }
-                        });
-                        ring.push(&batch, number * BATCH);
-                    }
-                    barrier.wait();
-                    peer.leave_thread();
-                });
-                let consumer = scope.spawn(|| {
-                    peer.enter_thread();
-                    let mut batch = [std::ptr::null_mut(); BATCH];
-                    let mut wrong = 0;
-                    barrier.wait();
-                    let start = Instant::now();
-                    for number in 0..batches as usize {
-                        ring.pop(&mut batch, number * BATCH);
-                        for (offset, &buffer) in batch.iter().enumerate() {
-                            // SAFETY:
-                            // - this thread's since the pop, and put once
-                            unsafe {
-                                let mark = (number * BATCH + offset) as u8;
-                                wrong += u64::from(peer.data(buffer).read_volatile() != mark);
-                                peer.put(buffer, size);
-                            }
-                        }
-                    }
-                    let sample = Sample { nanoseconds: start.elapsed().as_nanos() as f64, operations: count };
-                    barrier.wait();
-                    peer.leave_thread();
-                    (sample, wrong)
-                });
-                let (sample, wrong) = consumer.join().expect("the consumer ends");
-                assert_eq!(wrong, 0, "proof failed: not what was written was read back");
-                sample
-            })
+            let (getting, putting) = thread::scope(|scope| {
+                let in_thread = |work: fn(P, usize, u64, &Ring, Work) -> f64| {
+                    let (ring, barrier) = (&ring, &barrier);
+                    scope.spawn(move || {
+                        peer.enter_thread();
+                        barrier.wait();
+                        let start = clock_time(libc::CLOCK_MONOTONIC);
+                        let work = work(peer, size, batches, ring, Work(clock, 0.0));
+                        let wall = clock_time(libc::CLOCK_MONOTONIC) - start;
+                        barrier.wait();
+                        peer.leave_thread();
+                        (wall, work)
+                    })
+                };
+                let (getter, putter) = (in_thread(get_batches), in_thread(put_batches));
+                (getter.join().expect("the getter ends"), putter.join().expect("the putter's proof"))
+            });
+            // The putter is the last to end.
+            let nanoseconds = if clock == Clock::Wall { putting.0 } else { getting.1 + putting.1 };
+            Sample { nanoseconds, operations: count }
         })
     }
+}
+
+fn get_batches<P: Peer>(peer: P, size: usize, batches: u64, ring: &Ring, mut work: Work) -> f64 {
+    for number in 0..batches as usize {
+        let batch = work.time(|| {
+            std::array::from_fn(|offset| {
+                // SAFETY:
+                // - a buffer of this thread's until the push
+                unsafe {
+                    let buffer = peer.get(size);
+                    peer.data(buffer).write_volatile((number * BATCH + offset) as u8);
+                    buffer
+                }
+            })
+        });
+        ring.push(&batch, number * BATCH);
+    }
+    work.1
+}
+
+fn put_batches<P: Peer>(peer: P, size: usize, batches: u64, ring: &Ring, mut work: Work) -> f64 {
+    let (mut batch, mut wrong) = ([std::ptr::null_mut(); BATCH], 0);
+    for number in 0..batches as usize {
+        ring.pop(&mut batch, number * BATCH);
+        work.time(|| {
+            for (offset, &buffer) in batch.iter().enumerate() {
+                // SAFETY:
+                // - this thread's since the pop, and put once
+                unsafe {
+                    let mark = (number * BATCH + offset) as u8;
+                    wrong += u64::from(peer.data(buffer).read_volatile() != mark);
+                    peer.put(buffer, size);
+                }
+            }
+        });
+    }
+    assert_eq!(wrong, 0, "proof failed: not what was written was read back");
+    work.1
 }
 
 // ---- a thread's life ----
 
 /// Starts and joins `count` threads: CPU time of the process for each, for a wake-up waits for whoever has the core.
 fn one_after_another(count: u64, body: impl Fn() + Copy + Send + 'static) -> Sample {
-    let start = cpu_time(libc::CLOCK_PROCESS_CPUTIME_ID);
+    let start = clock_time(libc::CLOCK_PROCESS_CPUTIME_ID);
     for _ in 0..count {
         thread::spawn(body).join().expect("a short thread ends");
     }
-    Sample { nanoseconds: cpu_time(libc::CLOCK_PROCESS_CPUTIME_ID) - start, operations: count }
+    Sample { nanoseconds: clock_time(libc::CLOCK_PROCESS_CPUTIME_ID) - start, operations: count }
 }
 
 /// A thread that starts, does one get and put, and ends.
