@@ -63,6 +63,7 @@ fn the_guide_s_c_and_cpp_code_works() {
     let folder = fs::read_dir(root().join("docs/guide")).expect("the guide is there");
     let mut pages: Vec<PathBuf> = folder.map(|entry| entry.expect("a readable entry").path()).collect();
     pages.sort();
+    let rust_tests = fs::read_to_string(root().join("tests/consumers/rust/src/lib.rs")).expect("it is there");
     let mut checked = [0, 0];
     for page in &pages {
         let name = page.file_stem().expect("a page has a name").to_str().expect("and it is UTF-8");
@@ -76,7 +77,11 @@ fn the_guide_s_c_and_cpp_code_works() {
                     check(name, &block, Language::Cpp);
                     checked[1] += 1;
                 }
-                "c ignore" | "rust" | "rust,ignore" | "sh" | "cmake" => {}
+                "rust" => assert!(
+                    rust_tests.contains(&format!("\"{name}.md\"")),
+                    "{name}.md has Rust code, and tests/consumers/rust does not test it"
+                ),
+                "c ignore" | "rust,ignore" | "sh" | "cmake" => {}
                 other => panic!("{name}.md, line {}: what is a block of \"{other}\"?", block.line),
             }
         }
