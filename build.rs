@@ -3,8 +3,8 @@
 //!
 //! - `DEP_BYTEPOOL_INCLUDE`, for build scripts of direct dependants: the include paths, as
 //!   `std::env::split_paths` reads them.
-//! - `BYTEPOOL_EXPORT_HEADERS=DIR`, from the environment: all public headers are copied below DIR, ready to
-//!   be installed.
+//! - `BYTEPOOL_EXPORT_HEADERS=DIR`, from the environment: the public headers that this build's features serve
+//!   are copied below DIR, ready to be installed.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -37,6 +37,9 @@ fn copy_headers(from: &Path, to: &Path) {
     for entry in entries {
         let source = entry.expect("a readable directory entry").path();
         let target = to.join(source.file_name().expect("a directory entry has a name"));
+        if source.extension().is_some_and(|extension| extension == "hpp") && !cfg!(feature = "cxx") {
+            continue;
+        }
         // Links are followed: cxx-build's folder is made of them.
         if source.is_dir() {
             copy_headers(&source, &target);
@@ -71,13 +74,35 @@ mod bridge {
         fs::create_dir_all(&private).expect("OUT_DIR is writable");
         let generated = out_dir.join("cxxbridge/include/bytepool").join(format!("{BRIDGE}.h"));
         fs::copy(generated, private.join("bridge.h")).expect("cxx-build wrote the bridge's header");
-        // It has only what it uses of cxx; bytepool.hpp promises rust::Error and the rest as well.
         let cxx = env::var_os("DEP_CXXBRIDGE1_HEADER").expect("cxx says where its header is");
-        fs::copy(cxx, private.join("cxx.h")).expect("cxx brings its header");
+        let cxx = fs::read_to_string(cxx).expect("cxx brings its header");
+        fs::write(private.join("cxx.h"), rust_error(&cxx)).expect("OUT_DIR is writable");
 
         build.files(SOURCES).includes([&include, &folder]).std("c++17").warnings(true).extra_warnings(true);
         build.compile("bytepool_cxx");
         Some(folder)
+    }
+
+    /// `rust::Error` from cxx's header: what bytepool.hpp promises and the generated header lacks. Not the
+    /// whole file: two of it do not fit in one C++20 source, and users may have their own.
+    fn rust_error(cxx: &str) -> String {
+        let (begin, end) = ("#ifndef CXXBRIDGE1_RUST_ERROR\n", "#endif // CXXBRIDGE1_RUST_ERROR\n");
+        let class = cxx.split_once(begin).and_then(|(_, rest)| rest.split_once(end));
+        let (class, _) = class.expect("cxx.h has rust::Error between guards");
+        format!(
+            "// rust::Error, from cxx: https://cxx.rs\n\
+             #pragma once\n\
+             #include <exception>\n\n\
+             namespace rust {{\n\
+             inline namespace cxxbridge1 {{\n\
+             namespace {{\n\
+             template <typename T>\n\
+             class impl;\n\
+             }}\n\n\
+             {begin}{class}{end}\
+             }} // namespace cxxbridge1\n\
+             }} // namespace rust\n"
+        )
     }
 }
 

@@ -20,6 +20,8 @@
 #include <initializer_list>
 #include <memory_resource>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -53,9 +55,24 @@ struct PoolConfig {
     bool huge_pages = false;
 };
 
+namespace detail {
+// Throws std::runtime_error if the loaded library is of another major version than this header, or of an earlier minor
+// one: the inline code here would not fit it.
+inline void check_version() {
+    static const bool fits = bytepool_version() / 1000000 == BYTEPOOL_VERSION_MAJOR &&
+                             bytepool_version() / 1000 % 1000 >= BYTEPOOL_VERSION_MINOR;
+    if (!fits) {
+        throw std::runtime_error("bytepool: the header is of version " BYTEPOOL_VERSION_STRING
+                                 ", the library of version number " +
+                                 std::to_string(bytepool_version()));
+    }
+}
+} // namespace detail
+
 // A pool; the Box is one handle on it, and pool->clone() makes another. The last handle's end closes the pool. Throws
 // rust::Error. Beside this one the bridge declares new_pool(rust::Slice<const SizeClass>).
 [[nodiscard]] inline rust::Box<Pool> new_pool(const PoolConfig &config) {
+    detail::check_version();
     bytepool_config c = BYTEPOOL_CONFIG_INIT;
     c.size_classes = config.size_classes.data();
     c.size_class_count = config.size_classes.size();
@@ -71,11 +88,13 @@ struct PoolConfig {
 
 // The same with the classes written out. Throws rust::Error.
 [[nodiscard]] inline rust::Box<Pool> new_pool(std::initializer_list<SizeClass> size_classes) {
+    detail::check_version();
     return new_pool(rust::Slice<const SizeClass>(size_classes.begin(), size_classes.size()));
 }
 
 // A handle on the pool of a context from C. Throws rust::Error if the context is not a live one.
 [[nodiscard]] inline rust::Box<Pool> pool_of_context(void *context) {
+    detail::check_version();
     return detail::pool_of_context(static_cast<std::uint8_t *>(context));
 }
 

@@ -74,6 +74,8 @@ mod cpp {
     }
 
     extern "Rust" {
+        // So that the bridges of other crates can name it.
+        #[derive(ExternType)]
         type Pool;
 
         /// A pool of these classes, all else by default.
