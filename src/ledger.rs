@@ -51,11 +51,11 @@ pub(crate) const MAX_THREADS: u32 = (1 << 31) - 2;
 /// Whether entries have getters on this target.
 const HAS_GETTERS: bool = cfg!(all(target_arch = "x86_64", not(bytepool_portable)));
 
-/// Out as a raw pointer asked for with `size` bytes, without a getter. Only for sizes up to
-/// [`MAX_BUFFER_SIZE`]; others give some mark that must not be used.
+/// Out as a raw pointer asked for with `size` bytes (at most [`MAX_BUFFER_SIZE`]), without a getter.
 #[inline(always)]
-pub(crate) fn raw(size: usize) -> Mark {
-    Mark::from((size as u32).wrapping_add(1))
+fn raw(size: usize) -> Mark {
+    debug_assert!(size <= MAX_BUFFER_SIZE);
+    size as Mark + 1
 }
 
 /// What a thread adds to the raw marks of slots it gets.
@@ -136,10 +136,13 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    /// As a ledger entry without a getter.
-    #[inline]
-    pub(crate) fn mark(self) -> Mark {
-        encode(Some(self))
+    /// As a ledger entry; for a raw pointer with this getter.
+    #[inline(always)]
+    pub(crate) fn mark(self, getter: Mark) -> Mark {
+        match self {
+            Holder::Owned => OWNED,
+            Holder::Raw(size) => getter + raw(size),
+        }
     }
 }
 
@@ -148,8 +151,7 @@ impl Holder {
 fn encode(holder: Option<Holder>) -> Mark {
     match holder {
         None => NOBODY,
-        Some(Holder::Owned) => OWNED,
-        Some(Holder::Raw(size)) => raw(size),
+        Some(holder) => holder.mark(0),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, CStats, Config, SizeClass};
 use crate::ffi::types::{read_config, write_struct};
-use crate::ledger::{self, Holder};
+use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
 use crate::thread_cache::{self, Verdict};
@@ -130,12 +130,15 @@ fn hand_out(
         refuse_context(context, ptr::null(), size);
         return ptr::null_mut();
     };
-    let got = if resolved.is_live { get(&resolved.pool) } else { Err(GetError::Closed) };
+    let got = if resolved.is_live {
+        // First: a slot for this thread then comes from a ledger line of its own.
+        resolved.attach(context);
+        get(&resolved.pool)
+    } else {
+        Err(GetError::Closed)
+    };
     match got {
-        Ok(buffer) => {
-            resolved.attach(context);
-            buffer.data.as_ptr().cast()
-        }
+        Ok(buffer) => buffer.data.as_ptr().cast(),
         Err(error) => {
             set_last_error((&error).into());
             ptr::null_mut()
@@ -146,7 +149,7 @@ fn hand_out(
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void {
-    match thread_cache::get(cache_key(context), size, ledger::raw(size)) {
+    match thread_cache::get(cache_key(context), size, Holder::Raw(size)) {
         Some(buffer) => buffer.data.as_ptr().cast(),
         None => get_slowly(context, size),
     }
@@ -156,7 +159,7 @@ pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void
 #[cold]
 #[inline(never)]
 extern "C" fn get_slowly(context: *mut c_void, size: usize) -> *mut c_void {
-    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, ledger::raw(size)) {
+    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, Holder::Raw(size)) {
         return buffer.data.as_ptr().cast();
     }
     boundary(ptr::null_mut(), || {
@@ -235,11 +238,12 @@ pub unsafe extern "C" fn bytepool_get_many(
     };
     status_of(|| {
         let resolved = resolve_live(context, size)?;
+        resolved.attach(context);
         // Once, before any buffer is got: it is the user's function.
         let rounded = resolved.pool.rounded(size);
         let key = cache_key(context);
         for index in 0..count {
-            let got = match thread_cache::get(key, size, ledger::raw(size)) {
+            let got = match thread_cache::get(key, size, Holder::Raw(size)) {
                 Some(buffer) => Ok(buffer),
                 None => resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything),
             };
@@ -251,7 +255,6 @@ pub unsafe extern "C" fn bytepool_get_many(
                 }
             }
         }
-        resolved.attach(context);
         Ok(())
     })
 }

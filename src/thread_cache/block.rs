@@ -83,7 +83,7 @@ fn places(key: u64) -> impl Iterator<Item = usize> {
 
 /// A thread's entries: a hash table of fixed size. A thread that uses more pools than fit evicts some: their
 /// caches stay, and are found again by the pool's list.
-#[repr(C)]
+#[repr(C, align(128))] // apart from other threads' blocks
 pub(crate) struct Block {
     /// Set while the owner uses a cache.
     active: AtomicBool,

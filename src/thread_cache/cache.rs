@@ -25,7 +25,7 @@ use super::block::Block;
 use crate::anchor::Reference;
 use crate::barrier;
 use crate::class::Class;
-use crate::ledger::{self, Mark, getter};
+use crate::ledger::{self, Holder, Mark, getter};
 use crate::shared::{Buffer, PutSize, Shared};
 use crate::size_class::{FINE_LIMIT, MAX_CLASSES, STEPS, fine_step_of, step_of};
 
@@ -43,7 +43,7 @@ pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Box<[BinOffset]> {
 }
 
 /// One thread's cache of one pool. Its bins follow it in memory.
-#[repr(C, align(64))]
+#[repr(C, align(128))] // apart from other threads' caches
 pub(crate) struct Cache {
     /// The address of the region, and its length in bytes; 0 for no pool.
     base: usize,
@@ -179,8 +179,8 @@ impl CacheRef {
 
     /// A cached slot of the smallest class that fits `size`, marked in the ledger.
     #[inline(always)]
-    pub(super) fn get(&self, size: usize, mark: Mark) -> Option<Buffer> {
-        self.fine_bin(size)?.take(mark | self.getter)
+    pub(super) fn get(&self, size: usize, holder: Holder) -> Option<Buffer> {
+        self.fine_bin(size)?.take(holder, self.getter)
     }
 
     /// Puts a raw buffer that this thread got, with a size of its class. `false`: nothing was done,
@@ -296,20 +296,19 @@ impl CacheRef {
     }
 
     /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
-    pub(super) fn get_or_fill(&self, size: usize, mark: Mark) -> Option<Buffer> {
-        self.take_or_fill(self.bin_for(size)?, mark)
+    pub(super) fn get_or_fill(&self, size: usize, holder: Holder) -> Option<Buffer> {
+        self.take_or_fill(self.bin_for(size)?, holder)
     }
 
     /// As [`get_or_fill`](Self::get_or_fill), for a class that is known.
-    pub(super) fn get_of_class(&self, class: usize, mark: Mark) -> Option<Buffer> {
-        self.take_or_fill(self.bin(class as u8), mark)
+    pub(super) fn get_of_class(&self, class: usize, holder: Holder) -> Option<Buffer> {
+        self.take_or_fill(self.bin(class as u8), holder)
     }
 
-    fn take_or_fill(&self, bin: &Bin, mark: Mark) -> Option<Buffer> {
-        let mark = mark | self.getter;
-        bin.take(mark).or_else(|| {
+    fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
+        bin.take(holder, self.getter).or_else(|| {
             self.fill(bin);
-            bin.take(mark)
+            bin.take(holder, self.getter)
         })
     }
 
@@ -330,10 +329,13 @@ impl CacheRef {
 
     fn fill(&self, bin: &Bin) {
         debug_assert_eq!(bin.len(), 0);
-        self.make_room(bin);
+        if !bin.has_claims() {
+            bin.grow(self.class_of(bin));
+        }
         let mut batch = [0; MAX_BATCH];
         let class = self.class_of(bin);
-        let got = class.shelf.take_idle_batch(&mut batch[..bin.batch().min(bin.free_room())]);
+        let got =
+            class.shelf.take_idle_batch(&mut batch[..bin.batch().min(bin.free_room())], &bin.shelf_line);
         if got > 0 {
             self.pool().home().retain(got as u64);
             class.counters.moves.fetch_add(1, Relaxed);
@@ -349,11 +351,13 @@ impl CacheRef {
         if bin.has_room() {
             return true;
         }
-        self.make_room(bin);
         if bin.has_claims() {
             self.settle();
         }
-        if bin.room() > 0 && !bin.has_room() {
+        if !bin.has_room() {
+            bin.grow(self.class_of(bin));
+        }
+        if !bin.has_room() && bin.room() > 0 {
             self.move_to_shelf(bin, bin.batch());
             self.class_of(bin).counters.moves.fetch_add(1, Relaxed);
         }
@@ -374,18 +378,8 @@ impl CacheRef {
     fn move_to_shelf(&self, bin: &Bin, count: usize) {
         let mut batch = [0; MAX_BATCH];
         bin.remove_first(&mut batch[..count]);
-        self.class_of(bin).shelf.put_batch(&batch[..count]);
+        self.class_of(bin).shelf.put_batch(&batch[..count], &bin.shelf_line);
         self.pool().home().release_some(count as u64);
-    }
-
-    /// Gives a bin its room, as much as the class has left for caches; none for classes that are not cached.
-    /// The memory is there already: nothing is allocated while the block is active, as the allocator may be
-    /// one that uses a pool.
-    fn make_room(&self, bin: &Bin) {
-        if bin.room() == 0 {
-            let class = self.class_of(bin);
-            bin.set_room(class.caching.take(class.slot_size()));
-        }
     }
 }
 
@@ -395,7 +389,8 @@ fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
     let (layout, bins_start) = Layout::new::<Cache>().extend(bins).ok()?;
     debug_assert_eq!(bins_start, usize::from(bin_offset(0)));
     let slots: usize = classes.iter().map(Bin::needed).sum();
-    layout.extend(Layout::array::<Place>(slots).ok()?).ok()
+    let (layout, slots_start) = layout.extend(Layout::array::<Place>(slots).ok()?).ok()?;
+    Some((layout.pad_to_align(), slots_start))
 }
 
 /// Making and ending; statistics.

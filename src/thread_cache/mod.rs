@@ -27,7 +27,7 @@ pub(crate) use self::block::product_of;
 use self::block::{Block, own_block};
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
 use crate::barrier;
-use crate::ledger::Mark;
+use crate::ledger::{Holder, Mark};
 use crate::shared::{Buffer, PutSize, Shared};
 
 /// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest
@@ -47,10 +47,10 @@ pub(crate) struct Caches {
 
 /// The fast path: no lock, no shared write. `key` is [`Shared::cache_key`] or a context.
 #[inline(always)]
-pub(crate) fn get(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
+pub(crate) fn get(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
     let block = way::block();
     let (cache, _active) = block.enter(block.first(key)?);
-    cache.get(size, mark)
+    cache.get(size, holder)
 }
 
 /// Puts a raw buffer that this thread got, with the size it was asked for or another of its class. `false`:
@@ -89,13 +89,13 @@ fn with_cache<R>(key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
 }
 
 /// As [`get`], wherever the key is, and with a batch from the shelf if the bin is empty.
-pub(crate) fn get_or_fill(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
-    with_cache(key, |cache| cache.get_or_fill(size, mark))?
+pub(crate) fn get_or_fill(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
+    with_cache(key, |cache| cache.get_or_fill(size, holder))?
 }
 
 /// As [`get_or_fill`], for a class that is known.
-pub(crate) fn get_of_class(key: u64, class: usize, mark: Mark) -> Option<Buffer> {
-    with_cache(key, |cache| cache.get_of_class(class, mark))?
+pub(crate) fn get_of_class(key: u64, class: usize, holder: Holder) -> Option<Buffer> {
+    with_cache(key, |cache| cache.get_of_class(class, holder))?
 }
 
 /// When a put by another thread than the getter is decided.
