@@ -236,18 +236,21 @@ pub unsafe extern "C" fn bytepool_get_many(
         out.write_bytes(0, count);
         std::slice::from_raw_parts_mut(out, count)
     };
+    // Only a live context leads to a cache.
+    let got = thread_cache::get_many(cache_key(context), size, out);
+    if got == count && count > 0 { Status::Ok as i32 } else { get_rest(context, size, out, got) }
+}
+
+/// Gets the buffers from `got` on, or undoes those before.
+#[cold]
+fn get_rest(context: *mut c_void, size: usize, out: &mut [*mut c_void], got: usize) -> i32 {
     status_of(|| {
         let resolved = resolve_live(context, size)?;
         resolved.attach(context);
-        // Once, before any buffer is got: it is the user's function.
+        // Once, before any more are got: it is the user's function.
         let rounded = resolved.pool.rounded(size);
-        let key = cache_key(context);
-        for index in 0..count {
-            let got = match thread_cache::get(key, size, Holder::Raw(size)) {
-                Some(buffer) => Ok(buffer),
-                None => resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything),
-            };
-            match got {
+        for index in got..out.len() {
+            match resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything) {
                 Ok(buffer) => out[index] = buffer.data.as_ptr().cast(),
                 Err(error) => {
                     undo_get_many(&resolved.pool, size, &mut out[..index]);
@@ -375,31 +378,43 @@ pub unsafe extern "C" fn bytepool_put_many(
     count: usize,
     size: usize,
 ) -> i32 {
+    if data.is_null() || count > isize::MAX as usize / size_of::<*mut c_void>() {
+        return status_of(|| {
+            if count > 0 {
+                return Err(Status::InvalidArgument);
+            }
+            resolve_or_refuse(context, size).map(|_| ())
+        });
+    }
+    // SAFETY:
+    // - readable for `count` pointers (caller)
+    let data = unsafe { std::slice::from_raw_parts(data, count) };
+    let put = thread_cache::put_many(cache_key(context), data, size);
+    if put == count && count > 0 { Status::Ok as i32 } else { put_rest(context, &data[put..], size) }
+}
+
+/// Puts every valid one; the first error.
+#[cold]
+fn put_rest(context: *mut c_void, mut data: &[*mut c_void], size: usize) -> i32 {
     status_of(|| {
-        if (data.is_null() && count > 0) || count > isize::MAX as usize / size_of::<*mut c_void>() {
-            return Err(Status::InvalidArgument);
-        }
         // Held to the end: putting the last buffer of a closed pool must not end it before the rest were
         // looked at.
         let resolved = resolve_or_refuse(context, size)?;
         let mut first_error = Ok(());
         let key = cache_key(context);
-        for index in 0..count {
-            // SAFETY:
-            // - readable for `count` pointers (caller)
-            let Some(data) = NonNull::new(unsafe { data.add(index).read() }.cast::<u8>()) else { continue };
-            let address = data.addr().get();
-            if thread_cache::put(key, address, size)
-                || thread_cache::put_anywhere(key, address, PutSize::Sized(size), Verdict::Later)
+        while let [next, rest @ ..] = data {
+            data = rest;
+            if let Some(buffer) = NonNull::new(next.cast::<u8>())
+                && !thread_cache::put_anywhere(key, next.addr(), PutSize::Sized(size), Verdict::Later)
             {
-                continue;
+                // SAFETY:
+                // - the caller of `bytepool_put_many` owns the buffer
+                if let Err(misuse) = unsafe { resolved.pool.put(buffer, PutSize::Sized(size)) } {
+                    let status = refuse_pointer(&misuse, context, *next, size);
+                    first_error = first_error.and(Err(status));
+                }
             }
-            // SAFETY:
-            // - the caller owns the buffer
-            if let Err(misuse) = unsafe { resolved.pool.put(data, PutSize::Sized(size)) } {
-                let status = refuse_pointer(&misuse, context, data.as_ptr().cast(), size);
-                first_error = first_error.and(Err(status));
-            }
+            data = &data[thread_cache::put_many(key, data, size)..];
         }
         if resolved.is_live {
             resolved.attach(context);

@@ -14,6 +14,7 @@
 //! thread nothing shared is written.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ffi::c_void;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
@@ -287,6 +288,31 @@ impl CacheRef {
             bin.lay(address, slot);
         }
         taken
+    }
+
+    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle
+    /// slot; how many.
+    pub(super) fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
+        let Some(bin) = self.bin_for(size) else { return 0 };
+        let mut got = 0;
+        for place in &mut *out {
+            let Some(buffer) = self.take_or_fill(bin, Holder::Raw(size)) else { break };
+            *place = buffer.data.as_ptr().cast();
+            got += 1;
+        }
+        got
+    }
+
+    /// Puts raw buffers that this thread got, all with a size of the same class, up to the first that is not
+    /// such a one; how many.
+    pub(super) fn put_many(&self, data: &[*mut c_void], size: usize) -> usize {
+        let Some(bin) = self.bin_for(size) else { return 0 };
+        let put = |data: &*mut c_void| {
+            let address = data.addr();
+            let slot = bin.slot_at(address);
+            slot.is_some_and(|slot| self.has_room_or_flush(bin) && self.put_own(bin, address, slot))
+        };
+        data.iter().position(|data| !put(data)).unwrap_or(data.len())
     }
 
     /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.

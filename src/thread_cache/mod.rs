@@ -15,6 +15,8 @@ mod block;
 mod cache;
 mod way;
 
+#[cfg(feature = "capi")]
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -109,6 +111,30 @@ pub(crate) enum Verdict {
 /// As [`put`] or [`put_unsized`], wherever the key is, and whoever got the buffer.
 pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
     with_cache(key, |cache| cache.put_anyhow(address, size, verdict)).unwrap_or(false)
+}
+
+/// At most this many buffers in one use of a cache, lest it keep a thread that revokes waiting.
+const MOST_AT_ONCE: usize = 64;
+
+/// Gets raw buffers into `out` while the class has idle slots; how many.
+#[cfg(feature = "capi")]
+pub(crate) fn get_many(key: u64, size: usize, out: &mut [*mut c_void]) -> usize {
+    let mut got = 0;
+    for part in out.chunks_mut(MOST_AT_ONCE) {
+        let of_part = with_cache(key, |cache| cache.get_many(size, part)).unwrap_or(0);
+        got += of_part;
+        if of_part < part.len() {
+            break;
+        }
+    }
+    got
+}
+
+/// Puts raw buffers that this thread got, up to the first that is not such a one; how many.
+#[cfg(feature = "capi")]
+pub(crate) fn put_many(key: u64, data: &[*mut c_void], size: usize) -> usize {
+    let part = &data[..data.len().min(MOST_AT_ONCE)];
+    with_cache(key, |cache| cache.put_many(part, size)).unwrap_or(0)
 }
 
 /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
