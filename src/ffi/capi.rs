@@ -311,6 +311,9 @@ unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize, ver
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn put_sized_slowly(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
+    if thread_cache::put_other(cache_key(context), data.addr(), size) {
+        return Status::Ok as i32;
+    }
     // SAFETY:
     // - the caller owns the buffer
     unsafe { put_slowly(context, data, PutSize::Sized(size), Verdict::Later) }
@@ -402,6 +405,7 @@ fn put_rest(context: *mut c_void, mut data: &[*mut c_void], size: usize) -> i32 
         let resolved = resolve_or_refuse(context, size)?;
         let mut first_error = Ok(());
         let key = cache_key(context);
+        let lost_before = thread_cache::count_lost_claims(key);
         while let [next, rest @ ..] = data {
             data = rest;
             if let Some(buffer) = NonNull::new(next.cast::<u8>())
@@ -415,6 +419,9 @@ fn put_rest(context: *mut c_void, mut data: &[*mut c_void], size: usize) -> i32 
                 }
             }
             data = &data[thread_cache::put_many(key, data, size)..];
+        }
+        if thread_cache::count_lost_claims(key) > lost_before {
+            first_error = first_error.and(Err(Status::DoublePut));
         }
         if resolved.is_live {
             resolved.attach(context);

@@ -11,7 +11,7 @@
 //! one that is none, which an empty bin's get runs into.
 //!
 //! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
-//! heavy fence settles them all.
+//! heavy fence settles them all, and they go to the shelf.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
@@ -236,6 +236,9 @@ impl Bin {
     pub(super) fn grow(&self, class: &Class) {
         debug_assert!(!self.has_claims());
         let (room, most) = (self.room() as u32, most_slots(self.slot_size));
+        if room == most {
+            return;
+        }
         let wanted = if room == 0 { FIRST_ROOM } else { room }.min(most - room);
         let room = (room + class.caching.take(wanted)) as usize;
         // SAFETY:
@@ -319,23 +322,32 @@ impl Bin {
         claimed
     }
 
-    /// Makes the claims that stand idle slots; how many do not. The heavy fence ran since the last one.
-    pub(super) fn settle(&self, getter: Mark) -> usize {
-        let (free, claims) = (self.free_room(), self.room() - self.len() - self.free_room());
-        self.end.store(self.limit.load(Relaxed), Relaxed);
-        let first_claim = self.len() + free;
-        let mut standing = 0;
-        for index in first_claim..first_claim + claims {
-            let place = self.place(index);
-            let (address, slot) = (place.address.load(Relaxed), place.slot.load(Relaxed) as usize);
-            if self.stands(place, getter) {
-                // Below what was looked at, or where it is.
-                self.entry(slot).store(NOBODY, Relaxed);
-                self.lay(address, slot);
-                standing += 1;
+    fn claims(&self) -> &[Place] {
+        let (end, limit) = (self.end.load(Relaxed), self.limit.load(Relaxed));
+        // SAFETY:
+        // - the places between `end` and `limit` are there as long as the bin
+        unsafe { std::slice::from_raw_parts(end, (limit.addr() - end.addr()) / size_of::<Place>()) }
+    }
+
+    /// Takes the slots whose claims stand, and gives them to `put` in batches; how many do not. The heavy fence
+    /// ran since the last claim.
+    pub(super) fn settle(&self, getter: Mark, mut put: impl FnMut(&[u32])) -> usize {
+        let claims = self.claims();
+        let mut taken = 0;
+        for claims in claims.chunks(MAX_BATCH) {
+            let mut batch = [0; MAX_BATCH];
+            let mut len = 0;
+            for place in claims.iter().filter(|place| self.stands(place, getter)) {
+                batch[len] = place.slot.load(Relaxed);
+                self.entry(batch[len] as usize).store(NOBODY, Relaxed);
+                len += 1;
             }
+            put(&batch[..len]);
+            taken += len;
         }
-        claims - standing
+        self.end.store(self.limit.load(Relaxed), Relaxed);
+        self.puts.store(self.puts.load(Relaxed) + taken as u64, Relaxed);
+        claims.len() - taken
     }
 
     fn stands(&self, place: &Place, getter: Mark) -> bool {
@@ -345,13 +357,9 @@ impl Bin {
 
     /// How many claims stand as it looks now, and how many do not. Any thread, at a quiet moment.
     pub(super) fn count_claims(&self, getter: Mark) -> (u32, u32) {
-        let (end, limit) = (self.end.load(Relaxed), self.limit.load(Relaxed));
-        let claims = (limit.addr() - end.addr()) / size_of::<Place>();
-        // SAFETY:
-        // - the places between `end` and `limit` are there as long as the bin
-        let places = unsafe { std::slice::from_raw_parts(end, claims) };
-        let standing = places.iter().filter(|place| self.stands(place, getter)).count();
-        (standing as u32, (claims - standing) as u32)
+        let claims = self.claims();
+        let standing = claims.iter().filter(|place| self.stands(place, getter)).count();
+        (standing as u32, (claims.len() - standing) as u32)
     }
 }
 

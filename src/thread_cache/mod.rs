@@ -114,6 +114,7 @@ pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize, verdict: Ver
 }
 
 /// At most this many buffers in one use of a cache, lest it keep a thread that revokes waiting.
+#[cfg(feature = "capi")]
 const MOST_AT_ONCE: usize = 64;
 
 /// Gets raw buffers into `out` while the class has idle slots; how many.
@@ -135,6 +136,21 @@ pub(crate) fn get_many(key: u64, size: usize, out: &mut [*mut c_void]) -> usize 
 pub(crate) fn put_many(key: u64, data: &[*mut c_void], size: usize) -> usize {
     let part = &data[..data.len().min(MOST_AT_ONCE)];
     with_cache(key, |cache| cache.put_many(part, size)).unwrap_or(0)
+}
+
+/// Puts a raw buffer that another thread got, if nothing stands in the way. The first part of
+/// [`put_anywhere`], for hand-overs.
+pub(crate) fn put_other(key: u64, address: usize, size: usize) -> bool {
+    let block = way::block();
+    let Some(entry) = block.first(key) else { return false };
+    let (cache, _active) = block.enter(entry);
+    cache.put_other(address, size)
+}
+
+/// Settles this thread's claims; how many did not stand since its cache was made.
+#[cfg(feature = "capi")]
+pub(crate) fn count_lost_claims(key: u64) -> u32 {
+    with_cache(key, |cache| cache.count_lost_claims()).unwrap_or(0)
 }
 
 /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
