@@ -51,11 +51,11 @@ pub(crate) const MAX_THREADS: u32 = (1 << 31) - 2;
 /// Whether entries have getters on this target.
 const HAS_GETTERS: bool = cfg!(all(target_arch = "x86_64", not(bytepool_portable)));
 
-/// Out as a raw pointer asked for with `size` bytes, without a getter. Only for sizes up to
-/// [`MAX_BUFFER_SIZE`]; others give some mark that must not be used.
+/// Out as a raw pointer asked for with `size` bytes (at most [`MAX_BUFFER_SIZE`]), without a getter.
 #[inline(always)]
-pub(crate) fn raw(size: usize) -> Mark {
-    Mark::from((size as u32).wrapping_add(1))
+fn raw(size: usize) -> Mark {
+    debug_assert!(size <= MAX_BUFFER_SIZE);
+    size as Mark + 1
 }
 
 /// What a thread adds to the raw marks of slots it gets.
@@ -74,6 +74,12 @@ pub(crate) fn is_raw_of(mark: Mark, getter: Mark) -> bool {
     debug_assert_eq!(HAS_GETTERS, getter != 0);
     // Other marks never have a thread's number where a getter stands.
     mark >> GETTER_SHIFT == getter >> GETTER_SHIFT && (HAS_GETTERS || mark != NOBODY)
+}
+
+/// Whether a mark is of a raw pointer with a getter, which is another than this thread's.
+#[inline(always)]
+pub(crate) fn has_other_getter(mark: Mark, getter: Mark) -> bool {
+    mark < CLAIMED && mark >> GETTER_SHIFT != 0 && mark >> GETTER_SHIFT != getter >> GETTER_SHIFT
 }
 
 /// Whether a mark is of a raw pointer that anybody may put by an atomic exchange.
@@ -136,10 +142,13 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    /// As a ledger entry without a getter.
-    #[inline]
-    pub(crate) fn mark(self) -> Mark {
-        encode(Some(self))
+    /// As a ledger entry; for a raw pointer with this getter.
+    #[inline(always)]
+    pub(crate) fn mark(self, getter: Mark) -> Mark {
+        match self {
+            Holder::Owned => OWNED,
+            Holder::Raw(size) => getter + raw(size),
+        }
     }
 }
 
@@ -148,8 +157,7 @@ impl Holder {
 fn encode(holder: Option<Holder>) -> Mark {
     match holder {
         None => NOBODY,
-        Some(Holder::Owned) => OWNED,
-        Some(Holder::Raw(size)) => raw(size),
+        Some(holder) => holder.mark(0),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::anchor::{Home, MAX_POOLS, Reference};
 use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
-use crate::ledger::{self, Holder, OWNED};
+use crate::ledger::Holder;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
 use crate::stats::Stats;
 use crate::thread_cache::{self, Verdict};
@@ -68,7 +68,7 @@ impl Pool {
     /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
     #[inline]
     pub fn get(&self, size: usize) -> Result<PooledBuffer, GetError> {
-        let buffer = match thread_cache::get(self.shared.cache_key(), size, OWNED) {
+        let buffer = match thread_cache::get(self.shared.cache_key(), size, Holder::Owned) {
             Some(buffer) => buffer,
             None => self.get_slowly(size, Holder::Owned, Fill::Initialised)?,
         };
@@ -102,7 +102,7 @@ impl Pool {
     /// As [`get`](Self::get).
     #[inline]
     pub fn get_raw(&self, size: usize) -> Result<NonNull<u8>, GetError> {
-        match thread_cache::get(self.shared.cache_key(), size, ledger::raw(size)) {
+        match thread_cache::get(self.shared.cache_key(), size, Holder::Raw(size)) {
             Some(buffer) => Ok(buffer.data),
             None => Ok(self.get_slowly(size, Holder::Raw(size), Fill::Anything)?.data),
         }
@@ -112,14 +112,14 @@ impl Pool {
     fn get_slowly(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
         // Zeros are written by the pool.
         let cached = (fill != Fill::Zeros)
-            .then(|| thread_cache::get_or_fill(self.shared.cache_key(), size, holder.mark()))
+            .then(|| thread_cache::get_or_fill(self.shared.cache_key(), size, holder))
             .flatten();
         if let Some(buffer) = cached {
             return Ok(buffer);
         }
-        let buffer = self.shared.get(size, holder, fill)?;
+        // First: a slot for this thread then comes from a ledger line of its own.
         self.attach();
-        Ok(buffer)
+        self.shared.get(size, holder, fill)
     }
 
     /// Lets this thread cache idle slots of the pool from now on, if it may and does not yet.
@@ -139,6 +139,7 @@ impl Pool {
     pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
         let (key, address) = (self.shared.cache_key(), data.addr().get());
         if thread_cache::put(key, address, size)
+            || thread_cache::put_other(key, address, size)
             || thread_cache::put_anywhere(key, address, PutSize::Sized(size), Verdict::Later)
         {
             return Ok(());

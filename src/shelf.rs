@@ -1,6 +1,6 @@
 //! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
 //!
-//! Slots are kept by *ledger line*: the 16 slots whose ledger entries share a cache line. Each line has one
+//! Slots are kept by *ledger line*: the 16 slots whose ledger entries share a pair of cache lines. Each line has one
 //! word that says which of its slots are on the shelf and which were touched; a queue holds the numbers of
 //! the lines that have idle slots. So a slot costs 1.5 bytes here, and slots that mixed threads put in any
 //! order go out again as neighbours.
@@ -27,7 +27,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::memory::{self, OutOfMemory};
 
-/// Slots per ledger line: 32-bit ledger entries in a 64-byte cache line.
+/// Slots per ledger line: 64-bit ledger entries in two cache lines, which processors fetch as a pair.
 pub(crate) const LINE_SLOTS: u32 = 16;
 
 const LINE_MASK: u64 = (1 << LINE_SLOTS) - 1;
@@ -144,40 +144,48 @@ impl Shelf {
             return None;
         }
         // Relaxed: a hint.
-        match self.take_from(self.recent.load(Relaxed)) {
-            Some(slot) => Some(slot),
-            None => Some(self.search_idle()),
+        if let Some(slot) = self.take_from(self.recent.load(Relaxed)) {
+            return Some(slot);
         }
+        let (line, bit) = self.search_idle(1);
+        // Relaxed: a hint.
+        self.recent.store(line, Relaxed);
+        Some(line * LINE_SLOTS + bit.trailing_zeros())
     }
 
-    /// Takes up to as many idle slots as `out` has room for; how many. Whole lines where possible.
-    pub(crate) fn take_idle_batch(&self, out: &mut [u32]) -> usize {
+    /// Takes up to as many idle slots as `out` has room for; how many. Whole lines where possible, the one
+    /// `near` says first; the last one becomes `near`.
+    ///
+    /// So each thread with a `near` of its own gets back the slots it put last, and slots of lines that other
+    /// threads did not use last.
+    pub(crate) fn take_idle_batch(&self, out: &mut [u32], near: &AtomicU32) -> usize {
         let permits = self.idle.take(out.len() as u32);
         let mut got = 0;
         // Relaxed: a hint.
-        let mut line = self.recent.load(Relaxed);
-        while got < permits {
-            let bits = self.take_many_from(line, permits - got);
+        let mut line = near.load(Relaxed);
+        let mut bits = if line < self.line_count() { self.take_many_from(line, permits) } else { 0 };
+        loop {
             for bit in bits_of(bits) {
                 out[got as usize] = line * LINE_SLOTS + bit;
                 got += 1;
             }
-            if got < permits && bits == 0 {
-                out[got as usize] = self.search_idle();
-                line = out[got as usize] / LINE_SLOTS;
-                got += 1;
+            if got == permits {
+                near.store(line, Relaxed);
+                return got as usize;
             }
+            (line, bits) = self.search_idle(permits - got);
         }
-        got as usize
     }
 
-    /// Puts slots that are out back as idle. As [`put`](Self::put), with one write for neighbours that follow
-    /// each other.
-    pub(crate) fn put_batch(&self, slots: &[u32]) {
+    /// Puts slots that are out back as idle; their last line becomes `near`. As [`put`](Self::put), with one
+    /// write for neighbours that follow each other.
+    pub(crate) fn put_batch(&self, slots: &[u32], near: &AtomicU32) {
         for same_line in slots.chunk_by(|a, b| a / LINE_SLOTS == b / LINE_SLOTS) {
             let line = same_line[0] / LINE_SLOTS;
             let bits = same_line.iter().fold(0, |bits, slot| bits | 1 << (slot % LINE_SLOTS));
             self.put_bits(line, bits);
+            // Relaxed: a hint.
+            near.store(line, Relaxed);
         }
         self.idle.give(slots.len() as u32);
     }
@@ -190,7 +198,12 @@ impl Shelf {
     /// with SeqCst after it closed) sees the slot.
     #[inline]
     pub(crate) fn put(&self, slot: u32) {
-        self.put_bits(slot / LINE_SLOTS, 1 << (slot % LINE_SLOTS));
+        let line = slot / LINE_SLOTS;
+        self.put_bits(line, 1 << (slot % LINE_SLOTS));
+        // Relaxed: a hint.
+        if self.recent.load(Relaxed) != line {
+            self.recent.store(line, Relaxed);
+        }
         self.idle.give(1);
     }
 
@@ -207,10 +220,6 @@ impl Shelf {
         );
         if !before.is_queued() {
             self.enqueue(line);
-        }
-        // Relaxed: a hint.
-        if self.recent.load(Relaxed) != line {
-            self.recent.store(line, Relaxed);
         }
     }
 
@@ -283,31 +292,35 @@ impl Shelf {
         0
     }
 
-    /// Finds an idle slot in any line; the caller has a permit, so there is one.
+    /// Takes idle slots of any line, one at least and at most `max`; the line and their bits. The caller has
+    /// as many permits, so there is one.
     #[cold]
-    fn search_idle(&self) -> u32 {
+    fn search_idle(&self, max: u32) -> (u32, u64) {
         loop {
             let found = match self.queue.pop() {
-                Some(line) => self.take_from_dequeued(line),
+                Some(line) => Some((line, self.take_from_dequeued(line, max))),
                 // Another thread holds the line between its pop and its push: look at the words themselves.
-                None => (0..self.line_count()).find_map(|line| self.take_from(line)),
+                None => (0..self.line_count())
+                    .map(|line| (line, self.take_many_from(line, max)))
+                    .find(|&(_, bits)| bits != 0),
             };
-            if let Some(slot) = found {
-                // Relaxed: a hint.
-                self.recent.store(slot / LINE_SLOTS, Relaxed);
-                return slot;
+            if let Some((line, bits)) = found
+                && bits != 0
+            {
+                return (line, bits);
             }
             std::hint::spin_loop();
         }
     }
 
-    /// Takes an idle slot of a line popped from the queue, and queues the line again if more are left.
-    fn take_from_dequeued(&self, line: u32) -> Option<u32> {
+    /// Takes up to `max` idle slots of a line popped from the queue, and queues the line again if more are
+    /// left; their bits.
+    fn take_from_dequeued(&self, line: u32, max: u32) -> u64 {
         let word = &self.lines[line as usize];
         let mut seen = Line(word.load(Relaxed));
         loop {
-            let bit = seen.idle() & seen.idle().wrapping_neg();
-            let mut after = seen.0 & !bit;
+            let bits = lowest_bits(seen.idle(), max);
+            let mut after = seen.0 & !bits;
             if Line(after).idle() == 0 {
                 after &= !QUEUED;
             }
@@ -317,7 +330,7 @@ impl Shelf {
                     if Line(after).is_queued() {
                         self.enqueue(line);
                     }
-                    return (bit != 0).then(|| line * LINE_SLOTS + bit.trailing_zeros());
+                    return bits;
                 }
                 Err(found) => seen = Line(found),
             }

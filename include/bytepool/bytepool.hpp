@@ -127,6 +127,10 @@ class [[nodiscard]] Context {
 };
 
 namespace detail {
+// The fast paths of PooledBuffer, past the bridge.
+extern "C" bool bytepool_cpp_get(const Pool &pool, std::size_t size, BufferParts &parts) noexcept;
+extern "C" void bytepool_cpp_put(const BufferParts &parts) noexcept;
+
 [[noreturn]] void throw_length_error(std::size_t size, std::size_t capacity);
 } // namespace detail
 
@@ -140,7 +144,11 @@ class [[nodiscard]] PooledBuffer {
     // No memory, size and capacity 0.
     [[nodiscard]] PooledBuffer() noexcept = default;
     // A buffer of `size` bytes, holding what it held last, or zeros. Throws rust::Error.
-    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size) : parts_(detail::get(pool, size)) {}
+    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size) {
+        if (!detail::bytepool_cpp_get(pool, size, parts_)) {
+            parts_ = detail::get(pool, size);
+        }
+    }
     PooledBuffer(const PooledBuffer &) = delete;
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
@@ -148,12 +156,16 @@ class [[nodiscard]] PooledBuffer {
         PooledBuffer(std::move(other)).swap(*this);
         return *this;
     }
-    ~PooledBuffer() { reset(); }
+    ~PooledBuffer() {
+        if (parts_.data != nullptr) {
+            detail::bytepool_cpp_put(parts_);
+        }
+    }
 
     // As the constructor, without exceptions: nullopt on failure.
     [[nodiscard]] static std::optional<PooledBuffer> try_get(const Pool &pool, std::size_t size) noexcept {
         PooledBuffer buffer;
-        if (!detail::try_get(pool, size, buffer.parts_)) {
+        if (!detail::bytepool_cpp_get(pool, size, buffer.parts_) && !detail::try_get(pool, size, buffer.parts_)) {
             return std::nullopt;
         }
         return buffer;
@@ -181,7 +193,7 @@ class [[nodiscard]] PooledBuffer {
     void reset() noexcept {
         const detail::BufferParts parts = std::exchange(parts_, none());
         if (parts.data != nullptr) {
-            detail::put(parts);
+            detail::bytepool_cpp_put(parts);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
@@ -15,8 +16,10 @@ use crate::error::{BuildError, GetError};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of};
+use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Place, Shared};
+use crate::thread_cache;
 
 // SAFETY:
 // - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare sizes and
@@ -110,7 +113,6 @@ mod cpp {
         fn get(pool: &Pool, size: usize) -> Result<BufferParts>;
         fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
-        unsafe fn put(parts: &BufferParts);
         unsafe fn release(parts: &BufferParts);
 
         fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8;
@@ -262,9 +264,23 @@ unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, 
     guarded(|| unsafe { PooledBuffer::from_raw(pool, data, size) }.map(take_apart).map_err(CppError::Misuse))
 }
 
+/// The fast path of `PooledBuffer`'s constructor: past the bridge, whose every call is two. `false`: nothing
+/// was done, [`get`] must look.
+#[unsafe(no_mangle)]
+extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit<BufferParts>) -> bool {
+    let got = thread_cache::get(pool.reference().cache_key(), size, Holder::Owned);
+    if let Some(buffer) = got {
+        parts.write(take_apart(PooledBuffer::new(pool.reference().as_pointer(), buffer, size)));
+    }
+    got.is_some()
+}
+
+/// `PooledBuffer`'s destructor.
+///
 /// # Safety
 /// - as [`put_together`]
-unsafe fn put(parts: &BufferParts) {
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY: as the caller promised
     drop(unsafe { put_together(parts) });
 }
@@ -280,8 +296,12 @@ unsafe fn release(parts: &BufferParts) {
 
 /// NULL on failure.
 fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
+    let aligned = alignment <= pool.alignment();
+    if aligned && let Some(buffer) = thread_cache::get(pool.reference().cache_key(), size, Holder::Raw(size))
+    {
+        return buffer.data.as_ptr();
+    }
     let got = guarded(|| {
-        let aligned = alignment <= pool.alignment();
         let got = if aligned { pool.get_raw(size) } else { pool.get_raw_aligned(alignment, size) };
         got.map_err(CppError::Get)
     });
@@ -291,6 +311,9 @@ fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
 /// # Safety
 /// - as `bytepool_put`
 unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
+    if thread_cache::put(pool.reference().cache_key(), data.addr(), size) {
+        return;
+    }
     let Some(buffer) = NonNull::new(data) else { return };
     let outcome = guarded(|| {
         // SAFETY:

@@ -12,7 +12,7 @@ use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, CStats, Config, SizeClass};
 use crate::ffi::types::{read_config, write_struct};
-use crate::ledger::{self, Holder};
+use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
 use crate::thread_cache::{self, Verdict};
@@ -130,12 +130,15 @@ fn hand_out(
         refuse_context(context, ptr::null(), size);
         return ptr::null_mut();
     };
-    let got = if resolved.is_live { get(&resolved.pool) } else { Err(GetError::Closed) };
+    let got = if resolved.is_live {
+        // First: a slot for this thread then comes from a ledger line of its own.
+        resolved.attach(context);
+        get(&resolved.pool)
+    } else {
+        Err(GetError::Closed)
+    };
     match got {
-        Ok(buffer) => {
-            resolved.attach(context);
-            buffer.data.as_ptr().cast()
-        }
+        Ok(buffer) => buffer.data.as_ptr().cast(),
         Err(error) => {
             set_last_error((&error).into());
             ptr::null_mut()
@@ -146,7 +149,7 @@ fn hand_out(
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void {
-    match thread_cache::get(cache_key(context), size, ledger::raw(size)) {
+    match thread_cache::get(cache_key(context), size, Holder::Raw(size)) {
         Some(buffer) => buffer.data.as_ptr().cast(),
         None => get_slowly(context, size),
     }
@@ -156,7 +159,7 @@ pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void
 #[cold]
 #[inline(never)]
 extern "C" fn get_slowly(context: *mut c_void, size: usize) -> *mut c_void {
-    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, ledger::raw(size)) {
+    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, Holder::Raw(size)) {
         return buffer.data.as_ptr().cast();
     }
     boundary(ptr::null_mut(), || {
@@ -233,17 +236,21 @@ pub unsafe extern "C" fn bytepool_get_many(
         out.write_bytes(0, count);
         std::slice::from_raw_parts_mut(out, count)
     };
+    // Only a live context leads to a cache.
+    let got = thread_cache::get_many(cache_key(context), size, out);
+    if got == count && count > 0 { Status::Ok as i32 } else { get_rest(context, size, out, got) }
+}
+
+/// Gets the buffers from `got` on, or undoes those before.
+#[cold]
+fn get_rest(context: *mut c_void, size: usize, out: &mut [*mut c_void], got: usize) -> i32 {
     status_of(|| {
         let resolved = resolve_live(context, size)?;
-        // Once, before any buffer is got: it is the user's function.
+        resolved.attach(context);
+        // Once, before any more are got: it is the user's function.
         let rounded = resolved.pool.rounded(size);
-        let key = cache_key(context);
-        for index in 0..count {
-            let got = match thread_cache::get(key, size, ledger::raw(size)) {
-                Some(buffer) => Ok(buffer),
-                None => resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything),
-            };
-            match got {
+        for index in got..out.len() {
+            match resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything) {
                 Ok(buffer) => out[index] = buffer.data.as_ptr().cast(),
                 Err(error) => {
                     undo_get_many(&resolved.pool, size, &mut out[..index]);
@@ -251,7 +258,6 @@ pub unsafe extern "C" fn bytepool_get_many(
                 }
             }
         }
-        resolved.attach(context);
         Ok(())
     })
 }
@@ -305,6 +311,9 @@ unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize, ver
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn put_sized_slowly(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
+    if thread_cache::put_other(cache_key(context), data.addr(), size) {
+        return Status::Ok as i32;
+    }
     // SAFETY:
     // - the caller owns the buffer
     unsafe { put_slowly(context, data, PutSize::Sized(size), Verdict::Later) }
@@ -372,31 +381,47 @@ pub unsafe extern "C" fn bytepool_put_many(
     count: usize,
     size: usize,
 ) -> i32 {
+    if data.is_null() || count > isize::MAX as usize / size_of::<*mut c_void>() {
+        return status_of(|| {
+            if count > 0 {
+                return Err(Status::InvalidArgument);
+            }
+            resolve_or_refuse(context, size).map(|_| ())
+        });
+    }
+    // SAFETY:
+    // - readable for `count` pointers (caller)
+    let data = unsafe { std::slice::from_raw_parts(data, count) };
+    let put = thread_cache::put_many(cache_key(context), data, size);
+    if put == count && count > 0 { Status::Ok as i32 } else { put_rest(context, &data[put..], size) }
+}
+
+/// Puts every valid one; the first error.
+#[cold]
+fn put_rest(context: *mut c_void, mut data: &[*mut c_void], size: usize) -> i32 {
     status_of(|| {
-        if (data.is_null() && count > 0) || count > isize::MAX as usize / size_of::<*mut c_void>() {
-            return Err(Status::InvalidArgument);
-        }
         // Held to the end: putting the last buffer of a closed pool must not end it before the rest were
         // looked at.
         let resolved = resolve_or_refuse(context, size)?;
         let mut first_error = Ok(());
         let key = cache_key(context);
-        for index in 0..count {
-            // SAFETY:
-            // - readable for `count` pointers (caller)
-            let Some(data) = NonNull::new(unsafe { data.add(index).read() }.cast::<u8>()) else { continue };
-            let address = data.addr().get();
-            if thread_cache::put(key, address, size)
-                || thread_cache::put_anywhere(key, address, PutSize::Sized(size), Verdict::Later)
+        let lost_before = thread_cache::count_lost_claims(key);
+        while let [next, rest @ ..] = data {
+            data = rest;
+            if let Some(buffer) = NonNull::new(next.cast::<u8>())
+                && !thread_cache::put_anywhere(key, next.addr(), PutSize::Sized(size), Verdict::Later)
             {
-                continue;
+                // SAFETY:
+                // - the caller of `bytepool_put_many` owns the buffer
+                if let Err(misuse) = unsafe { resolved.pool.put(buffer, PutSize::Sized(size)) } {
+                    let status = refuse_pointer(&misuse, context, *next, size);
+                    first_error = first_error.and(Err(status));
+                }
             }
-            // SAFETY:
-            // - the caller owns the buffer
-            if let Err(misuse) = unsafe { resolved.pool.put(data, PutSize::Sized(size)) } {
-                let status = refuse_pointer(&misuse, context, data.as_ptr().cast(), size);
-                first_error = first_error.and(Err(status));
-            }
+            data = &data[thread_cache::put_many(key, data, size)..];
+        }
+        if thread_cache::count_lost_claims(key) > lost_before {
+            first_error = first_error.and(Err(Status::DoublePut));
         }
         if resolved.is_live {
             resolved.attach(context);

@@ -90,7 +90,7 @@ impl Shared {
 
     /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
     fn get_cached(&self, class: usize, size: usize, holder: Holder, fill: Fill) -> Option<Buffer> {
-        let buffer = thread_cache::get_of_class(self.cache_key(), class, holder.mark())?;
+        let buffer = thread_cache::get_of_class(self.cache_key(), class, holder)?;
         if fill == Fill::Zeros {
             // SAFETY:
             // - just got: this thread's, and of at least `size` bytes

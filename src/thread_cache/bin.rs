@@ -11,14 +11,14 @@
 //! one that is none, which an empty bin's get runs into.
 //!
 //! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
-//! heavy fence settles them all.
+//! heavy fence settles them all, and they go to the shelf.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::class::Class;
-use crate::ledger::{self, Mark, NOBODY};
+use crate::ledger::{self, Holder, Mark, NOBODY};
 use crate::shared::{self, Buffer};
 use crate::size_class::{GRANULE, Reciprocal};
 
@@ -62,6 +62,8 @@ pub(super) struct Bin {
     slot_size: usize,
     /// The line this thread takes fresh slots from.
     pub(super) fresh_line: AtomicU32,
+    /// The line this thread put to the shelf or took from it last.
+    pub(super) shelf_line: AtomicU32,
     pub(super) class: u8,
 }
 
@@ -91,14 +93,14 @@ impl Bin {
 
     /// The slot put last, marked in the ledger.
     #[inline(always)]
-    pub(super) fn take(&self, mark: Mark) -> Option<Buffer> {
+    pub(super) fn take(&self, holder: Holder, getter: Mark) -> Option<Buffer> {
         // SAFETY:
         // - `top` is above `first`, or at it: then the place below is there, too, and says none
         let last = unsafe { &*self.top.load(Relaxed).sub(1) };
         let address = last.address.load(Relaxed);
         let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
         let slot = last.slot.load(Relaxed);
-        self.entry(slot as usize).store(mark, Relaxed);
+        self.entry(slot as usize).store(holder.mark(getter), Relaxed);
         self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
         let place = shared::Place::Slot { class: self.class, slot };
         Some(Buffer { data, capacity: self.buffer_size, place })
@@ -177,6 +179,8 @@ pub(super) const MAX_BATCH: usize = 32;
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 256 << 10;
+/// The room that a bin starts with, in slots.
+const FIRST_ROOM: u32 = 4;
 
 /// How many slots of a class a thread keeps at most.
 fn most_slots(slot_size: usize) -> u32 {
@@ -211,6 +215,7 @@ impl Bin {
             limit: AtomicPtr::new(first),
             slot_size: class.slot_size(),
             fresh_line: AtomicU32::new(u32::MAX),
+            shelf_line: AtomicU32::new(u32::MAX),
             class: number,
         }
     }
@@ -225,12 +230,20 @@ impl Bin {
         (self.limit.load(Relaxed).addr() - self.first.addr()) / size_of::<Place>()
     }
 
-    /// Sets the room of an empty bin, at most as many slots as a thread may keep.
-    pub(super) fn set_room(&self, slots: u32) {
-        debug_assert!(slots <= most_slots(self.slot_size) && self.len() == 0 && !self.has_claims());
+    /// Gives a bin without claims its first room, or twice what it has, as far as a thread and the class may:
+    /// so a thread that needs little leaves room to others. The memory is there already: nothing is allocated
+    /// while a block is active, as the allocator may be one that uses a pool.
+    pub(super) fn grow(&self, class: &Class) {
+        debug_assert!(!self.has_claims());
+        let (room, most) = (self.room() as u32, most_slots(self.slot_size));
+        if room == most {
+            return;
+        }
+        let wanted = if room == 0 { FIRST_ROOM } else { room }.min(most - room);
+        let room = (room + class.caching.take(wanted)) as usize;
         // SAFETY:
-        // - there is memory for as many
-        let limit = unsafe { self.first.add(slots as usize) };
+        // - there is memory for the most slots
+        let limit = unsafe { self.first.add(room) };
         self.limit.store(limit, Relaxed);
         self.end.store(limit, Relaxed);
     }
@@ -309,23 +322,32 @@ impl Bin {
         claimed
     }
 
-    /// Makes the claims that stand idle slots; how many do not. The heavy fence ran since the last one.
-    pub(super) fn settle(&self, getter: Mark) -> usize {
-        let (free, claims) = (self.free_room(), self.room() - self.len() - self.free_room());
-        self.end.store(self.limit.load(Relaxed), Relaxed);
-        let first_claim = self.len() + free;
-        let mut standing = 0;
-        for index in first_claim..first_claim + claims {
-            let place = self.place(index);
-            let (address, slot) = (place.address.load(Relaxed), place.slot.load(Relaxed) as usize);
-            if self.stands(place, getter) {
-                // Below what was looked at, or where it is.
-                self.entry(slot).store(NOBODY, Relaxed);
-                self.lay(address, slot);
-                standing += 1;
+    fn claims(&self) -> &[Place] {
+        let (end, limit) = (self.end.load(Relaxed), self.limit.load(Relaxed));
+        // SAFETY:
+        // - the places between `end` and `limit` are there as long as the bin
+        unsafe { std::slice::from_raw_parts(end, (limit.addr() - end.addr()) / size_of::<Place>()) }
+    }
+
+    /// Takes the slots whose claims stand, and gives them to `put` in batches; how many do not. The heavy fence
+    /// ran since the last claim.
+    pub(super) fn settle(&self, getter: Mark, mut put: impl FnMut(&[u32])) -> usize {
+        let claims = self.claims();
+        let mut taken = 0;
+        for claims in claims.chunks(MAX_BATCH) {
+            let mut batch = [0; MAX_BATCH];
+            let mut len = 0;
+            for place in claims.iter().filter(|place| self.stands(place, getter)) {
+                batch[len] = place.slot.load(Relaxed);
+                self.entry(batch[len] as usize).store(NOBODY, Relaxed);
+                len += 1;
             }
+            put(&batch[..len]);
+            taken += len;
         }
-        claims - standing
+        self.end.store(self.limit.load(Relaxed), Relaxed);
+        self.puts.store(self.puts.load(Relaxed) + taken as u64, Relaxed);
+        claims.len() - taken
     }
 
     fn stands(&self, place: &Place, getter: Mark) -> bool {
@@ -335,13 +357,9 @@ impl Bin {
 
     /// How many claims stand as it looks now, and how many do not. Any thread, at a quiet moment.
     pub(super) fn count_claims(&self, getter: Mark) -> (u32, u32) {
-        let (end, limit) = (self.end.load(Relaxed), self.limit.load(Relaxed));
-        let claims = (limit.addr() - end.addr()) / size_of::<Place>();
-        // SAFETY:
-        // - the places between `end` and `limit` are there as long as the bin
-        let places = unsafe { std::slice::from_raw_parts(end, claims) };
-        let standing = places.iter().filter(|place| self.stands(place, getter)).count();
-        (standing as u32, (claims - standing) as u32)
+        let claims = self.claims();
+        let standing = claims.iter().filter(|place| self.stands(place, getter)).count();
+        (standing as u32, (claims.len() - standing) as u32)
     }
 }
 
@@ -355,11 +373,10 @@ impl CachingRoom {
         Self { left: AtomicU32::new(capacity / 2) }
     }
 
-    /// Room for one bin, in slots: at most half of what is left, so that later threads get some. 0 or at
-    /// least 2.
-    pub(super) fn take(&self, slot_size: usize) -> u32 {
-        let most = most_slots(slot_size);
-        let share = |left: u32| Some(most.min(left.div_ceil(2))).filter(|&share| share >= 2);
+    /// Room for one bin, up to `wanted` slots: at most half of what is left, so that others get some. 0 or
+    /// at least 2.
+    fn take(&self, wanted: u32) -> u32 {
+        let share = |left: u32| Some(wanted.min(left.div_ceil(2))).filter(|&share| share >= 2);
         // Relaxed: only the number itself decides.
         let before = self.left.fetch_update(Relaxed, Relaxed, |left| share(left).map(|share| left - share));
         before.ok().and_then(share).unwrap_or(0)
@@ -378,7 +395,7 @@ mod tests {
     fn all_bins_together_have_at_most_half_of_a_class() {
         for capacity in [1, 3, 4, 10, 1000] {
             let room = CachingRoom::new(capacity);
-            let bins: Vec<u32> = (0..100).map(|_| room.take(64)).collect();
+            let bins: Vec<u32> = (0..100).map(|_| room.take(MAX_BIN_SLOTS as u32)).collect();
             assert!(bins.iter().sum::<u32>() <= capacity / 2, "{bins:?}");
             assert!(bins.iter().all(|&slots| slots != 1 && slots <= MAX_BIN_SLOTS as u32));
             bins.iter().for_each(|&slots| room.give(slots as usize));
@@ -388,8 +405,8 @@ mod tests {
 
     #[test]
     fn huge_slots_are_not_cached() {
-        assert_eq!(CachingRoom::new(1000).take(256 << 10), 0);
-        assert_eq!(CachingRoom::new(1000).take(128 << 10), 2);
-        assert_eq!(CachingRoom::new(1000).take(4 << 10), 64);
+        assert_eq!([512 << 10, 256 << 10, 128 << 10, 4 << 10, 64].map(most_slots), [0, 1, 2, 64, 128]);
+        assert_eq!(CachingRoom::new(1000).take(1), 0);
+        assert_eq!(CachingRoom::new(1000).take(2), 2);
     }
 }

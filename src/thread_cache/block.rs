@@ -38,14 +38,19 @@ impl Entry {
 }
 
 impl Entry {
+    /// The cache it leads to. The caller holds the block's lock: under it a cache that is still in an entry has
+    /// not been taken away, so it exists, and its pool with it: a pool ends only after it took all its caches
+    /// away, holding a reference meanwhile.
+    fn cache(&self) -> Option<CacheRef> {
+        let cache = NonNull::new(self.cache.load(Relaxed))?;
+        (!ptr::eq(cache.as_ptr(), &NO_CACHE)).then_some(CacheRef(cache))
+    }
+
     /// The pool of the cache it leads to. The caller holds the block's lock.
     fn pool(&self) -> Option<Reference> {
-        let cache =
-            NonNull::new(self.cache.load(Relaxed)).filter(|cache| !ptr::eq(cache.as_ptr(), &NO_CACHE))?;
         // SAFETY:
-        // - under the lock a cache that is still in an entry has not been taken away, so it exists, and its
-        //   pool with it: a pool ends only after it took all its caches away, holding a reference meanwhile
-        Some(unsafe { CacheRef(cache).pool_reference() })
+        // - it exists, see `cache`
+        self.cache().map(|cache| unsafe { cache.pool_reference() })
     }
 }
 
@@ -54,7 +59,7 @@ const fn no_cache() -> *mut Cache {
 }
 
 /// These bits of a key choose the first place of its entry: where they stand, they are its offset in bytes.
-const PLACE_BITS: u32 = 9;
+const PLACE_BITS: u32 = 10;
 const PLACE_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
 const PLACES: usize = 1 << PLACE_BITS;
 /// A key is at its first place or one of the next.
@@ -83,7 +88,7 @@ fn places(key: u64) -> impl Iterator<Item = usize> {
 
 /// A thread's entries: a hash table of fixed size. A thread that uses more pools than fit evicts some: their
 /// caches stay, and are found again by the pool's list.
-#[repr(C)]
+#[repr(C, align(128))] // apart from other threads' blocks
 pub(crate) struct Block {
     /// Set while the owner uses a cache.
     active: AtomicBool,
@@ -197,12 +202,34 @@ impl Block {
         // The same key first, lest it stand in two places; else as near to its first place as can be; else by
         // eviction.
         let same = places(key).find(|&place| entry(place).key.load(Relaxed) == key);
-        let unused = || places(key).find(|&place| ptr::eq(entry(place).cache.load(Relaxed), &NO_CACHE));
-        let entry = entry(same.or_else(unused).unwrap_or(first_place(key)));
+        if same.is_none() {
+            self.make_way(key);
+        }
+        let entry = entry(same.or_else(|| self.unused_place(key)).unwrap_or(first_place(key)));
         let evicted = entry.pool().filter(|pool| !ptr::eq(&raw const **pool, cache.pool()));
         entry.cache.store(cache.0.as_ptr(), Relaxed);
         entry.key.store(key, Relaxed);
         evicted
+    }
+
+    fn unused_place(&self, key: u64) -> Option<usize> {
+        places(key).find(|&place| ptr::eq(self.entries[place].cache.load(Relaxed), &NO_CACHE))
+    }
+
+    /// Moves a pool's own key off the first place of a context, which is more often in demand. The caller holds
+    /// the lock, and is the owner.
+    fn make_way(&self, key: u64) {
+        let entry = &self.entries[first_place(key)];
+        let other = entry.key.load(Relaxed);
+        let is_pools_own =
+            entry.pool().is_some_and(|pool| pool.cache_key() == other && pool.cache_key() != key);
+        if is_pools_own && let Some(place) = self.unused_place(other) {
+            let to = &self.entries[place];
+            to.cache.store(entry.cache.load(Relaxed), Relaxed);
+            to.key.store(other, Relaxed);
+            entry.key.store(0, Relaxed);
+            entry.cache.store(no_cache(), Relaxed);
+        }
     }
 
     /// Takes a cache away from all its keys, or only from `key`. Any thread.

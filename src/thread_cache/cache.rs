@@ -14,6 +14,8 @@
 //! thread nothing shared is written.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+#[cfg(feature = "capi")]
+use std::ffi::c_void;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
@@ -25,7 +27,7 @@ use super::block::Block;
 use crate::anchor::Reference;
 use crate::barrier;
 use crate::class::Class;
-use crate::ledger::{self, Mark, getter};
+use crate::ledger::{self, Holder, Mark, getter};
 use crate::shared::{Buffer, PutSize, Shared};
 use crate::size_class::{FINE_LIMIT, MAX_CLASSES, STEPS, fine_step_of, step_of};
 
@@ -43,7 +45,7 @@ pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Box<[BinOffset]> {
 }
 
 /// One thread's cache of one pool. Its bins follow it in memory.
-#[repr(C, align(64))]
+#[repr(C, align(128))] // apart from other threads' caches
 pub(crate) struct Cache {
     /// The address of the region, and its length in bytes; 0 for no pool.
     base: usize,
@@ -61,6 +63,7 @@ pub(crate) struct Cache {
     block: &'static Block,
     /// Numbers this thread's claims.
     claims: AtomicU32,
+    lost_claims: AtomicU32,
     bin_of_step: [BinOffset; STEPS],
 }
 
@@ -84,6 +87,7 @@ pub(super) static NO_CACHE: Cache = Cache {
     pool: ptr::null(),
     block: &super::block::EMPTY,
     claims: AtomicU32::new(0),
+    lost_claims: AtomicU32::new(0),
     bin_of_step: [0; STEPS],
 };
 
@@ -179,8 +183,8 @@ impl CacheRef {
 
     /// A cached slot of the smallest class that fits `size`, marked in the ledger.
     #[inline(always)]
-    pub(super) fn get(&self, size: usize, mark: Mark) -> Option<Buffer> {
-        self.fine_bin(size)?.take(mark | self.getter)
+    pub(super) fn get(&self, size: usize, holder: Holder) -> Option<Buffer> {
+        self.fine_bin(size)?.take(holder, self.getter)
     }
 
     /// Puts a raw buffer that this thread got, with a size of its class. `false`: nothing was done,
@@ -276,10 +280,7 @@ impl CacheRef {
             if verdict == Verdict::Now {
                 return false;
             }
-            // Relaxed: only this thread changes it.
-            let number = self.claims.load(Relaxed);
-            self.claims.store(number.wrapping_add(1), Relaxed);
-            return bin.claim(address, slot, found, self.getter, number);
+            return self.claim(bin, address, slot, found);
         }
         // Relaxed: see the ledger.
         let taken = entry.compare_exchange(found, ledger::NOBODY, Relaxed, Relaxed).is_ok();
@@ -289,6 +290,51 @@ impl CacheRef {
         taken
     }
 
+    /// Puts a raw buffer that another thread got, with a size of its class; while there is room. `false`:
+    /// nothing was done, [`put_anyhow`](Self::put_anyhow) must look.
+    pub(super) fn put_other(&self, address: usize, size: usize) -> bool {
+        let Some(bin) = self.fine_bin(size) else { return false };
+        let Some(slot) = bin.slot_at(address) else { return false };
+        let found = bin.entry(slot).load(Relaxed);
+        ledger::has_other_getter(found, self.getter)
+            && bin.has_room()
+            && self.claim(bin, address, slot, found)
+    }
+
+    fn claim(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
+        // Relaxed: only this thread changes it.
+        let number = self.claims.load(Relaxed);
+        self.claims.store(number.wrapping_add(1), Relaxed);
+        bin.claim(address, slot, found, self.getter, number)
+    }
+
+    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle
+    /// slot; how many.
+    #[cfg(feature = "capi")]
+    pub(super) fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
+        let Some(bin) = self.bin_for(size) else { return 0 };
+        let mut got = 0;
+        for place in &mut *out {
+            let Some(buffer) = self.take_or_fill(bin, Holder::Raw(size)) else { break };
+            *place = buffer.data.as_ptr().cast();
+            got += 1;
+        }
+        got
+    }
+
+    /// Puts raw buffers that this thread got, all with a size of the same class, up to the first that is not
+    /// such a one; how many.
+    #[cfg(feature = "capi")]
+    pub(super) fn put_many(&self, data: &[*mut c_void], size: usize) -> usize {
+        let Some(bin) = self.bin_for(size) else { return 0 };
+        let put = |data: &*mut c_void| {
+            let address = data.addr();
+            let slot = bin.slot_at(address);
+            slot.is_some_and(|slot| self.has_room_or_flush(bin) && self.put_own(bin, address, slot))
+        };
+        data.iter().position(|data| !put(data)).unwrap_or(data.len())
+    }
+
     /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
     pub(super) fn pass_as_getter(&self, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
         ledger::is_raw_of(found, self.getter)
@@ -296,20 +342,19 @@ impl CacheRef {
     }
 
     /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
-    pub(super) fn get_or_fill(&self, size: usize, mark: Mark) -> Option<Buffer> {
-        self.take_or_fill(self.bin_for(size)?, mark)
+    pub(super) fn get_or_fill(&self, size: usize, holder: Holder) -> Option<Buffer> {
+        self.take_or_fill(self.bin_for(size)?, holder)
     }
 
     /// As [`get_or_fill`](Self::get_or_fill), for a class that is known.
-    pub(super) fn get_of_class(&self, class: usize, mark: Mark) -> Option<Buffer> {
-        self.take_or_fill(self.bin(class as u8), mark)
+    pub(super) fn get_of_class(&self, class: usize, holder: Holder) -> Option<Buffer> {
+        self.take_or_fill(self.bin(class as u8), holder)
     }
 
-    fn take_or_fill(&self, bin: &Bin, mark: Mark) -> Option<Buffer> {
-        let mark = mark | self.getter;
-        bin.take(mark).or_else(|| {
+    fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
+        bin.take(holder, self.getter).or_else(|| {
             self.fill(bin);
-            bin.take(mark)
+            bin.take(holder, self.getter)
         })
     }
 
@@ -330,17 +375,27 @@ impl CacheRef {
 
     fn fill(&self, bin: &Bin) {
         debug_assert_eq!(bin.len(), 0);
-        self.make_room(bin);
+        if !bin.has_claims() {
+            bin.grow(self.class_of(bin));
+        }
+        if bin.room() > 0 && !self.take_batch(bin) && bin.has_claims() {
+            self.settle();
+            self.take_batch(bin);
+        }
+    }
+
+    /// Takes a batch from the shelf, if there is any.
+    fn take_batch(&self, bin: &Bin) -> bool {
         let mut batch = [0; MAX_BATCH];
+        let batch = &mut batch[..bin.batch().min(bin.free_room())];
         let class = self.class_of(bin);
-        let got = class.shelf.take_idle_batch(&mut batch[..bin.batch().min(bin.free_room())]);
+        let got = class.shelf.take_idle_batch(batch, &bin.shelf_line);
         if got > 0 {
             self.pool().home().retain(got as u64);
             class.counters.moves.fetch_add(1, Relaxed);
             bin.push(&batch[..got]);
-        } else if bin.has_claims() {
-            self.settle();
         }
+        got > 0
     }
 
     /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put
@@ -349,43 +404,56 @@ impl CacheRef {
         if bin.has_room() {
             return true;
         }
-        self.make_room(bin);
         if bin.has_claims() {
             self.settle();
         }
-        if bin.room() > 0 && !bin.has_room() {
+        bin.grow(self.class_of(bin));
+        if !bin.has_room() && bin.room() > 0 {
             self.move_to_shelf(bin, bin.batch());
-            self.class_of(bin).counters.moves.fetch_add(1, Relaxed);
         }
         bin.has_room()
     }
 
-    /// Decides all claims of this thread.
-    fn settle(&self) {
+    /// Decides all claims of this thread; the slots of those that stand go to the shelf.
+    pub(super) fn settle(&self) {
         barrier::fence_all_threads();
         for class in 0..self.class_count as u8 {
             let bin = self.bin(class);
-            // The getter put the others at the same moment.
-            self.pool().counters().double_puts.fetch_add(bin.settle(self.getter) as u64, Relaxed);
+            if bin.has_claims() {
+                // The getter put the others at the same moment.
+                let lost = bin.settle(self.getter, |batch| self.put_batch(bin, batch)) as u32;
+                self.pool().counters().double_puts.fetch_add(u64::from(lost), Relaxed);
+                self.lost_claims.store(self.lost_claims.load(Relaxed) + lost, Relaxed);
+            }
         }
+    }
+
+    /// Settles all claims; how many did not stand since the cache was made.
+    #[cfg(feature = "capi")]
+    pub(super) fn count_lost_claims(&self) -> u32 {
+        if self.has_claims() {
+            self.settle();
+        }
+        self.lost_claims.load(Relaxed)
+    }
+
+    fn has_claims(&self) -> bool {
+        (0..self.class_count as u8).any(|class| self.bin(class).has_claims())
+    }
+
+    /// Puts slots, with their references, to the shelf.
+    fn put_batch(&self, bin: &Bin, slots: &[u32]) {
+        let class = self.class_of(bin);
+        class.shelf.put_batch(slots, &bin.shelf_line);
+        class.counters.moves.fetch_add(1, Relaxed);
+        self.pool().home().release_some(slots.len() as u64);
     }
 
     /// Moves the first `count` slots of a bin, at most [`MAX_BATCH`], with their references, to the shelf.
     fn move_to_shelf(&self, bin: &Bin, count: usize) {
         let mut batch = [0; MAX_BATCH];
         bin.remove_first(&mut batch[..count]);
-        self.class_of(bin).shelf.put_batch(&batch[..count]);
-        self.pool().home().release_some(count as u64);
-    }
-
-    /// Gives a bin its room, as much as the class has left for caches; none for classes that are not cached.
-    /// The memory is there already: nothing is allocated while the block is active, as the allocator may be
-    /// one that uses a pool.
-    fn make_room(&self, bin: &Bin) {
-        if bin.room() == 0 {
-            let class = self.class_of(bin);
-            bin.set_room(class.caching.take(class.slot_size()));
-        }
+        self.put_batch(bin, &batch[..count]);
     }
 }
 
@@ -395,7 +463,8 @@ fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
     let (layout, bins_start) = Layout::new::<Cache>().extend(bins).ok()?;
     debug_assert_eq!(bins_start, usize::from(bin_offset(0)));
     let slots: usize = classes.iter().map(Bin::needed).sum();
-    layout.extend(Layout::array::<Place>(slots).ok()?).ok()
+    let (layout, slots_start) = layout.extend(Layout::array::<Place>(slots).ok()?).ok()?;
+    Some((layout.pad_to_align(), slots_start))
 }
 
 /// Making and ending; statistics.
@@ -424,6 +493,7 @@ impl CacheRef {
                 pool,
                 block,
                 claims: AtomicU32::new(0),
+                lost_claims: AtomicU32::new(0),
                 bin_of_step: pool.index().table().map(bin_offset),
             });
             let bins = cache.add(1).cast::<Bin>();
@@ -442,7 +512,7 @@ impl CacheRef {
     /// - it came from [`new`](Self::new), and was taken out of all entries; its thread is not using it
     pub(super) unsafe fn end(self) {
         let classes = self.pool().classes();
-        if (0..classes.len()).any(|class| self.bin(class as u8).has_claims()) {
+        if self.has_claims() {
             self.settle();
         }
         for (number, class) in classes.iter().enumerate() {

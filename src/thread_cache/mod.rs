@@ -15,6 +15,8 @@ mod block;
 mod cache;
 mod way;
 
+#[cfg(feature = "capi")]
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -27,7 +29,7 @@ pub(crate) use self::block::product_of;
 use self::block::{Block, own_block};
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
 use crate::barrier;
-use crate::ledger::Mark;
+use crate::ledger::{Holder, Mark};
 use crate::shared::{Buffer, PutSize, Shared};
 
 /// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest
@@ -47,10 +49,10 @@ pub(crate) struct Caches {
 
 /// The fast path: no lock, no shared write. `key` is [`Shared::cache_key`] or a context.
 #[inline(always)]
-pub(crate) fn get(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
+pub(crate) fn get(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
     let block = way::block();
     let (cache, _active) = block.enter(block.first(key)?);
-    cache.get(size, mark)
+    cache.get(size, holder)
 }
 
 /// Puts a raw buffer that this thread got, with the size it was asked for or another of its class. `false`:
@@ -89,13 +91,13 @@ fn with_cache<R>(key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
 }
 
 /// As [`get`], wherever the key is, and with a batch from the shelf if the bin is empty.
-pub(crate) fn get_or_fill(key: u64, size: usize, mark: Mark) -> Option<Buffer> {
-    with_cache(key, |cache| cache.get_or_fill(size, mark))?
+pub(crate) fn get_or_fill(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
+    with_cache(key, |cache| cache.get_or_fill(size, holder))?
 }
 
 /// As [`get_or_fill`], for a class that is known.
-pub(crate) fn get_of_class(key: u64, class: usize, mark: Mark) -> Option<Buffer> {
-    with_cache(key, |cache| cache.get_of_class(class, mark))?
+pub(crate) fn get_of_class(key: u64, class: usize, holder: Holder) -> Option<Buffer> {
+    with_cache(key, |cache| cache.get_of_class(class, holder))?
 }
 
 /// When a put by another thread than the getter is decided.
@@ -109,6 +111,46 @@ pub(crate) enum Verdict {
 /// As [`put`] or [`put_unsized`], wherever the key is, and whoever got the buffer.
 pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
     with_cache(key, |cache| cache.put_anyhow(address, size, verdict)).unwrap_or(false)
+}
+
+/// At most this many buffers in one use of a cache, lest it keep a thread that revokes waiting.
+#[cfg(feature = "capi")]
+const MOST_AT_ONCE: usize = 64;
+
+/// Gets raw buffers into `out` while the class has idle slots; how many.
+#[cfg(feature = "capi")]
+pub(crate) fn get_many(key: u64, size: usize, out: &mut [*mut c_void]) -> usize {
+    let mut got = 0;
+    for part in out.chunks_mut(MOST_AT_ONCE) {
+        let of_part = with_cache(key, |cache| cache.get_many(size, part)).unwrap_or(0);
+        got += of_part;
+        if of_part < part.len() {
+            break;
+        }
+    }
+    got
+}
+
+/// Puts raw buffers that this thread got, up to the first that is not such a one; how many.
+#[cfg(feature = "capi")]
+pub(crate) fn put_many(key: u64, data: &[*mut c_void], size: usize) -> usize {
+    let part = &data[..data.len().min(MOST_AT_ONCE)];
+    with_cache(key, |cache| cache.put_many(part, size)).unwrap_or(0)
+}
+
+/// Puts a raw buffer that another thread got, if nothing stands in the way. The first part of
+/// [`put_anywhere`], for hand-overs.
+pub(crate) fn put_other(key: u64, address: usize, size: usize) -> bool {
+    let block = way::block();
+    let Some(entry) = block.first(key) else { return false };
+    let (cache, _active) = block.enter(entry);
+    cache.put_other(address, size)
+}
+
+/// Settles this thread's claims; how many did not stand since its cache was made.
+#[cfg(feature = "capi")]
+pub(crate) fn count_lost_claims(key: u64) -> u32 {
+    with_cache(key, |cache| cache.count_lost_claims()).unwrap_or(0)
 }
 
 /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
