@@ -13,6 +13,8 @@
 //! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
 //! heavy fence settles them all, and they go to the shelf.
 
+#[cfg(feature = "capi")]
+use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
@@ -170,6 +172,52 @@ impl Bin {
         // SAFETY:
         // - there is room
         unsafe { self.lay_in_room(address, slot) };
+    }
+}
+
+/// Many at once.
+#[cfg(feature = "capi")]
+impl Bin {
+    /// As [`take`](Self::take), as many as there are and `out` has room for; how many.
+    pub(super) fn take_many(&self, holder: Holder, getter: Mark, out: &mut [*mut c_void]) -> usize {
+        let count = out.len().min(self.len());
+        let mut top = self.top.load(Relaxed);
+        for data in &mut out[..count] {
+            // SAFETY:
+            // - at least `count` slots lie below `top`
+            let idle = unsafe {
+                top = top.sub(1);
+                &*top
+            };
+            *data = ptr::with_exposed_provenance_mut(idle.address.load(Relaxed));
+            self.entry(idle.slot.load(Relaxed) as usize).store(holder.mark(getter), Relaxed);
+        }
+        self.top.store(top, Relaxed);
+        count
+    }
+
+    /// Puts slots that this thread got, while there is room, up to the first address that is not such a one's;
+    /// how many.
+    pub(super) fn put_many(&self, data: &[*mut c_void], getter: Mark) -> usize {
+        let top = self.top.load(Relaxed);
+        let count = data.len().min(self.free_room());
+        let mut put = 0;
+        for data in &data[..count] {
+            let address = data.addr();
+            let Some(slot) = self.slot_at(address) else { break };
+            let found = self.entry(slot).load(Relaxed);
+            if !ledger::is_raw_of(found, getter) || !self.pass_as_getter(slot, found, NOBODY) {
+                break;
+            }
+            // SAFETY:
+            // - there is room for `count` slots
+            unsafe { (*top.add(put)).write(address, slot as u32) };
+            put += 1;
+        }
+        // SAFETY: as above
+        self.top.store(unsafe { top.add(put) }, Relaxed);
+        self.puts.store(self.puts.load(Relaxed) + put as u64, Relaxed);
+        put
     }
 }
 

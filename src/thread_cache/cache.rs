@@ -314,12 +314,16 @@ impl CacheRef {
     pub(super) fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
         let Some(bin) = self.bin_for(size) else { return 0 };
         let mut got = 0;
-        for place in &mut *out {
-            let Some(buffer) = self.take_or_fill(bin, Holder::Raw(size)) else { break };
-            *place = buffer.data.as_ptr().cast();
-            got += 1;
+        loop {
+            got += bin.take_many(Holder::Raw(size), self.getter, &mut out[got..]);
+            if got == out.len() {
+                return got;
+            }
+            self.fill(bin);
+            if bin.len() == 0 {
+                return got;
+            }
         }
-        got
     }
 
     /// Puts raw buffers that this thread got, all with a size of the same class, up to the first that is not
@@ -327,12 +331,13 @@ impl CacheRef {
     #[cfg(feature = "capi")]
     pub(super) fn put_many(&self, data: &[*mut c_void], size: usize) -> usize {
         let Some(bin) = self.bin_for(size) else { return 0 };
-        let put = |data: &*mut c_void| {
-            let address = data.addr();
-            let slot = bin.slot_at(address);
-            slot.is_some_and(|slot| self.has_room_or_flush(bin) && self.put_own(bin, address, slot))
-        };
-        data.iter().position(|data| !put(data)).unwrap_or(data.len())
+        let mut put = 0;
+        loop {
+            put += bin.put_many(&data[put..], self.getter);
+            if put == data.len() || bin.has_room() || !self.has_room_or_flush(bin) {
+                return put;
+            }
+        }
     }
 
     /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
