@@ -281,6 +281,22 @@ extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit
 /// - as [`put_together`]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
+    // SAFETY:
+    // - the buffer holds a reference until it is put, so the pool exists
+    let key = unsafe { &*parts.pool.cast::<Shared>() }.cache_key();
+    // Field by field: what was just written in words is slow to be read as a whole.
+    let put = parts.class_number != SYSTEM
+        && thread_cache::put_owned(key, parts.data.addr(), parts.class_number as u8, parts.slot);
+    if !put {
+        // SAFETY: as the caller promised
+        unsafe { put_slowly(parts) };
+    }
+}
+
+/// # Safety
+/// - as [`put_together`]
+#[cold]
+unsafe fn put_slowly(parts: &BufferParts) {
     // SAFETY: as the caller promised
     drop(unsafe { put_together(parts) });
 }
