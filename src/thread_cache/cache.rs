@@ -409,12 +409,14 @@ impl CacheRef {
         if bin.has_room() {
             return true;
         }
-        if bin.has_claims() {
+        // Where other threads' slots fill the bin, idle ones are in the way.
+        let had_claims = bin.has_claims();
+        if had_claims {
             self.settle();
         }
         bin.grow(self.class_of(bin));
-        if !bin.has_room() && bin.room() > 0 {
-            self.move_to_shelf(bin, bin.batch());
+        if had_claims || !bin.has_room() {
+            self.move_to_shelf(bin, bin.batch().min(bin.len()));
         }
         bin.has_room()
     }
@@ -456,9 +458,11 @@ impl CacheRef {
 
     /// Moves the first `count` slots of a bin, at most [`MAX_BATCH`], with their references, to the shelf.
     fn move_to_shelf(&self, bin: &Bin, count: usize) {
-        let mut batch = [0; MAX_BATCH];
-        bin.remove_first(&mut batch[..count]);
-        self.put_batch(bin, &batch[..count]);
+        if count > 0 {
+            let mut batch = [0; MAX_BATCH];
+            bin.remove_first(&mut batch[..count]);
+            self.put_batch(bin, &batch[..count]);
+        }
     }
 }
 
