@@ -62,6 +62,8 @@ pub(super) struct Bin {
     first: *mut Place,
     limit: AtomicPtr<Place>,
     slot_size: usize,
+    /// The most slots a thread keeps.
+    most: u32,
     /// The line this thread takes fresh slots from.
     pub(super) fresh_line: AtomicU32,
     /// The line this thread put to the shelf or took from it last.
@@ -227,6 +229,8 @@ pub(super) const MAX_BATCH: usize = 32;
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 256 << 10;
+/// A bin has room for at least this many slots, or none.
+const MIN_SHARE: u32 = 2;
 /// The room that a bin starts with, in slots.
 const FIRST_ROOM: u32 = 4;
 
@@ -262,10 +266,16 @@ impl Bin {
             first,
             limit: AtomicPtr::new(first),
             slot_size: class.slot_size(),
+            most: most_slots(class.slot_size()),
             fresh_line: AtomicU32::new(u32::MAX),
             shelf_line: AtomicU32::new(u32::MAX),
             class: number,
         }
+    }
+
+    /// Whether the class is cached at all: huge ones are not.
+    pub(super) fn may_cache(&self) -> bool {
+        self.most >= MIN_SHARE
     }
 
     /// How many idle slots it holds.
@@ -283,7 +293,7 @@ impl Bin {
     /// while a block is active, as the allocator may be one that uses a pool.
     pub(super) fn grow(&self, class: &Class) {
         debug_assert!(!self.has_claims());
-        let (room, most) = (self.room() as u32, most_slots(self.slot_size));
+        let (room, most) = (self.room() as u32, self.most);
         if room == most {
             return;
         }
@@ -424,7 +434,7 @@ impl CachingRoom {
     /// Room for one bin, up to `wanted` slots: at most half of what is left, so that others get some. 0 or
     /// at least 2.
     fn take(&self, wanted: u32) -> u32 {
-        let share = |left: u32| Some(wanted.min(left.div_ceil(2))).filter(|&share| share >= 2);
+        let share = |left: u32| Some(wanted.min(left.div_ceil(2))).filter(|&share| share >= MIN_SHARE);
         // Relaxed: only the number itself decides.
         let before = self.left.fetch_update(Relaxed, Relaxed, |left| share(left).map(|share| left - share));
         before.ok().and_then(share).unwrap_or(0)

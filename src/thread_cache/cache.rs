@@ -357,6 +357,9 @@ impl CacheRef {
     }
 
     fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
+        if !bin.may_cache() {
+            return None;
+        }
         bin.take(holder, self.getter).or_else(|| {
             self.fill(bin);
             bin.take(holder, self.getter)
@@ -406,8 +409,8 @@ impl CacheRef {
     /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put
     /// first back to the shelf, half of the bin and at most [`MAX_BATCH`].
     fn has_room_or_flush(&self, bin: &Bin) -> bool {
-        if bin.has_room() {
-            return true;
+        if bin.has_room() || !bin.may_cache() {
+            return bin.has_room();
         }
         // Where other threads' slots fill the bin, idle ones are in the way.
         let had_claims = bin.has_claims();

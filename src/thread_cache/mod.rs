@@ -198,11 +198,11 @@ impl Caches {
     /// not led anywhere afterwards.
     #[cold]
     pub(crate) fn attach(&self, pool: &Shared, key: u64, is_valid: impl FnOnce() -> bool) {
-        // The pool's own key too: what does not come through a context uses it.
-        let keys = [pool.cache_key(), key];
-        if !self.allowed || keys.into_iter().all(is_attached) {
+        if !self.allowed || is_attached(key) {
             return;
         }
+        // The pool's own key too: what does not come through a context uses it.
+        let keys = [pool.cache_key(), key];
         // Relaxed: a rough count of operations.
         if self.scarce.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
             return;
