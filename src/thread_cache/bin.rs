@@ -11,7 +11,7 @@
 //! one that is none, which an empty bin's get runs into.
 //!
 //! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
-//! heavy fence settles them all.
+//! wait for the getters settles them all.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
@@ -104,32 +104,13 @@ impl Bin {
         Some(Buffer { data, capacity: self.buffer_size, place })
     }
 
-    /// Takes a slot that this thread got from the holder that was found, if it is still that one and there is
-    /// room.
+    /// Takes a slot, if there is room, that its caller alone has; or that this thread got, as its entry said
+    /// since the block is [`FAST`](super::block::FAST).
     #[inline(always)]
-    pub(super) fn put(&self, address: usize, slot: usize, found: Mark) -> bool {
-        let taken = self.has_room() && self.pass_as_getter(slot, found, NOBODY);
-        if taken {
-            // SAFETY:
-            // - there is room
-            unsafe { self.lay_in_room(address, slot) };
-        }
-        taken
-    }
-
-    /// Passes a slot that this thread got from the holder that was found, if it is still that one.
-    #[inline(always)]
-    pub(super) fn pass_as_getter(&self, slot: usize, found: Mark, to: Mark) -> bool {
-        // SAFETY:
-        // - as in `entry`
-        unsafe { ledger::exchange_as_getter(self.ledger, slot, found, to) }
-    }
-
-    /// Takes a slot that its caller alone has, if there is room.
-    #[inline(always)]
-    pub(super) fn put_owned(&self, address: usize, slot: usize) -> bool {
+    pub(super) fn put(&self, address: usize, slot: usize) -> bool {
         let has_room = self.has_room();
         if has_room {
+            // Relaxed: at most over a claim, whose claimant looks again; see the ledger.
             self.entry(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room
@@ -309,7 +290,8 @@ impl Bin {
         claimed
     }
 
-    /// Makes the claims that stand idle slots; how many do not. The heavy fence ran since the last one.
+    /// Makes the claims that stand idle slots; how many do not. The caller waited for the getters since the
+    /// last one.
     pub(super) fn settle(&self, getter: Mark) -> usize {
         let (free, claims) = (self.free_room(), self.room() - self.len() - self.free_room());
         self.end.store(self.limit.load(Relaxed), Relaxed);

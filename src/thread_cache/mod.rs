@@ -24,10 +24,11 @@ pub(crate) use self::bin::CachingRoom;
 pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
+pub(crate) use self::block::wait_for_getters;
 use self::block::{Block, own_block};
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
 use crate::barrier;
-use crate::ledger::Mark;
+use crate::ledger::{self, Mark};
 use crate::shared::{Buffer, PutSize, Shared};
 
 /// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest
@@ -84,7 +85,7 @@ pub(crate) fn put_owned(key: u64, address: usize, class: u8, slot: u32) -> bool 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
 fn with_cache<R>(key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
     let block = way::block();
-    let (cache, _active) = block.enter(block.find(key)?);
+    let (cache, _active) = block.enter_slowly(block.find(key)?);
     (!cache.is_none()).then(|| using(cache))
 }
 
@@ -111,9 +112,9 @@ pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize, verdict: Ver
     with_cache(key, |cache| cache.put_anyhow(address, size, verdict)).unwrap_or(false)
 }
 
-/// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
-pub(crate) fn pass_as_getter(key: u64, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
-    with_cache(key, |cache| cache.pass_as_getter(class, slot, found, to)).unwrap_or(false)
+/// What this thread adds to the marks of slots it gets from a cache; 0 if it has none.
+pub(crate) fn own_getter() -> Mark {
+    ledger::getter(way::block().number())
 }
 
 /// As [`put_owned`], wherever the key is, and with a batch to the shelf if the bin is full.
