@@ -12,26 +12,28 @@
 //!         1 ................................... 1     outstanding in a PooledBuffer: no raw put matches it
 //! ```
 //!
-//! **Getters.** On x86-64 an exchange that is atomic for all processors costs more than all other checks
-//! together, so an entry leans towards the thread that got the slot. Its *getter* exchanges it by an
-//! instruction that only an interrupt cannot divide ([`exchange_as_getter`]); every other thread *claims* it
-//! by an atomic exchange, runs the heavy fence, and then looks whether its claim still stands
-//! ([`Ledger::pass`], or for many claims at once the thread cache).
+//! **Getters.** An atomic exchange costs more than all other checks together, so an entry leans towards the
+//! thread that got the slot. On the fast path its *getter* reads the entry and then writes it, plainly; every
+//! other thread *claims* it by an atomic exchange, waits for the getters, and then looks whether its claim
+//! still stands ([`Ledger::pass`], or for many claims at once the thread cache).
 //!
-//! - The getter found the claim: its put is a double put.
-//! - The getter's exchange came first: the claim's fails, or was overwritten. The fence is the getter's
-//!   partner: after it no exchange that did not see the claim is under way, so a claim that stands stands for
+//! - The getter read the claim: its put is a double put.
+//! - The getter read the entry before the claim: the claim is overwritten. The claimant's wait is the
+//!   getter's partner ([`wait_for_getters`](crate::thread_cache::wait_for_getters)): after it no getter is
+//!   between its read and its write, and those to come read the claim. So a claim that stands, stands for
 //!   good.
 //!
-//! Only the winner puts the slot back into circulation. Elsewhere no entry has a getter, and all exchange
-//! atomically.
+//! Only the winner puts the slot back into circulation. The getter's own slow paths exchange atomically.
+//!
+//! (One unlocked `cmpxchg` of the getter would save the wait, as no interrupt divides it. But it writes what
+//! it read even where it refuses: stopped before it, the getter would write over whoever has the slot by
+//! then.)
 //!
 //! Every access is Relaxed: an entry is the only word its decision rests on. What the owners wrote into the
 //! buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::barrier;
 use crate::memory::{self, OutOfMemory};
 
 /// An entry's value.
@@ -48,9 +50,6 @@ const CLAIMED: Mark = 1 << 63;
 /// Threads have numbers from 1 to this.
 pub(crate) const MAX_THREADS: u32 = (1 << 31) - 2;
 
-/// Whether entries have getters on this target.
-const HAS_GETTERS: bool = cfg!(all(target_arch = "x86_64", not(bytepool_portable)));
-
 /// Out as a raw pointer asked for with `size` bytes (at most [`MAX_BUFFER_SIZE`]), without a getter.
 #[inline(always)]
 fn raw(size: usize) -> Mark {
@@ -60,7 +59,7 @@ fn raw(size: usize) -> Mark {
 
 /// What a thread adds to the raw marks of slots it gets.
 pub(crate) const fn getter(thread: u32) -> Mark {
-    if HAS_GETTERS { (thread as Mark) << GETTER_SHIFT } else { 0 }
+    (thread as Mark) << GETTER_SHIFT
 }
 
 /// The mark of a claim; `getter` is the claimant's.
@@ -68,12 +67,12 @@ pub(crate) fn claim(getter: Mark, number: u32) -> Mark {
     CLAIMED | getter | Mark::from(number)
 }
 
-/// Whether a mark is of a raw pointer with this getter: a thread's, or none on targets without getters.
+/// Whether a mark is of a raw pointer with this getter, a thread's.
 #[inline(always)]
 pub(crate) fn is_raw_of(mark: Mark, getter: Mark) -> bool {
-    debug_assert_eq!(HAS_GETTERS, getter != 0);
+    debug_assert_ne!(getter, 0);
     // Other marks never have a thread's number where a getter stands.
-    mark >> GETTER_SHIFT == getter >> GETTER_SHIFT && (HAS_GETTERS || mark != NOBODY)
+    mark >> GETTER_SHIFT == getter >> GETTER_SHIFT
 }
 
 /// Whether a mark is of a raw pointer with a getter, which is another than this thread's.
@@ -94,39 +93,6 @@ pub(crate) fn raw_size(mark: Mark) -> Option<usize> {
         Some(Holder::Raw(size)) => Some(size),
         _ => None,
     }
-}
-
-/// Exchanges the entry of `slot`. The mark `from` has the calling thread as its getter, or none on targets
-/// without getters.
-///
-/// # Safety
-/// - `ledger` leads to the entries of a class, and `slot` is one of its slots
-#[inline(always)]
-pub(crate) unsafe fn exchange_as_getter(ledger: *const AtomicU64, slot: usize, from: Mark, to: Mark) -> bool {
-    #[cfg(all(target_arch = "x86_64", not(bytepool_portable)))]
-    {
-        // SAFETY:
-        // - the entry is there (caller), and this writes nothing else
-        // - races with atomic exchanges by others only: a single store, at most overwriting a claim, which
-        //   its claimant looks at again (module documentation)
-        unsafe {
-            std::arch::asm!(
-                "cmpxchg qword ptr [{ledger} + {slot} * 8], {to}",
-                "jne {other}",
-                ledger = in(reg) ledger,
-                slot = in(reg) slot,
-                to = in(reg) to,
-                inout("rax") from => _,
-                other = label { return false },
-                options(nostack),
-            );
-        }
-        true
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(bytepool_portable))))]
-    // SAFETY:
-    // - the entry is there (caller)
-    unsafe { &*ledger.add(slot) }.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
 }
 
 /// The largest buffer size whose every requested size fits an entry, in bytes.
@@ -196,24 +162,23 @@ impl Ledger {
     /// Passes `slot` from `from` to `to`. Of racing callers with the same `from` one succeeds; `false` if the
     /// holder is another.
     ///
-    /// `as_getter(found, to)` does it if the caller is the getter and may use [`exchange_as_getter`].
+    /// `own` is the calling thread's getter, 0 for none. `wait_for_getters` is run between another's claim and
+    /// the look at it.
     pub(crate) fn pass(
         &self,
         slot: u32,
         from: Holder,
         to: Option<Holder>,
-        as_getter: impl FnOnce(Mark, Mark) -> bool,
+        own: Mark,
+        wait_for_getters: impl FnOnce(),
     ) -> bool {
         let entry = self.entry(slot);
         let found = entry.load(Relaxed);
         if decode(found) != Some(from) {
             return false;
         }
-        if has_no_getter(found) || found == OWNED {
+        if has_no_getter(found) || found == OWNED || found >> GETTER_SHIFT == own >> GETTER_SHIFT {
             return entry.compare_exchange(found, encode(to), Relaxed, Relaxed).is_ok();
-        }
-        if as_getter(found, encode(to)) {
-            return true;
         }
         // Numbered from all threads, so that no other claim is taken for this one.
         static CLAIMS: AtomicU32 = AtomicU32::new(0);
@@ -221,7 +186,7 @@ impl Ledger {
         if entry.compare_exchange(found, claim, Relaxed, Relaxed).is_err() {
             return false;
         }
-        barrier::fence_all_threads();
+        wait_for_getters();
         entry.compare_exchange(claim, encode(to), Relaxed, Relaxed).is_ok()
     }
 
@@ -263,7 +228,7 @@ mod tests {
             for thread in [1, 2, MAX_THREADS] {
                 assert_eq!(decode(getter(thread) | raw(size)), Some(Holder::Raw(size)));
                 assert!(is_raw_of(getter(thread) | raw(size), getter(thread)));
-                assert!(!HAS_GETTERS || !is_raw_of(getter(thread) | raw(size), getter(thread + 1)));
+                assert!(!is_raw_of(getter(thread) | raw(size), getter(thread + 1)));
             }
         }
         for thread in [0, 1, MAX_THREADS] {
@@ -292,24 +257,9 @@ mod tests {
     fn of_racing_puts_exactly_one_wins() {
         let ledger = Ledger::new(1).unwrap();
         for size in 0..2000 {
-            let put = || ledger.pass(0, Holder::Raw(size), None, |_, _| false);
+            let put = || ledger.pass(0, Holder::Raw(size), None, 0, || ());
             assert_eq!(race(&ledger, getter(0), size, &[&put, &put]), 1);
             assert_eq!(ledger.holder(0), None);
-        }
-    }
-
-    #[test]
-    fn of_puts_that_race_with_the_getters_exactly_one_wins() {
-        assert!(barrier::is_available() || !HAS_GETTERS);
-        let ledger = Ledger::new(1).unwrap();
-        for size in 0..2000 {
-            let put = || ledger.pass(0, Holder::Raw(size), None, |_, _| false);
-            // SAFETY:
-            // - the ledger has this slot
-            let own =
-                || unsafe { exchange_as_getter(ledger.first_entry(), 0, getter(1) | raw(size), NOBODY) };
-            assert_eq!(race(&ledger, getter(1), size, &[&own, &put, &put]), 1);
-            assert_eq!(ledger.entry(0).load(Relaxed), NOBODY);
         }
     }
 

@@ -97,12 +97,9 @@ impl Shared {
         Ok(())
     }
 
-    /// As [`Ledger::pass`](crate::ledger::Ledger::pass), sooner for this thread's own.
+    /// As [`Ledger::pass`](crate::ledger::Ledger::pass), for this thread.
     fn pass(&self, class: &Class, slot: u32, from: Holder, to: Option<Holder>) -> bool {
-        let own = |found, to| {
-            thread_cache::pass_as_getter(self.cache_key(), self.number_of(class), slot, found, to)
-        };
-        class.ledger.pass(slot, from, to, own)
+        class.ledger.pass(slot, from, to, thread_cache::own_getter(), thread_cache::wait_for_getters)
     }
 
     /// Passes a slot whose size was not given, or was not the one asked for, to another holder.

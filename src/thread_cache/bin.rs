@@ -11,7 +11,7 @@
 //! one that is none, which an empty bin's get runs into.
 //!
 //! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
-//! heavy fence settles them all, and they go to the shelf.
+//! wait for the getters settles them all, and they go to the shelf.
 
 #[cfg(feature = "capi")]
 use std::ffi::c_void;
@@ -110,32 +110,13 @@ impl Bin {
         Some(Buffer { data, capacity: self.buffer_size, place })
     }
 
-    /// Takes a slot that this thread got from the holder that was found, if it is still that one and there is
-    /// room.
+    /// Takes a slot, if there is room, that its caller alone has; or that this thread got, as its entry said
+    /// since the block is [`FAST`](super::block::FAST).
     #[inline(always)]
-    pub(super) fn put(&self, address: usize, slot: usize, found: Mark) -> bool {
-        let taken = self.has_room() && self.pass_as_getter(slot, found, NOBODY);
-        if taken {
-            // SAFETY:
-            // - there is room
-            unsafe { self.lay_in_room(address, slot) };
-        }
-        taken
-    }
-
-    /// Passes a slot that this thread got from the holder that was found, if it is still that one.
-    #[inline(always)]
-    pub(super) fn pass_as_getter(&self, slot: usize, found: Mark, to: Mark) -> bool {
-        // SAFETY:
-        // - as in `entry`
-        unsafe { ledger::exchange_as_getter(self.ledger, slot, found, to) }
-    }
-
-    /// Takes a slot that its caller alone has, if there is room.
-    #[inline(always)]
-    pub(super) fn put_owned(&self, address: usize, slot: usize) -> bool {
+    pub(super) fn put(&self, address: usize, slot: usize) -> bool {
         let has_room = self.has_room();
         if has_room {
+            // Relaxed: at most over a claim, whose claimant looks again; see the ledger.
             self.entry(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room
@@ -199,7 +180,7 @@ impl Bin {
     }
 
     /// Puts slots that this thread got, while there is room, up to the first address that is not such a one's;
-    /// how many.
+    /// how many. The block is [`FAST`](super::block::FAST).
     pub(super) fn put_many(&self, data: &[*mut c_void], getter: Mark) -> usize {
         let top = self.top.load(Relaxed);
         let count = data.len().min(self.free_room());
@@ -208,9 +189,11 @@ impl Bin {
             let address = data.addr();
             let Some(slot) = self.slot_at(address) else { break };
             let found = self.entry(slot).load(Relaxed);
-            if !ledger::is_raw_of(found, getter) || !self.pass_as_getter(slot, found, NOBODY) {
+            if !ledger::is_raw_of(found, getter) {
                 break;
             }
+            // Relaxed: as in `put`.
+            self.entry(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room for `count` slots
             unsafe { (*top.add(put)).write(address, slot as u32) };
@@ -387,8 +370,8 @@ impl Bin {
         unsafe { std::slice::from_raw_parts(end, (limit.addr() - end.addr()) / size_of::<Place>()) }
     }
 
-    /// Takes the slots whose claims stand, and gives them to `put` in batches; how many do not. The heavy fence
-    /// ran since the last claim.
+    /// Takes the slots whose claims stand, and gives them to `put` in batches; how many do not. The caller
+    /// waited for the getters since the last claim.
     pub(super) fn settle(&self, getter: Mark, mut put: impl FnMut(&[u32])) -> usize {
         let claims = self.claims();
         let mut taken = 0;

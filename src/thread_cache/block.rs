@@ -1,20 +1,22 @@
 //! A thread's block: which keys of which pools lead to which of its caches.
 //!
 //! ```text
-//! thread pointer -> Block { active, entries -> [ key | cache ] }
-//!                                              [ key | cache ] -> Cache -> bins of slot numbers
+//! thread pointer -> Block { activity, entries -> [ key | cache ] }
+//!                                                [ key | cache ] -> Cache -> bins of slot numbers
 //! ```
 //!
-//! - Only the owning thread writes keys and sets `active`.
+//! - Only the owning thread writes keys and `activity`.
 //! - Another thread may take a cache away (revoke): it replaces the entry's cache by [`NO_CACHE`], under the
-//!   block's lock, and then waits until `active` is clear.
+//!   block's lock, and then waits until the block is inactive.
+//! - A thread that claimed slots in the ledger waits until no block is `FAST` ([`wait_for_getters`]).
 //! - Blocks are never freed, only used again by later threads: who looks at one never sees memory that is
 //!   gone.
 
+use std::iter;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, compiler_fence};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, compiler_fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use super::cache::{Cache, CacheRef, NO_CACHE};
 use super::way;
 use crate::anchor::Reference;
+use crate::barrier;
 use crate::ledger::MAX_THREADS;
 use crate::memory;
 
@@ -86,14 +89,23 @@ fn places(key: u64) -> impl Iterator<Item = usize> {
     (0..PROBES).map(move |step| (first_place(key) + step) % PLACES)
 }
 
+/// The owner uses no cache.
+const INACTIVE: u8 = 0;
+/// The owner is in the fast path, where it waits for nothing.
+pub(super) const FAST: u8 = 1;
+/// The owner is in the slow half, where it may wait for others that are `FAST`.
+const SLOW: u8 = 2;
+
 /// A thread's entries: a hash table of fixed size. A thread that uses more pools than fit evicts some: their
 /// caches stay, and are found again by the pool's list.
 #[repr(C, align(128))] // apart from other threads' blocks
 pub(crate) struct Block {
-    /// Set while the owner uses a cache.
-    active: AtomicBool,
+    /// `INACTIVE`, `FAST` or `SLOW`.
+    activity: AtomicU8,
     /// From 1; no two threads have blocks of the same number at once.
     number: u32,
+    /// The block made before this one.
+    older: Option<&'static Block>,
     /// Guards against the owner and revoking threads changing entries at once. The owner's fast path does not
     /// take it.
     changing: Mutex<()>,
@@ -101,9 +113,33 @@ pub(crate) struct Block {
 }
 
 /// Of every thread that has not used a pool yet.
-pub(super) static EMPTY: Block = Block::without_caches(0);
+pub(super) static EMPTY: Block = Block::without_caches(0, None);
 /// Of every thread whose thread-locals were torn down: it gets no cache any more.
-pub(super) static RETIRED: Block = Block::without_caches(0);
+pub(super) static RETIRED: Block = Block::without_caches(0, None);
+
+/// The block made last, from which all others are reached.
+static NEWEST: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
+
+/// All blocks ever made: as many as threads ever were at once.
+fn all() -> impl Iterator<Item = &'static Block> {
+    // SAFETY:
+    // - null, or a block, which is never freed
+    // - Acquire: partner in `Unused::take`
+    let newest = unsafe { NEWEST.load(Acquire).as_ref() };
+    iter::successors(newest, |block| block.older)
+}
+
+/// After it, no thread is between reading an entry of the ledger and writing it as its getter, unless it reads
+/// what the caller wrote there before. The caller's own block is not `FAST`.
+///
+/// The partner of [`Block::enter`], as for revoking: the getter says that it is `FAST` before it reads the
+/// entry, and the caller changes the entry before it looks who is.
+pub(crate) fn wait_for_getters() {
+    barrier::fence_all_threads();
+    for block in all() {
+        block.wait_while(|activity| activity == FAST);
+    }
+}
 
 /// Blocks whose threads have ended, with room for all that were made.
 struct Unused {
@@ -127,7 +163,10 @@ impl Unused {
         }
         // So that giving the block back never allocates.
         self.blocks.try_reserve(self.made + 1).ok()?;
-        let block = memory::leak(Block::without_caches(self.made as u32 + 1)).ok()?;
+        let block = Block::without_caches(self.made as u32 + 1, all().next());
+        let block = memory::leak(block).ok()?;
+        // Release: partner in `all`. Only changed under the lock of `UNUSED`.
+        NEWEST.store(ptr::from_ref(block).cast_mut(), Release);
         self.made += 1;
         Some(block)
     }
@@ -139,16 +178,16 @@ pub(super) struct Active(&'static Block);
 impl Drop for Active {
     #[inline(always)]
     fn drop(&mut self) {
-        // Release pairs with the Acquire in `wait_until_inactive`: what the owner did to its cache comes
-        // before.
-        self.0.active.store(false, Release);
+        // Release pairs with the Acquire in `wait_while`: what the owner did to its cache, and to the ledger,
+        // comes before.
+        self.0.activity.store(INACTIVE, Release);
     }
 }
 
 impl Block {
-    const fn without_caches(number: u32) -> Self {
+    const fn without_caches(number: u32, older: Option<&'static Block>) -> Self {
         let entries = [const { Entry::empty() }; PLACES];
-        Self { active: AtomicBool::new(false), number, changing: Mutex::new(()), entries }
+        Self { activity: AtomicU8::new(INACTIVE), number, older, changing: Mutex::new(()), entries }
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -178,18 +217,27 @@ impl Block {
         places(key).map(|place| &self.entries[place]).find(|entry| entry.key.load(Relaxed) == key)
     }
 
-    /// The cache that the owner's entry leads to, good until `Active` is dropped.
-    ///
-    /// `active` must be set before the cache is read, as the revoking thread clears the entry before it reads
-    /// `active`: one of them sees the other. On this side the compiler fence keeps the order, and its partner
-    /// [`fence_all_threads`](super::barrier::fence_all_threads) makes the processor's order follow.
+    /// The cache that the owner's entry leads to, good for the fast path until `Active` is dropped.
     #[inline(always)]
     pub(super) fn enter(&'static self, entry: &Entry) -> (CacheRef, Active) {
-        self.active.store(true, Relaxed);
+        self.enter_as::<FAST>(entry)
+    }
+
+    /// As [`enter`](Self::enter), for the slow half.
+    pub(super) fn enter_slowly(&'static self, entry: &Entry) -> (CacheRef, Active) {
+        self.enter_as::<SLOW>(entry)
+    }
+
+    /// `activity` must be set before the cache is read, as the revoking thread clears the entry before it
+    /// reads `activity`: one of them sees the other. On this side the compiler fence keeps the order, and its
+    /// partner [`fence_all_threads`](barrier::fence_all_threads) makes the processor's order follow.
+    #[inline(always)]
+    fn enter_as<const ACTIVITY: u8>(&'static self, entry: &Entry) -> (CacheRef, Active) {
+        self.activity.store(ACTIVITY, Relaxed);
         compiler_fence(SeqCst);
         // SAFETY:
         // - an entry's cache is not null: it is NO_CACHE, or one that is freed only after it was taken out of
-        //   all entries and `active` was seen clear
+        //   all entries and the block was seen inactive
         let cache = CacheRef(unsafe { NonNull::new_unchecked(entry.cache.load(Relaxed)) });
         (cache, Active(self))
     }
@@ -248,9 +296,13 @@ impl Block {
     /// Waits until the owner does not use any cache. After the heavy fence it cannot have entered one that
     /// was taken away before.
     pub(super) fn wait_until_inactive(&self) {
+        self.wait_while(|activity| activity != INACTIVE);
+    }
+
+    fn wait_while(&self, waits: impl Fn(u8) -> bool) {
         // Acquire: partner in `Active::drop`.
         let mut tries = 0;
-        while self.active.load(Acquire) {
+        while waits(self.activity.load(Acquire)) {
             // A thread of higher priority must not keep the owner from going on.
             tries += 1;
             if tries < 100 { thread::yield_now() } else { thread::sleep(Duration::from_micros(100)) }

@@ -23,9 +23,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Verdict;
 use super::bin::{Bin, MAX_BATCH, Place};
-use super::block::Block;
+use super::block::{Block, wait_for_getters};
 use crate::anchor::Reference;
-use crate::barrier;
 use crate::class::Class;
 use crate::ledger::{self, Holder, Mark, getter};
 use crate::shared::{Buffer, PutSize, Shared};
@@ -123,7 +122,8 @@ fn in_one_register<T>(pointer: NonNull<T>) -> NonNull<T> {
     }
 }
 
-/// The fast path. Callers are inside [`Block::enter`].
+/// The fast path. Callers are inside [`Block::enter`], with the block `FAST`: getters write entries here that
+/// they have read.
 impl CacheRef {
     #[inline(always)]
     fn bin_at(&self, offset: BinOffset) -> &Bin {
@@ -207,13 +207,13 @@ impl CacheRef {
     #[inline(always)]
     fn put_own(&self, bin: &Bin, address: usize, slot: usize) -> bool {
         let found = bin.entry(slot).load(Relaxed);
-        ledger::is_raw_of(found, self.getter) && bin.put(address, slot, found)
+        ledger::is_raw_of(found, self.getter) && bin.put(address, slot)
     }
 
     /// Puts a slot that its caller alone has. `false`: nothing was done.
     #[inline(always)]
     pub(super) fn put_owned(&self, address: usize, class: u8, slot: u32) -> bool {
-        self.class_count != 0 && self.bin(class).put_owned(address, slot as usize)
+        self.class_count != 0 && self.bin(class).put(address, slot as usize)
     }
 
     /// The bin and slot that an address is the start of.
@@ -230,8 +230,8 @@ impl CacheRef {
     }
 }
 
-/// The slow half, still without a lock: batches from and to the shelf. Callers hold the block's `Active`, or
-/// revoked the cache.
+/// The slow half, still without a lock: batches from and to the shelf. Callers hold the block's `Active`, with
+/// the block `SLOW`, or revoked the cache.
 impl CacheRef {
     pub(super) fn pool(&self) -> &Shared {
         // SAFETY:
@@ -256,8 +256,8 @@ impl CacheRef {
         unsafe { Reference::to_existing(NonNull::from(self.pool())) }
     }
 
-    /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its class. `false`:
-    /// nothing was done, the pool must look.
+    /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its
+    /// class. `false`: nothing was done, the pool must look.
     pub(super) fn put_anyhow(&self, address: usize, size: PutSize, verdict: Verdict) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
         let entry = bin.entry(slot);
@@ -273,10 +273,7 @@ impl CacheRef {
         if !fits || !self.has_room_or_flush(bin) {
             return false;
         }
-        if ledger::is_raw_of(found, self.getter) {
-            return bin.put(address, slot, found);
-        }
-        if !ledger::has_no_getter(found) {
+        if !ledger::has_no_getter(found) && !ledger::is_raw_of(found, self.getter) {
             if verdict == Verdict::Now {
                 return false;
             }
@@ -326,24 +323,17 @@ impl CacheRef {
         }
     }
 
-    /// Puts raw buffers that this thread got, all with a size of the same class, up to the first that is not
-    /// such a one; how many.
+    /// Puts raw buffers that this thread got, all with a size of the same class, while there is room, up to the
+    /// first that is not such a one; how many.
     #[cfg(feature = "capi")]
     pub(super) fn put_many(&self, data: &[*mut c_void], size: usize) -> usize {
-        let Some(bin) = self.bin_for(size) else { return 0 };
-        let mut put = 0;
-        loop {
-            put += bin.put_many(&data[put..], self.getter);
-            if put == data.len() || bin.has_room() || !self.has_room_or_flush(bin) {
-                return put;
-            }
-        }
+        self.bin_for(size).map_or(0, |bin| bin.put_many(data, self.getter))
     }
 
-    /// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
-    pub(super) fn pass_as_getter(&self, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
-        ledger::is_raw_of(found, self.getter)
-            && self.bin(class as u8).pass_as_getter(slot as usize, found, to)
+    /// Makes room in the bin for a size if it is full. `false`: it was not, or there is none.
+    #[cfg(feature = "capi")]
+    pub(super) fn flush_full(&self, size: usize) -> bool {
+        self.bin_for(size).is_some_and(|bin| !bin.has_room() && self.has_room_or_flush(bin))
     }
 
     /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
@@ -369,7 +359,7 @@ impl CacheRef {
     /// As [`put_owned`](Self::put_owned), after giving a batch to the shelf if the bin is full.
     pub(super) fn put_owned_or_flush(&self, address: usize, class: u8, slot: u32) -> bool {
         let bin = self.bin(class);
-        self.has_room_or_flush(bin) && bin.put_owned(address, slot as usize)
+        self.has_room_or_flush(bin) && bin.put(address, slot as usize)
     }
 
     /// A fresh slot, from a line that this thread has for itself. `None` if there is none.
@@ -426,7 +416,7 @@ impl CacheRef {
 
     /// Decides all claims of this thread; the slots of those that stand go to the shelf.
     pub(super) fn settle(&self) {
-        barrier::fence_all_threads();
+        wait_for_getters();
         for class in 0..self.class_count as u8 {
             let bin = self.bin(class);
             if bin.has_claims() {

@@ -26,10 +26,11 @@ pub(crate) use self::bin::CachingRoom;
 pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
+pub(crate) use self::block::wait_for_getters;
 use self::block::{Block, own_block};
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
 use crate::barrier;
-use crate::ledger::{Holder, Mark};
+use crate::ledger::{self, Holder, Mark};
 use crate::shared::{Buffer, PutSize, Shared};
 
 /// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest
@@ -86,7 +87,7 @@ pub(crate) fn put_owned(key: u64, address: usize, class: u8, slot: u32) -> bool 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
 fn with_cache<R>(key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
     let block = way::block();
-    let (cache, _active) = block.enter(block.find(key)?);
+    let (cache, _active) = block.enter_slowly(block.find(key)?);
     (!cache.is_none()).then(|| using(cache))
 }
 
@@ -134,8 +135,21 @@ pub(crate) fn get_many(key: u64, size: usize, out: &mut [*mut c_void]) -> usize 
 /// Puts raw buffers that this thread got, up to the first that is not such a one; how many.
 #[cfg(feature = "capi")]
 pub(crate) fn put_many(key: u64, data: &[*mut c_void], size: usize) -> usize {
-    let part = &data[..data.len().min(MOST_AT_ONCE)];
-    with_cache(key, |cache| cache.put_many(part, size)).unwrap_or(0)
+    let block = way::block();
+    let Some(entry) = block.find(key) else { return 0 };
+    let mut put = 0;
+    loop {
+        let part = &data[put..data.len().min(put + MOST_AT_ONCE)];
+        let of_part = {
+            let (cache, _active) = block.enter(entry);
+            cache.put_many(part, size)
+        };
+        put += of_part;
+        let goes_on = of_part == part.len() || with_cache(key, |cache| cache.flush_full(size)) == Some(true);
+        if put == data.len() || !goes_on {
+            return put;
+        }
+    }
 }
 
 /// Puts a raw buffer that another thread got, if nothing stands in the way. The first part of
@@ -153,9 +167,9 @@ pub(crate) fn count_lost_claims(key: u64) -> u32 {
     with_cache(key, |cache| cache.count_lost_claims()).unwrap_or(0)
 }
 
-/// Passes a slot of `class`, found to be out as a raw pointer, if this thread is its getter.
-pub(crate) fn pass_as_getter(key: u64, class: usize, slot: u32, found: Mark, to: Mark) -> bool {
-    with_cache(key, |cache| cache.pass_as_getter(class, slot, found, to)).unwrap_or(false)
+/// What this thread adds to the marks of slots it gets from a cache; 0 if it has none.
+pub(crate) fn own_getter() -> Mark {
+    ledger::getter(way::block().number())
 }
 
 /// As [`put_owned`], wherever the key is, and with a batch to the shelf if the bin is full.
