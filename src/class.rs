@@ -13,7 +13,7 @@ use crate::memory::OutOfMemory;
 use crate::region::{HUGE_PAGE, MAX_OPEN_STEP, MIN_OPEN_STEP, Region, page_size};
 use crate::shelf::{Claim, LINE_SLOTS, MAX_CLAIM_LINES, Shelf};
 use crate::size_class::{GRANULE, Reciprocal};
-use crate::thread_cache::CachingRoom;
+use crate::thread_cache::{CachingRoom, Leaning};
 
 /// One size class of a pool.
 pub(crate) struct Class {
@@ -25,6 +25,7 @@ pub(crate) struct Class {
     opening: Mutex<()>,
     open_step: usize,
     pub(crate) caching: CachingRoom,
+    pub(crate) leaning: Leaning,
     pub(crate) counters: ClassCounters,
 }
 
@@ -52,6 +53,7 @@ impl Class {
             opening: Mutex::new(()),
             open_step: if huge_pages { HUGE_PAGE } else { MIN_OPEN_STEP },
             caching: CachingRoom::new(span.capacity),
+            leaning: Leaning::new(),
             counters: ClassCounters::default(),
         })
     }

@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-/// One cache line, and a second one that the fast path does not read. What statistics read meanwhile is
+/// One cache line, and a second one of which the fast path only reads the first word. What statistics read meanwhile is
 /// atomic.
 #[repr(C, align(64))]
 pub(super) struct Bin {
@@ -59,6 +59,8 @@ pub(super) struct Bin {
     pub(super) buffer_size: usize,
     pub(super) puts: AtomicU64,
 
+    /// The thread's getter while the class leans, else 0.
+    getter: AtomicU64,
     first: *mut Place,
     limit: AtomicPtr<Place>,
     slot_size: usize,
@@ -71,7 +73,7 @@ pub(super) struct Bin {
     pub(super) class: u8,
 }
 
-const _: () = assert!(std::mem::offset_of!(Bin, first) == 64);
+const _: () = assert!(std::mem::offset_of!(Bin, getter) == 64);
 
 /// The fast path.
 impl Bin {
@@ -97,14 +99,14 @@ impl Bin {
 
     /// The slot put last, marked in the ledger.
     #[inline(always)]
-    pub(super) fn take(&self, holder: Holder, getter: Mark) -> Option<Buffer> {
+    pub(super) fn take(&self, holder: Holder) -> Option<Buffer> {
         // SAFETY:
         // - `top` is above `first`, or at it: then the place below is there, too, and says none
         let last = unsafe { &*self.top.load(Relaxed).sub(1) };
         let address = last.address.load(Relaxed);
         let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
         let slot = last.slot.load(Relaxed);
-        self.entry(slot as usize).store(holder.mark(getter), Relaxed);
+        self.entry(slot as usize).store(holder.mark(self.getter.load(Relaxed)), Relaxed);
         self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
         let place = shared::Place::Slot { class: self.class, slot };
         Some(Buffer { data, capacity: self.buffer_size, place })
@@ -162,7 +164,8 @@ impl Bin {
 #[cfg(feature = "capi")]
 impl Bin {
     /// As [`take`](Self::take), as many as there are and `out` has room for; how many.
-    pub(super) fn take_many(&self, holder: Holder, getter: Mark, out: &mut [*mut c_void]) -> usize {
+    pub(super) fn take_many(&self, holder: Holder, out: &mut [*mut c_void]) -> usize {
+        let mark = holder.mark(self.getter.load(Relaxed));
         let count = out.len().min(self.len());
         let mut top = self.top.load(Relaxed);
         for data in &mut out[..count] {
@@ -173,7 +176,7 @@ impl Bin {
                 &*top
             };
             *data = ptr::with_exposed_provenance_mut(idle.address.load(Relaxed));
-            self.entry(idle.slot.load(Relaxed) as usize).store(holder.mark(getter), Relaxed);
+            self.entry(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
         }
         self.top.store(top, Relaxed);
         count
@@ -246,6 +249,7 @@ impl Bin {
             reciprocal: class.reciprocal(),
             buffer_size: class.buffer_size(),
             puts: AtomicU64::new(0),
+            getter: AtomicU64::new(0),
             first,
             limit: AtomicPtr::new(first),
             slot_size: class.slot_size(),
@@ -254,6 +258,11 @@ impl Bin {
             shelf_line: AtomicU32::new(u32::MAX),
             class: number,
         }
+    }
+
+    /// Marks what is got from now on with this getter, or with none.
+    pub(super) fn lean(&self, getter: Mark) {
+        self.getter.store(getter, Relaxed);
     }
 
     /// Whether the class is cached at all: huge ones are not.

@@ -51,7 +51,7 @@ pub(crate) struct Cache {
     region_len: usize,
     /// Sizes below this have a bin in `bin_of_step`, in bytes: 0 if the pool rounds.
     fine_end: usize,
-    /// What the owning thread adds to the marks of slots it gets.
+    /// What the owning thread adds to the marks of slots it gets, while their class leans.
     getter: Mark,
     /// Sizes below this fit a class, in bytes: 0 if the pool rounds.
     size_end: usize,
@@ -184,7 +184,7 @@ impl CacheRef {
     /// A cached slot of the smallest class that fits `size`, marked in the ledger.
     #[inline(always)]
     pub(super) fn get(&self, size: usize, holder: Holder) -> Option<Buffer> {
-        self.fine_bin(size)?.take(holder, self.getter)
+        self.fine_bin(size)?.take(holder)
     }
 
     /// Puts a raw buffer that this thread got, with a size of its class. `false`: nothing was done,
@@ -279,23 +279,38 @@ impl CacheRef {
             }
             return self.claim(bin, address, slot, found);
         }
-        // Relaxed: see the ledger.
-        let taken = entry.compare_exchange(found, ledger::NOBODY, Relaxed, Relaxed).is_ok();
-        if taken {
-            bin.lay(address, slot);
-        }
-        taken
+        self.put_shared(bin, address, slot, found)
     }
 
-    /// Puts a raw buffer that another thread got, with a size of its class; while there is room. `false`:
+    /// Puts a raw buffer that another thread got, or nobody in particular, with a size of its class; while
+    /// there is room. `false`:
     /// nothing was done, [`put_anyhow`](Self::put_anyhow) must look.
     pub(super) fn put_other(&self, address: usize, size: usize) -> bool {
         let Some(bin) = self.fine_bin(size) else { return false };
         let Some(slot) = bin.slot_at(address) else { return false };
         let found = bin.entry(slot).load(Relaxed);
-        ledger::has_other_getter(found, self.getter)
-            && bin.has_room()
-            && self.claim(bin, address, slot, found)
+        if ledger::raw_size(found).is_none() || !bin.has_room() {
+            return false;
+        }
+        if ledger::has_no_getter(found) {
+            self.put_shared(bin, address, slot, found)
+        } else {
+            ledger::has_other_getter(found, self.getter) && self.claim(bin, address, slot, found)
+        }
+    }
+
+    /// Puts a slot that whoever exchanges its entry may put, where there is room.
+    fn put_shared(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
+        // Relaxed: see the ledger.
+        let taken = bin.entry(slot).compare_exchange(found, ledger::NOBODY, Relaxed, Relaxed).is_ok();
+        if taken {
+            bin.lay(address, slot);
+            // A thread that neither fills nor flushes looks at times, too.
+            if bin.puts.load(Relaxed).is_multiple_of(MAX_BATCH as u64) {
+                self.lean_or_not(bin);
+            }
+        }
+        taken
     }
 
     fn claim(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
@@ -312,7 +327,7 @@ impl CacheRef {
         let Some(bin) = self.bin_for(size) else { return 0 };
         let mut got = 0;
         loop {
-            got += bin.take_many(Holder::Raw(size), self.getter, &mut out[got..]);
+            got += bin.take_many(Holder::Raw(size), &mut out[got..]);
             if got == out.len() {
                 return got;
             }
@@ -350,9 +365,9 @@ impl CacheRef {
         if !bin.may_cache() {
             return None;
         }
-        bin.take(holder, self.getter).or_else(|| {
+        bin.take(holder).or_else(|| {
             self.fill(bin);
-            bin.take(holder, self.getter)
+            bin.take(holder)
         })
     }
 
@@ -373,6 +388,7 @@ impl CacheRef {
 
     fn fill(&self, bin: &Bin) {
         debug_assert_eq!(bin.len(), 0);
+        self.lean_or_not(bin);
         if !bin.has_claims() {
             bin.grow(self.class_of(bin));
         }
@@ -380,6 +396,11 @@ impl CacheRef {
             self.settle();
             self.take_batch(bin);
         }
+    }
+
+    /// Once in a batch: whether the class leans is looked at on no faster path.
+    fn lean_or_not(&self, bin: &Bin) {
+        bin.lean(if self.class_of(bin).leaning.tick() { self.getter } else { 0 });
     }
 
     /// Takes a batch from the shelf, if there is any.
@@ -421,6 +442,7 @@ impl CacheRef {
             let bin = self.bin(class);
             if bin.has_claims() {
                 // The getter put the others at the same moment.
+                self.class_of(bin).leaning.rest();
                 let lost = bin.settle(self.getter, |batch| self.put_batch(bin, batch)) as u32;
                 self.pool().counters().double_puts.fetch_add(u64::from(lost), Relaxed);
                 self.lost_claims.store(self.lost_claims.load(Relaxed) + lost, Relaxed);

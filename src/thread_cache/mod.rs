@@ -5,6 +5,7 @@
 //! - [`block`]: the block leads from a key (a context, or a pool) to a cache
 //! - [`cache`]: a bin per class, and the fast path
 //! - [`bin`]: idle slots of one class
+//! - [`leaning`]: whether puts are to be cheap, or hand-overs
 //!
 //! Here is the pool's side: the list of its caches, making one, and taking all away again (**revoke**). Locks
 //! are taken in this order: a pool's list, then a block's table. Neither is taken on the fast path, nor while
@@ -13,6 +14,7 @@
 mod bin;
 mod block;
 mod cache;
+mod leaning;
 mod way;
 
 #[cfg(feature = "capi")]
@@ -29,6 +31,7 @@ pub(crate) use self::block::product_of;
 pub(crate) use self::block::wait_for_getters;
 use self::block::{Block, own_block};
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
+pub(crate) use self::leaning::Leaning;
 use crate::barrier;
 use crate::ledger::{self, Holder, Mark};
 use crate::shared::{Buffer, PutSize, Shared};
