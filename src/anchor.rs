@@ -15,11 +15,11 @@
 //!   generation.
 //! - A generation is used once. An anchor that has used its last is retired: an id never names two pools.
 
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU64, fence};
+use crate::sync::{Mutex, OnceLock, PoisonError};
 use std::collections::VecDeque;
 use std::ptr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::shared::Shared;
 

@@ -2,7 +2,7 @@
 //! compiler, and whoever needs the order against all other threads asks the kernel to run a full fence on
 //! each of them.
 
-use std::sync::OnceLock;
+use crate::sync::OnceLock;
 
 #[cfg(target_os = "linux")]
 mod system {
@@ -46,9 +46,9 @@ pub(crate) fn fence_all_threads() {
         if system::fence_all_threads() {
             return;
         }
-        std::thread::yield_now();
+        crate::sync::thread::yield_now();
     }
     // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
     // than any processor holds a store back, or runs on without an interrupt, which fences as well.
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    crate::sync::thread::sleep(std::time::Duration::from_millis(100));
 }

@@ -1,11 +1,11 @@
 //! One size class: its span of the region, its ledger and its shelf, and the arithmetic between slots and
 //! addresses.
 
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::{Mutex, PoisonError};
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Mutex, PoisonError};
 
 use crate::config::Span;
 use crate::ledger::Ledger;

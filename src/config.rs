@@ -1,7 +1,7 @@
 //! What a pool is built from: the builder, its validation, and the layout of the region that follows from it.
 
+use crate::sync::Arc;
 use std::fmt;
-use std::sync::Arc;
 
 use crate::error::BuildError;
 use crate::ledger::MAX_BUFFER_SIZE;

@@ -6,9 +6,9 @@
 //!
 //! Looking a handle up takes no lock; making one and giving one up do.
 
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::{Mutex, OnceLock, PoisonError};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::memory;
 

@@ -32,7 +32,7 @@
 //! Every access is Relaxed: an entry is the only word its decision rests on. What the owners wrote into the
 //! buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::memory::{self, OutOfMemory};
 

@@ -22,6 +22,7 @@ mod shared;
 mod shelf;
 mod size_class;
 mod stats;
+mod sync;
 mod thread_cache;
 
 #[cfg(feature = "capi")]

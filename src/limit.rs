@@ -3,7 +3,7 @@
 //! Bytes are reserved here before they are used and released after they were given back, so the limit holds
 //! at every moment, whatever threads race.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The bytes a pool has mapped, never above its limit.
 ///

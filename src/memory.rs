@@ -1,9 +1,9 @@
 //! Memory from the global allocator, with failure as a value: the pool's own tables, and overflow and
 //! oversize buffers.
 
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// The system had no memory for this many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub(crate) unsafe fn wipe(data: NonNull<u8>, size: usize) {
     unsafe { data.as_ptr().write_bytes(0, size) };
     // The optimiser must assume that this reads the bytes through the pointer.
     std::hint::black_box(data.as_ptr());
-    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    crate::sync::atomic::compiler_fence(crate::sync::atomic::Ordering::SeqCst);
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@
 //! Unix maps with the system's calls; other targets take the whole region from the global allocator and
 //! cannot discard. `--cfg bytepool_portable` selects that path anywhere.
 
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Opened address space grows by at least this many bytes, and by at most [`MAX_OPEN_STEP`].
 pub(crate) const MIN_OPEN_STEP: usize = 64 << 10;
@@ -149,9 +149,9 @@ pub(crate) fn page_size() -> usize {
 /// Mapped by the system's calls.
 #[cfg(all(unix, not(bytepool_portable)))]
 mod system {
+    use crate::sync::OnceLock;
     use std::io;
     use std::ptr::{self, NonNull};
-    use std::sync::OnceLock;
 
     pub(super) struct Mapping {
         base: NonNull<u8>,

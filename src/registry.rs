@@ -6,10 +6,10 @@
 //!
 //! The pooled path never comes here.
 
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ledger::Holder;
 use crate::memory::{Content, OutOfMemory, allocate_buffer, free_buffer};

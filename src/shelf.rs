@@ -20,8 +20,8 @@
 //!
 //! Any thread may call anything at any time.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -309,7 +309,7 @@ impl Shelf {
             {
                 return (line, bits);
             }
-            std::hint::spin_loop();
+            crate::sync::hint::spin_loop();
         }
     }
 

@@ -4,8 +4,8 @@
 //! are each true of some recent moment; the equations between them hold at every quiet moment, when no call
 //! is running.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
 
 use crate::class::Class;
 use crate::error::Misuse;

@@ -10,11 +10,11 @@
 //! are possible. The id names the pool for ever, so a stale context never reaches a newer pool; the handle's
 //! number tells whether this very context was freed.
 
+use crate::sync::OnceLock;
 use std::ffi::c_void;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ptr;
-use std::sync::OnceLock;
 
 use crate::anchor::{GENERATION_BITS, INDEX_BITS, PoolId, Reference};
 use crate::handle::{HandleError, HandleState, MAX_HANDLES, NUMBER_BITS};

@@ -1,12 +1,12 @@
 //! Refused calls from C: reported to the process's handler, and counted where no pool can.
 
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{Mutex, OnceLock, PoisonError};
 use std::ffi::c_void;
 use std::fmt;
 use std::io::Write;
 use std::ptr;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::error::Misuse;

@@ -1,7 +1,7 @@
 //! Get: an idle slot, else a fresh one, else the system allocator.
 
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::reclaim::Room;
 use super::{Place, Shared};

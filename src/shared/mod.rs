@@ -17,9 +17,9 @@ mod get;
 mod put;
 mod reclaim;
 
-use std::sync::Mutex;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
 pub(crate) use self::change_hands::Realloc;
 pub(crate) use self::get::{Buffer, Fill};

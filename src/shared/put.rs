@@ -1,7 +1,7 @@
 //! Put: find the owner from the address, pass the ledger, lay the slot on the shelf.
 
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::{Place, Shared};
 use crate::class::Class;

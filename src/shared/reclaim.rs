@@ -1,7 +1,7 @@
 //! Memory back: room for a get at the limit, trim, and close.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::{MutexGuard, PoisonError};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::sync::{MutexGuard, PoisonError};
 
 use super::Shared;
 use crate::class::Class;

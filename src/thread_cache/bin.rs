@@ -13,11 +13,11 @@
 //! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
 //! wait for the getters settles them all, and they go to the shelf.
 
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 #[cfg(feature = "capi")]
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::class::Class;
 use crate::ledger::{self, Holder, Mark, NOBODY};

@@ -12,13 +12,13 @@
 //! - Blocks are never freed, only used again by later threads: who looks at one never sees memory that is
 //!   gone.
 
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, compiler_fence};
+use crate::sync::thread;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::iter;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, compiler_fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use super::cache::{Cache, CacheRef, NO_CACHE};

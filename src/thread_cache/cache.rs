@@ -13,13 +13,13 @@
 //! Every cached slot holds a reference to the pool, as an outstanding one does: between a cache and its
 //! thread nothing shared is written.
 
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 #[cfg(feature = "capi")]
 use std::ffi::c_void;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::Verdict;
 use super::bin::{Bin, MAX_BATCH, Place};

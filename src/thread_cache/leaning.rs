@@ -4,7 +4,7 @@
 //! perhaps a wait. So a class whose slots are handed over stops leaning for a while, the longer the more often
 //! that was in vain.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// How long a class does not lean, in batches of some thread: at least, and at most.
 const LEAST_REST: u32 = 1 << 8;

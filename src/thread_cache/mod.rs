@@ -17,12 +17,12 @@ mod cache;
 mod leaning;
 mod way;
 
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "capi")]
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use self::bin::CachingRoom;
 pub(crate) use self::block::key_of;
