@@ -41,7 +41,7 @@ fn until_waiting(pool: &Pool, waits: u64) {
     assert_eq!(pool.stats().waits, waits);
 }
 
-/// A thread that gets with a timeout. Its buffer, or why it got none, comes out of [`joined`].
+/// A thread that gets with a timeout; it ends with its buffer, or why it got none.
 type Waiter = JoinHandle<Result<PooledBuffer, GetError>>;
 
 /// A get that waits from now on.
@@ -53,13 +53,14 @@ fn waiter(pool: &Pool, size: usize, timeout: Duration) -> Waiter {
     waiter
 }
 
-fn joined(waiter: Waiter) -> Result<PooledBuffer, GetError> {
+/// What a thread ends with, if it does.
+fn joined<T>(thread: JoinHandle<T>) -> T {
     let start = Instant::now();
-    while !waiter.is_finished() {
+    while !thread.is_finished() {
         assert!(start.elapsed() < LONG, "a waiter was not woken");
         thread::yield_now();
     }
-    waiter.join().unwrap()
+    thread.join().unwrap()
 }
 
 fn assert_quiet(pool: &Pool, gets: u64) {
@@ -478,7 +479,7 @@ fn closing_races_with_waiting() {
             drop(held);
         }
         for waiter in waiters {
-            let end = waiter.join().unwrap();
+            let end = joined(waiter);
             assert!(matches!(
                 end,
                 Ok(()) | Err(GetError::Closed | GetError::Timeout { .. } | GetError::Limit { .. })
@@ -691,7 +692,7 @@ mod c {
         // The Rust handle first: then the context is the last, and its pool waits for it alone.
         drop(pool);
         bytepool_free(context.get());
-        let (data, error) = waiter.join().unwrap();
+        let (data, error) = joined(waiter);
         assert!(data.get().is_null());
         assert_eq!(error, Status::Closed as i32);
         // SAFETY:
