@@ -129,3 +129,64 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Pool;
+    use std::sync::Barrier;
+
+    const WANTED: Wanted = Wanted { class: Some(0), bytes: 1024 };
+
+    fn pool() -> Pool {
+        Pool::builder().size_class(1024, 100).max_bytes(100 << 10).build().unwrap()
+    }
+
+    fn use_and_put(pool: &Pool, buffers: usize) {
+        drop((0..buffers).map(|_| pool.get(1024).unwrap()).collect::<Vec<_>>());
+    }
+
+    /// Between a get's search and its entry into the queue, threads may have begun to cache again.
+    #[test]
+    fn who_enters_finds_what_sleeping_threads_cache() {
+        let pool = pool();
+        let (kept, done) = (Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                use_and_put(&pool, 100);
+                kept.wait();
+                done.wait();
+            });
+            kept.wait();
+            let shared = pool.reference();
+            let shelf = &shared.class(0).shelf;
+            let on_shelf: Vec<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
+            assert!(pool.stats().classes[0].cached > 0);
+            let timeout = Duration::from_secs(60);
+            let given = shared.wait(WANTED, timeout, Some(Instant::now() + timeout));
+            let Ok(Given::Slot(slot)) = given else { panic!("{given:?}") };
+            on_shelf.into_iter().chain([slot]).for_each(|slot| shelf.put(slot));
+            done.wait();
+        });
+        assert_eq!(pool.stats().waits, 0);
+    }
+
+    #[test]
+    fn nothing_is_cached_while_somebody_waits() {
+        let pool = pool();
+        let shared = pool.reference();
+        use_and_put(&pool, 50);
+        assert!(pool.stats().classes[0].cached > 0);
+        let ticket = shared.waiting.enter(&mut shared.lock_reclaiming(), WANTED).unwrap();
+        shared.caches.revoke();
+        // More than the operations that go to the shelf after any revoke.
+        (0..10_000).for_each(|_| use_and_put(&pool, 1));
+        assert_eq!(pool.stats().classes[0].cached, 0);
+        // The first of the puts was for the waiter.
+        let given = shared.waiting.leave(&mut shared.lock_reclaiming(), ticket);
+        let Some(Given::Slot(slot)) = given else { panic!("{given:?}") };
+        shared.class(0).shelf.put(slot);
+        (0..10_000).for_each(|_| use_and_put(&pool, 1));
+        assert!(pool.stats().classes[0].cached > 0);
+    }
+}
