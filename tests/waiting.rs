@@ -198,24 +198,23 @@ impl Raw {
 
 #[test]
 fn every_put_of_rust_wakes() {
-    type Put = unsafe fn(&Pool, NonNull<u8>);
-    // SAFETY (of all):
-    // - called once, with an outstanding buffer of `UNIT` bytes that nobody else uses
-    let ways: [(&str, Put); 4] = [
-        ("put_raw", |pool, data| unsafe { pool.put_raw(data, UNIT) }.unwrap()),
-        ("put_raw of another size of the class", |pool, data| unsafe { pool.put_raw(data, 5) }.unwrap()),
-        ("put_raw_unsized", |pool, data| unsafe { pool.put_raw_unsized(data) }.unwrap()),
-        ("drop", |pool, data| drop(unsafe { PooledBuffer::from_raw(pool, data, UNIT) }.unwrap())),
-    ];
-    for (name, put) in ways {
+    for way in ["put_raw", "put_raw of another size of the class", "put_raw_unsized", "drop"] {
         for cached in [true, false] {
             let pool = builder().max_bytes(3 * UNIT).thread_cache(cached).build().unwrap();
             let _held = hold(&pool, 2);
             let raw = Raw(pool.get_raw(UNIT).unwrap());
-            wakes(name, &pool, || {
+            wakes(way, &pool, || {
+                let data = raw.take();
                 // SAFETY:
-                // - the buffer is this closure's
-                unsafe { put(&pool, raw.take()) }
+                // - the buffer is this closure's, put once, and from the pool's own slots: initialised
+                unsafe {
+                    match way {
+                        "put_raw" => pool.put_raw(data, UNIT).unwrap(),
+                        "put_raw_unsized" => pool.put_raw_unsized(data).unwrap(),
+                        "drop" => drop(PooledBuffer::from_raw(&pool, data, UNIT).unwrap()),
+                        _ => pool.put_raw(data, 5).unwrap(),
+                    }
+                }
             });
         }
     }
@@ -638,43 +637,45 @@ mod c {
 
     #[test]
     fn every_put_of_c_wakes() {
-        type Put = unsafe fn(*mut c_void, *mut c_void);
-        // SAFETY (of all):
-        // - called once, with an outstanding buffer of `UNIT` bytes that nobody else uses
-        let ways: [(&str, Put); 6] = [
-            ("put", |context, data| unsafe { bytepool_put(context, data, UNIT) }),
-            ("put_checked", |context, data| {
-                assert_eq!(unsafe { bytepool_put_checked(context, data, 200) }, 0)
-            }),
-            ("put_unsized", |context, data| unsafe { bytepool_put_unsized(context, data) }),
-            ("put_many", |context, data| {
-                assert_eq!(unsafe { bytepool_put_many(context, [data].as_ptr(), 1, UNIT) }, 0);
-            }),
-            ("realloc", |context, data| {
-                // It fits beside the old one.
-                let new = unsafe { bytepool_realloc(context, data, 100) };
-                assert!(!new.is_null());
-                unsafe { bytepool_put(context, new, 100) };
-            }),
-            ("put by a freed context", |context, data| {
-                let mut other = std::ptr::null_mut();
-                assert_eq!(unsafe { bytepool_clone(context, &raw mut other) }, 0);
-                bytepool_free(other);
-                unsafe { bytepool_put(other, data, UNIT) };
-            }),
-        ];
-        for (name, put) in ways {
+        for way in ["put", "put_checked", "put_unsized", "put_many", "realloc", "put by a freed context"] {
             let pool = Pool::builder().size_class(100, 8).size_class(UNIT, 8);
             let pool = pool.max_bytes(2 * UNIT + 128).build().unwrap();
             let context = pool.context();
             let _held = hold(&pool, 1);
             let arguments = [C(context.as_ptr()), C(bytepool_get(context.as_ptr(), UNIT))];
-            wakes(name, &pool, move || {
-                let [context, data] = arguments;
+            wakes(way, &pool, move || {
+                let [context, data] = arguments.map(C::get);
                 // SAFETY:
-                // - the buffer is this closure's
-                unsafe { put(context.get(), data.get()) }
+                // - the buffer is this closure's, put once
+                unsafe { put(way, context, data) }
             });
+        }
+    }
+
+    /// # Safety
+    /// - `data` is the caller's, an outstanding buffer of `UNIT` bytes, and used by nobody any more
+    unsafe fn put(way: &str, context: *mut c_void, data: *mut c_void) {
+        // SAFETY:
+        // - the caller gives the buffer up, and it is put once
+        unsafe {
+            match way {
+                "put" => bytepool_put(context, data, UNIT),
+                "put_checked" => assert_eq!(bytepool_put_checked(context, data, 200), 0),
+                "put_unsized" => bytepool_put_unsized(context, data),
+                "put_many" => assert_eq!(bytepool_put_many(context, [data].as_ptr(), 1, UNIT), 0),
+                "realloc" => {
+                    // It fits beside the old one.
+                    let new = bytepool_realloc(context, data, 100);
+                    assert!(!new.is_null());
+                    bytepool_put(context, new, 100);
+                }
+                _ => {
+                    let mut other = std::ptr::null_mut();
+                    assert_eq!(bytepool_clone(context, &raw mut other), 0);
+                    bytepool_free(other);
+                    bytepool_put(other, data, UNIT);
+                }
+            }
         }
     }
 
