@@ -337,7 +337,6 @@ impl Line {
 
 #[test]
 fn first_come_first_served() {
-    // More than share a bell.
     const WAITERS: usize = 70;
     let pool = pool(2);
     let mut held = hold(&pool, 2);

@@ -16,7 +16,7 @@ use super::get::{Buffer, Fill, check_oversize};
 use super::reclaim::Discard;
 use crate::error::GetError;
 use crate::ledger::Holder;
-use crate::waiting::{Given, Queue, Wanted};
+use crate::waiting::{Bell, Given, Place, Queue, Wanted};
 
 impl Shared {
     /// As [`get`](Self::get), but where that fails at the limit, waits for memory up to `timeout`. Zero does not wait;
@@ -59,17 +59,14 @@ impl Shared {
         }
     }
 
-    /// Waits in the queue.
+    /// Waits in the queue, asleep and without a lock.
     fn wait(&self, wanted: Wanted, timeout: Duration, deadline: Option<Instant>) -> Result<Given, GetError> {
         let requested = wanted.bytes;
+        let bell = Bell::new();
+        let place = self.enter_queue(wanted, &bell)?;
+        bell.sleep(deadline);
         let mut queue = self.lock_reclaiming();
-        let entered = self.waiting.enter(&mut queue, wanted);
-        let ticket = entered.map_err(|error| GetError::OutOfMemory { requested: error.bytes })?;
-        // Counted from now on: what is put after this comes to the shelf, and to `serve`.
-        self.caches.revoke();
-        self.serve(&mut queue);
-        let mut queue = self.waiting.sleep(queue, ticket, deadline, || self.counters.count_wait());
-        let given = self.waiting.leave(&mut queue, ticket);
+        let given = place.leave(&mut queue);
         if given.is_none() {
             // It stood before others.
             self.serve(&mut queue);
@@ -81,6 +78,20 @@ impl Shared {
             mapped: self.mapped.get(),
             requested,
         })
+    }
+
+    /// Queues, and looks a last time whether there is what is wanted.
+    fn enter_queue<'a>(&'a self, wanted: Wanted, bell: &'a Bell) -> Result<Place<'a>, GetError> {
+        let mut queue = self.lock_reclaiming();
+        let entered = self.waiting.enter(&mut queue, wanted, bell);
+        let place = entered.map_err(|error| GetError::OutOfMemory { requested: error.bytes })?;
+        // Counted from now on: what is put after this comes to the shelf, and to `serve`.
+        self.caches.revoke();
+        self.serve(&mut queue);
+        if !place.is_served(&queue) {
+            self.counters.count_wait();
+        }
+        Ok(place)
     }
 
     /// To be called when a slot was laid on the shelf or bytes were released: hands them over if anybody waits.
@@ -177,13 +188,14 @@ mod tests {
         let shared = pool.reference();
         use_and_put(&pool, 50);
         assert!(pool.stats().classes[0].cached > 0);
-        let ticket = shared.waiting.enter(&mut shared.lock_reclaiming(), WANTED).unwrap();
+        let bell = Bell::new();
+        let place = shared.waiting.enter(&mut shared.lock_reclaiming(), WANTED, &bell).unwrap();
         shared.caches.revoke();
         // More than the operations that go to the shelf after any revoke.
         (0..10_000).for_each(|_| use_and_put(&pool, 1));
         assert_eq!(pool.stats().classes[0].cached, 0);
         // The first of the puts was for the waiter.
-        let given = shared.waiting.leave(&mut shared.lock_reclaiming(), ticket);
+        let given = place.leave(&mut shared.lock_reclaiming());
         let Some(Given::Slot(slot)) = given else { panic!("{given:?}") };
         shared.class(0).shelf.put(slot);
         (0..10_000).for_each(|_| use_and_put(&pool, 1));
