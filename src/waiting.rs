@@ -126,7 +126,7 @@ impl Place<'_> {
     }
 }
 
-/// Only by unwinding: the bell must not be rung any more.
+/// Only by unwinding, without the lock: the bell must not be rung any more.
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.waiting.take_out(&mut self.waiting.lock(), self.ticket);

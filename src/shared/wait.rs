@@ -82,9 +82,11 @@ impl Shared {
 
     /// Queues, and looks a last time whether there is what is wanted.
     fn enter_queue<'a>(&'a self, wanted: Wanted, bell: &'a Bell) -> Result<Place<'a>, GetError> {
+        // Declared first: should this unwind, the lock goes before the place, which takes it to leave the queue.
+        let place;
         let mut queue = self.lock_reclaiming();
         let entered = self.waiting.enter(&mut queue, wanted, bell);
-        let place = entered.map_err(|error| GetError::OutOfMemory { requested: error.bytes })?;
+        place = entered.map_err(|error| GetError::OutOfMemory { requested: error.bytes })?;
         // Counted from now on: what is put after this comes to the shelf, and to `serve`.
         self.caches.revoke();
         self.serve(&mut queue);
