@@ -174,12 +174,13 @@ mod tests {
             let shared = pool.reference();
             let shelf = &shared.class(0).shelf;
             let on_shelf: Vec<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
-            assert!(pool.stats().classes[0].cached > 0);
-            let timeout = Duration::from_secs(60);
+            let cached = pool.stats().classes[0].cached;
+            let timeout = Duration::from_secs(5);
             let given = shared.wait(WANTED, timeout, Some(Instant::now() + timeout));
+            done.wait();
+            assert!(cached > 0);
             let Ok(Given::Slot(slot)) = given else { panic!("{given:?}") };
             on_shelf.into_iter().chain([slot]).for_each(|slot| shelf.put(slot));
-            done.wait();
         });
         assert_eq!(pool.stats().waits, 0);
     }
