@@ -12,6 +12,7 @@ mod config;
 mod error;
 #[cfg(feature = "capi")]
 mod handle;
+mod instrument;
 mod ledger;
 mod limit;
 mod memory;
