@@ -8,10 +8,22 @@
 //! - [`checker`]: whether this process runs under a sanitizer or memcheck
 //! - [`source`]: where buffers outside the region have their memory from
 
+#[cfg(unix)]
+mod callers;
 mod checker;
+#[cfg(unix)]
+mod memcheck;
+#[cfg(unix)]
+mod sanitizer;
 mod source;
 
+#[cfg(all(unix, feature = "capi"))]
+pub(crate) use self::sanitizer::written;
 pub(crate) use self::source::Source;
+
+/// As a sanitizer's; elsewhere there is none.
+#[cfg(all(not(unix), feature = "capi"))]
+pub(crate) fn written<T: ?Sized>(_: &mut T) {}
 
 /// A pool's instrumentation.
 pub(crate) struct Instrument {
