@@ -26,14 +26,15 @@ fn shared_library() -> PathBuf {
     LIBRARY.get_or_init(make).clone()
 }
 
-/// The program with the static library, and with the shared one.
-fn both(source: &str, build: &Build) -> [Program; 2] {
+/// The program with the static library, to be tried with all kinds, and with the shared one, to be tried with
+/// one.
+fn both<'a>(source: &str, build: &Build, kinds: &'a [&'a str]) -> [(Program, &'a [&'a str]); 2] {
     let shared = Build {
         name: format!("{}-shared", build.name),
         shared_library: Some(shared_library()),
         ..build.clone()
     };
-    [build, &shared].map(|build| Program::built(&[source], build))
+    [(build, kinds), (&shared, &kinds[..1])].map(|(build, kinds)| (Program::built(&[source], build), kinds))
 }
 
 /// The report has these parts in this order: each a line with the first words, and before the next such line
@@ -82,8 +83,8 @@ fn address_sanitizer_reports(program: &Program, kind: &str, got: &str, put: &str
 
 #[test]
 fn address_sanitizer_reports_faults_in_c() {
-    for program in both("sanitizers/faults.c", &Build::address_sanitizer()) {
-        for kind in KINDS {
+    for (program, kinds) in both("sanitizers/faults.c", &Build::address_sanitizer(), &KINDS) {
+        for &kind in kinds {
             assert_silent(program.run(&["nothing", kind]));
             address_sanitizer_reports(&program, kind, "got_here", "put_here");
         }
@@ -92,8 +93,8 @@ fn address_sanitizer_reports_faults_in_c() {
 
 #[test]
 fn address_sanitizer_reports_faults_in_cpp() {
-    for program in both("sanitizers/faults.cpp", &Build::address_sanitizer()) {
-        for kind in CPP_KINDS {
+    for (program, kinds) in both("sanitizers/faults.cpp", &Build::address_sanitizer(), &CPP_KINDS) {
+        for &kind in kinds {
             assert_silent(program.run(&["nothing", kind]));
             let [got, put] = cpp_functions(kind);
             address_sanitizer_reports(&program, kind, got, put);
@@ -104,7 +105,9 @@ fn address_sanitizer_reports_faults_in_cpp() {
 #[test]
 fn address_sanitizer_is_silent_about_correct_programs() {
     for source in ["sanitizers/correct.c", "sanitizers/correct.cpp"] {
-        both(source, &Build::address_sanitizer()).map(|program| assert_silent(program.run(&[])));
+        for (program, _) in both(source, &Build::address_sanitizer(), &[""]) {
+            assert_silent(program.run(&[]));
+        }
     }
 }
 
@@ -134,8 +137,8 @@ fn valgrind_reports_faults_in_c() {
     if !has_valgrind() {
         return;
     }
-    for program in both("sanitizers/faults.c", &Build::plain()) {
-        for kind in KINDS {
+    for (program, kinds) in both("sanitizers/faults.c", &Build::plain(), &KINDS) {
+        for &kind in kinds {
             valgrind_reports(&program, kind, "got_here", "put_here");
             assert_reports(
                 &program.run_under_valgrind(&["unwritten", kind]),
@@ -150,8 +153,8 @@ fn valgrind_reports_faults_in_cpp() {
     if !has_valgrind() {
         return;
     }
-    for program in both("sanitizers/faults.cpp", &Build::plain()) {
-        for kind in CPP_KINDS {
+    for (program, kinds) in both("sanitizers/faults.cpp", &Build::plain(), &CPP_KINDS) {
+        for &kind in kinds {
             let [got, put] = cpp_functions(kind);
             valgrind_reports(&program, kind, got, put);
         }
@@ -164,7 +167,9 @@ fn valgrind_is_silent_about_correct_programs() {
         return;
     }
     for source in ["sanitizers/correct.c", "sanitizers/correct.cpp"] {
-        both(source, &Build::plain()).map(|program| assert_silent(program.run_under_valgrind(&[])));
+        for (program, _) in both(source, &Build::plain(), &[""]) {
+            assert_silent(program.run_under_valgrind(&[]));
+        }
     }
 }
 
@@ -187,8 +192,8 @@ fn memory_sanitizer() -> Option<Build> {
 #[test]
 fn memory_sanitizer_reports_what_was_not_written_and_what_was_put() {
     let Some(build) = memory_sanitizer() else { return };
-    for program in both("sanitizers/faults.c", &build) {
-        for kind in KINDS {
+    for (program, kinds) in both("sanitizers/faults.c", &build, &KINDS) {
+        for &kind in kinds {
             assert_silent(program.run(&["nothing", kind]));
             assert_reports(
                 &program.run(&["unwritten", kind]),
@@ -209,7 +214,9 @@ fn memory_sanitizer_reports_what_was_not_written_and_what_was_put() {
 #[test]
 fn memory_sanitizer_is_silent_about_correct_programs() {
     let Some(build) = memory_sanitizer() else { return };
-    both("sanitizers/correct.c", &build).map(|program| assert_silent(program.run(&[])));
+    for (program, _) in both("sanitizers/correct.c", &build, &[""]) {
+        assert_silent(program.run(&[]));
+    }
 }
 
 /// ThreadSanitizer sees the library's calls of `malloc` and not the locks around them, so the library is
