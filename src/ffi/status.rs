@@ -185,14 +185,16 @@ mod tests {
 
     #[test]
     fn what_a_panic_carries_is_dropped_and_may_panic_itself() {
-        struct Payload(std::sync::Arc<()>);
+        struct Payload {
+            _count: std::sync::Arc<()>,
+        }
         impl Drop for Payload {
             fn drop(&mut self) {
                 panic!("caught on purpose, too");
             }
         }
         let count = std::sync::Arc::new(());
-        let payload = Payload(count.clone());
+        let payload = Payload { _count: count.clone() };
         let value = boundary(7, || -> i32 { std::panic::panic_any(payload) });
         assert_eq!((value, last_error()), (7, Status::Panic));
         assert_eq!(std::sync::Arc::strong_count(&count), 1, "the payload was leaked");
