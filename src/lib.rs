@@ -5,6 +5,9 @@
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
 
 mod anchor;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod arithmetic;
 mod barrier;
 mod buffer;
 mod class;
