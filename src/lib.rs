@@ -27,6 +27,8 @@ mod size_class;
 mod stats;
 mod sync;
 mod thread_cache;
+#[cfg(bytepool_tsan)]
+mod tsan;
 
 #[cfg(feature = "capi")]
 pub mod ffi;

@@ -1,0 +1,86 @@
+//! Locks that ThreadSanitizer sees (`--cfg bytepool_tsan`). The standard library comes compiled without it, so a
+//! lock taken or awaited in there orders nothing in its eyes; here an atomic beside each lock tells it.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{LockResult, PoisonError};
+
+#[derive(Default)]
+pub(crate) struct Mutex<T> {
+    /// Stored with Release before each unlocking, loaded with Acquire after each locking.
+    seen: AtomicBool,
+    inner: std::sync::Mutex<T>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { seen: AtomicBool::new(false), inner: std::sync::Mutex::new(value) }
+    }
+
+    pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let seen = Seen(&self.seen);
+        let locked = match self.inner.lock() {
+            Ok(inner) => Ok(MutexGuard { seen, inner }),
+            Err(poison) => Err(PoisonError::new(MutexGuard { seen, inner: poison.into_inner() })),
+        };
+        self.seen.load(Acquire);
+        locked
+    }
+}
+
+/// Dropped before the lock that it belongs to is unlocked.
+struct Seen<'a>(&'a AtomicBool);
+
+impl Drop for Seen<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Release);
+    }
+}
+
+pub(crate) struct MutexGuard<'a, T> {
+    #[expect(dead_code, reason = "for its drop, which comes first")]
+    seen: Seen<'a>,
+    inner: std::sync::MutexGuard<'a, T>,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+/// Initialised under a lock; whoever finds it so has seen all that came before.
+pub(crate) struct OnceLock<T> {
+    is_set: AtomicBool,
+    setting: Mutex<()>,
+    inner: std::sync::OnceLock<T>,
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) const fn new() -> Self {
+        Self { is_set: AtomicBool::new(false), setting: Mutex::new(()), inner: std::sync::OnceLock::new() }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        // Acquire: partner in `get_or_init`.
+        if self.is_set.load(Acquire) { self.inner.get() } else { None }
+    }
+
+    pub(crate) fn get_or_init(&self, value: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = self.inner.get_or_init(value);
+        self.is_set.store(true, Release);
+        value
+    }
+}
