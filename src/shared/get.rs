@@ -7,9 +7,10 @@ use super::reclaim::Room;
 use super::{Place, Shared};
 use crate::class::Class;
 use crate::error::GetError;
+use crate::instrument::Source;
 use crate::ledger::Holder;
 use crate::memory::Content;
-use crate::registry::SystemBuffer;
+use crate::registry::{Role, SystemBuffer};
 use crate::thread_cache;
 
 /// A buffer just got. It holds a reference to the pool.
@@ -66,7 +67,7 @@ impl Shared {
             return Ok(buffer);
         }
         match self.take_slot(&self.classes[class])? {
-            Some(taken) => Ok(self.hand_out(class, taken, size, holder, fill)),
+            Some(taken) => self.hand_out(class, taken, size, holder, fill),
             None => self.get_overflow(class, size, holder, fill),
         }
     }
@@ -141,7 +142,7 @@ impl Shared {
             // SeqCst: as in `keep_idle`.
             let failure = if self.closed.load(SeqCst) {
                 GetError::Closed
-            } else if class.open(&self.region, slot).is_err() {
+            } else if !self.instrument.replaces_all() && class.open(&self.region, slot).is_err() {
                 GetError::OutOfMemory { requested: bytes }
             } else {
                 return Ok(Some(Taken { slot, fresh: true }));
@@ -158,9 +159,19 @@ impl Shared {
     }
 
     #[inline]
-    fn hand_out(&self, class_number: usize, taken: Taken, size: usize, holder: Holder, fill: Fill) -> Buffer {
+    fn hand_out(
+        &self,
+        class_number: usize,
+        taken: Taken,
+        size: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         let Taken { slot, fresh } = taken;
+        if let Some(source) = self.instrument.source() {
+            return self.stand_in(class_number, slot, source, size, holder, fill);
+        }
         class.ledger.set(slot, Some(holder));
         self.home.retain(1);
         let data = self.region.at(class.offset_of(slot));
@@ -170,7 +181,8 @@ impl Shared {
             // - the slot was just taken, so nobody else uses it; it is open and has at least `bytes` bytes
             unsafe { data.as_ptr().write_bytes(0, bytes) };
         }
-        Buffer { data, capacity: class.buffer_size(), place: Place::Slot { class: class_number as u8, slot } }
+        let place = Place::Slot { class: class_number as u8, slot };
+        Ok(Buffer { data, capacity: class.buffer_size(), place })
     }
 
     /// The class fits, but all its slots are out: the system allocator stands in.
@@ -185,15 +197,12 @@ impl Shared {
         let class = &self.classes[class_number];
         if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
             let taken = self.keep_idle(class, slot)?;
-            return Ok(self.hand_out(class_number, taken, size, holder, fill));
+            return self.hand_out(class_number, taken, size, holder, fill);
         }
-        let buffer = SystemBuffer {
-            class: Some(class_number as u8),
-            capacity: class.buffer_size(),
-            alignment: self.alignment,
-            holder,
-        };
-        let buffer = self.get_system(buffer, class.slot_size(), fill)?;
+        let (source, capacity) = self.source_and_capacity(size, class.buffer_size());
+        let role = Role::Overflow { class: class_number as u8 };
+        let buffer = SystemBuffer { role, source, capacity, alignment: self.alignment, holder };
+        let buffer = self.get_system(buffer, fill).inspect_err(|_| self.mapped.release(class.slot_size()))?;
         class.counters.overflow.fetch_add(1, Relaxed);
         class.counters.overflow_gets.fetch_add(1, Relaxed);
         Ok(buffer)
@@ -203,36 +212,42 @@ impl Shared {
     #[cold]
     fn get_oversize(
         &self,
-        capacity: usize,
+        bytes: usize,
         alignment: usize,
         size: usize,
         holder: Holder,
         fill: Fill,
     ) -> Result<Buffer, GetError> {
-        debug_assert!(capacity >= size);
+        debug_assert!(bytes >= size);
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        if capacity > (isize::MAX as usize).saturating_sub(alignment) {
-            return Err(GetError::OutOfMemory { requested: capacity });
+        if bytes > (isize::MAX as usize).saturating_sub(alignment) {
+            return Err(GetError::OutOfMemory { requested: bytes });
         }
-        self.make_room(capacity, None)?;
-        let buffer =
-            self.get_system(SystemBuffer { class: None, capacity, alignment, holder }, capacity, fill)?;
-        self.counters.oversize_bytes.fetch_add(capacity, Relaxed);
+        self.make_room(bytes, None)?;
+        let (source, capacity) = self.source_and_capacity(size, bytes);
+        let buffer = SystemBuffer { role: Role::Oversize { bytes }, source, capacity, alignment, holder };
+        let buffer = self.get_system(buffer, fill).inspect_err(|_| self.mapped.release(bytes))?;
+        self.counters.oversize_bytes.fetch_add(bytes, Relaxed);
         self.counters.oversize_buffers.fetch_add(1, Relaxed);
         self.counters.oversize_gets.fetch_add(1, Relaxed);
         Ok(buffer)
     }
 
-    /// `reserved` bytes were reserved for it.
-    fn get_system(&self, buffer: SystemBuffer, reserved: usize, fill: Fill) -> Result<Buffer, GetError> {
+    /// Where a buffer that is no slot comes from, and its capacity, which usually is `usual`.
+    fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
+        self.instrument.source().map_or((Source::Allocator, usual), |source| (source, size))
+    }
+
+    /// Allocates a buffer outside the region, with a reference.
+    pub(super) fn get_system(&self, buffer: SystemBuffer, fill: Fill) -> Result<Buffer, GetError> {
         let zeros = fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
-        let data = self.registry.allocate(buffer, content).map_err(|_| {
-            self.mapped.release(reserved);
-            GetError::OutOfMemory { requested: buffer.capacity }
-        })?;
+        let data = self
+            .registry
+            .allocate(buffer, content)
+            .map_err(|_| GetError::OutOfMemory { requested: buffer.capacity })?;
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }
