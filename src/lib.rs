@@ -23,14 +23,14 @@ mod memory;
 mod pool;
 mod region;
 mod registry;
+#[cfg(bytepool_sanitized)]
+mod seen_locks;
 mod shared;
 mod shelf;
 mod size_class;
 mod stats;
 mod sync;
 mod thread_cache;
-#[cfg(bytepool_tsan)]
-mod tsan;
 
 #[cfg(feature = "capi")]
 pub mod ffi;

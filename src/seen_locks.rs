@@ -1,5 +1,6 @@
-//! Locks that ThreadSanitizer sees (`--cfg bytepool_tsan`). The standard library comes compiled without it, so a
-//! lock taken or awaited in there orders nothing in its eyes; here an atomic beside each lock tells it.
+//! Locks that ThreadSanitizer sees, for builds with a sanitizer (`--cfg bytepool_sanitized`). The standard library
+//! comes compiled without, so a lock taken or awaited in there orders nothing in its eyes; here an atomic beside each
+//! lock tells it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicBool;
