@@ -5,7 +5,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{LockResult, PoisonError};
+use std::sync::{LockResult, PoisonError, WaitTimeoutResult};
+use std::time::Duration;
 
 #[derive(Default)]
 pub(crate) struct Mutex<T> {
@@ -20,13 +21,7 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        let seen = Seen(&self.seen);
-        let locked = match self.inner.lock() {
-            Ok(inner) => Ok(MutexGuard { seen, inner }),
-            Err(poison) => Err(PoisonError::new(MutexGuard { seen, inner: poison.into_inner() })),
-        };
-        self.seen.load(Acquire);
-        locked
+        relocked(&self.seen, self.inner.lock())
     }
 }
 
@@ -40,9 +35,16 @@ impl Drop for Seen<'_> {
 }
 
 pub(crate) struct MutexGuard<'a, T> {
-    #[expect(dead_code, reason = "for its drop, which comes first")]
     seen: Seen<'a>,
     inner: std::sync::MutexGuard<'a, T>,
+}
+
+impl<'a, T> MutexGuard<'a, T> {
+    /// For who unlocks it otherwise than by a drop.
+    fn into_parts(self) -> (&'a AtomicBool, std::sync::MutexGuard<'a, T>) {
+        let Self { seen, inner } = self;
+        (seen.0, inner)
+    }
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
@@ -55,6 +57,54 @@ impl<T> Deref for MutexGuard<'_, T> {
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
+    }
+}
+
+/// Waits with a lock that is seen as unlocked meanwhile.
+#[derive(Default)]
+pub(crate) struct Condvar(std::sync::Condvar);
+
+#[allow(dead_code, reason = "as std's")]
+impl Condvar {
+    pub(crate) const fn new() -> Self {
+        Self(std::sync::Condvar::new())
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        let (seen, inner) = guard.into_parts();
+        relocked(seen, self.0.wait(inner))
+    }
+
+    pub(crate) fn wait_timeout<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
+        let (seen, inner) = guard.into_parts();
+        let (inner, result) = self.0.wait_timeout(inner, timeout).unwrap_or_else(PoisonError::into_inner);
+        let guard = relocked(seen, Ok(inner)).unwrap_or_else(PoisonError::into_inner);
+        Ok((guard, result))
+    }
+}
+
+/// The guard of a lock that was locked again.
+fn relocked<'a, T>(
+    seen: &'a AtomicBool,
+    locked: LockResult<std::sync::MutexGuard<'a, T>>,
+) -> LockResult<MutexGuard<'a, T>> {
+    seen.load(Acquire);
+    let seen = Seen(seen);
+    match locked {
+        Ok(inner) => Ok(MutexGuard { seen, inner }),
+        Err(poison) => Err(PoisonError::new(MutexGuard { seen, inner: poison.into_inner() })),
     }
 }
 
