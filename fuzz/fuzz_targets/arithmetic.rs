@@ -10,9 +10,9 @@ use libfuzzer_sys::fuzz_target;
 struct Numbers {
     class_sizes: Vec<u32>,
     sizes: Vec<Size>,
-    slot_granules: u32,
-    span_granules: u64,
-    granules: Vec<Granule>,
+    slot_units: u32,
+    slots: u32,
+    units: Vec<Unit>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -22,16 +22,16 @@ enum Size {
 }
 
 #[derive(Debug, Arbitrary)]
-enum Granule {
+enum Unit {
     Any(u64),
     /// Near the start of a slot.
     Near(u64, i8),
 }
 
-/// Spans that a pool can have are at most 16 TiB of 64-byte granules.
-const MAX_SPAN: u64 = 1 << 38;
+/// Spans that a pool can have are at most 16 TiB, in units of 32 bytes.
+const MAX_SPAN: u64 = 1 << 39;
 /// Buffers stay below 4 GiB; alignment makes slots at most 2 MiB larger.
-const MAX_SLOT: u64 = (1 << 26) + (1 << 15);
+const MAX_SLOT: u64 = (1 << 27) + (1 << 16);
 
 fuzz_target!(|numbers: Numbers| {
     let mut class_sizes: Vec<usize> = numbers.class_sizes.iter().map(|&size| size as usize).collect();
@@ -51,20 +51,22 @@ fuzz_target!(|numbers: Numbers| {
         assert_eq!(class_of(&class_sizes, size), expected, "{size} in {class_sizes:?}");
     }
 
-    let slot = u64::from(numbers.slot_granules) % MAX_SLOT + 1;
-    let span = numbers.span_granules % (MAX_SPAN + 1);
-    for granule in numbers.granules {
-        let granule = match granule {
-            Granule::Any(granule) => granule % span.max(1),
-            Granule::Near(number, delta) => {
-                let start = number % (span / slot + 1) * slot;
-                start.saturating_add_signed(delta.into()).min(span.saturating_sub(1))
+    let slot = u64::from(numbers.slot_units) % (MAX_SLOT - 1) + 2;
+    let span = slot * (u64::from(numbers.slots) % (MAX_SPAN / slot) + 1);
+    for unit in numbers.units {
+        let unit = match unit {
+            Unit::Any(unit) => unit % span,
+            Unit::Near(number, delta) => {
+                let start = number % (span / slot) * slot;
+                start.saturating_add_signed(delta.into()).min(span - 1)
             }
         };
-        let Some(found) = slot_starting_at(slot, span, granule) else {
-            panic!("no reciprocal for slots of {slot} in {span} granules");
+        let Some(found) = slot_starting_at(slot, span, unit) else {
+            // Then larger slots are tried, at last a power of two.
+            assert!(!slot.is_power_of_two(), "slots of {slot} units in {span} do not divide");
+            return;
         };
-        let expected = granule.is_multiple_of(slot).then_some(granule / slot);
-        assert_eq!(found, expected, "granule {granule}, slots of {slot} in {span}");
+        let expected = unit.is_multiple_of(slot).then_some(unit / slot);
+        assert_eq!(found, expected, "unit {unit}, slots of {slot} in {span}");
     }
 });
