@@ -120,7 +120,8 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 512,
+        // A sanitizer makes each ten times as slow.
+        cases: if cfg!(bytepool_sanitized) { 64 } else { 512 },
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()
