@@ -320,7 +320,8 @@ impl Program {
     /// Runs it with few rounds, built with ThreadSanitizer: no data race.
     #[track_caller]
     pub fn check_threads(sources: &[&str]) {
-        let program = Self::built(sources, &Build::thread_sanitizer());
+        let sources: Vec<&str> = sources.iter().copied().chain(["sanitizers/thread_memory.c"]).collect();
+        let program = Self::built(&sources, &Build::thread_sanitizer());
         program.run(&[SLOW_PERCENT]).assert_checked(&program.name);
     }
 

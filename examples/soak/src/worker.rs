@@ -43,11 +43,7 @@ pub(crate) fn work(world: &World, seed: u64, operations: u64, counts: &mut Count
 impl Worker<'_> {
     fn step(&mut self) {
         match self.random.below(100) {
-            choice if choice < 45 || self.held.is_empty() => {
-                if self.held.len() < MOST_HELD {
-                    if choice < 8 { self.take() } else { self.get() }
-                }
-            }
+            choice if choice < 45 || self.held.is_empty() => self.obtain(choice < 8),
             ..80 => {
                 let held = self.remove_one();
                 self.check_mark(&held);
@@ -84,6 +80,15 @@ impl Worker<'_> {
     }
 
     // ---- buffers ----
+
+    /// One more buffer, unless there are enough.
+    fn obtain(&mut self, from_others: bool) {
+        match self.held.len() {
+            MOST_HELD.. => {}
+            _ if from_others => self.take(),
+            _ => self.get(),
+        }
+    }
 
     fn get(&mut self) {
         let number = self.random.below(self.world.pools.len());
