@@ -204,10 +204,11 @@ impl World {
             return;
         }
         self.check_held(data);
-        // SAFETY:
-        // - a buffer of the model, which takes over what comes of it, or a stray pointer that is refused
         let answer = self.call(|| {
-            unsafe { bytepool_realloc(context_of(context), pointer_of(data), size) }.expose_provenance()
+            // SAFETY:
+            // - a buffer of the model, which takes over what comes of it, or a stray pointer that is refused
+            let new = unsafe { bytepool_realloc(context_of(context), pointer_of(data), size) };
+            new.expose_provenance()
         });
         if data == 0 {
             self.check_got(&answer, context, size, class);
