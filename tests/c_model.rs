@@ -60,7 +60,7 @@ fn setup() -> impl Strategy<Value = Setup> {
     let odd_class = option::weighted(0.1, any::<(u64, u64)>());
     let max_bytes = option::weighted(0.3, 1..4_194_304u32);
     let alignment = prop_oneof![8 => Just(Alignment::Default), 4 => (0..22u8).prop_map(Alignment::Power), 1 => alignment()];
-    let flags = prop_oneof![8 => 0..16u8, 1 => any::<u8>()];
+    let flags = prop_oneof![16 => Just(0), 8 => 0..16u8, 1 => any::<u8>()];
     let newer = prop_oneof![8 => Just((0, 0)), 1 => any::<(u8, u8)>()];
     (vec(class, 0..5), odd_class, alignment, max_bytes, round, flags, newer).prop_map(
         |(classes, odd_class, alignment, max_bytes, round, flags, newer)| Setup {
@@ -79,7 +79,7 @@ fn call() -> impl Strategy<Value = Call> {
     let of = context;
     prop_oneof![
         1 => setup().prop_map(Call::New),
-        1 => of().prop_map(Call::Clone),
+        2 => of().prop_map(Call::Clone),
         1 => prop_oneof![9 => Just(None), 1 => of().prop_map(Some)]
             .prop_map(|context| context.map_or(Call::EndOtherThread, Call::Close)),
         1 => of().prop_map(Call::Free),

@@ -44,7 +44,7 @@ impl World {
         if self.pools.len() >= 4 {
             return;
         }
-        let clears = setup.flags & 3 != 0;
+        let clears = setup.flags() & 3 != 0;
         let mut classes: Vec<SizeClass> = Vec::new();
         for &(size, capacity) in setup.classes.iter().take(70) {
             classes.push(SizeClass {
@@ -58,7 +58,7 @@ impl World {
             capacity: if capacity <= 1 << 30 { capacity as usize % (1 << 16) } else { capacity as usize },
         }));
         let alignment = self.alignment(setup.alignment);
-        let known_flags = setup.flags & 15 == setup.flags;
+        let known_flags = setup.flags() < 16;
         let (newer, last) = (usize::from(setup.newer.0) % 64, setup.newer.1);
         // As a caller with a larger struct has it.
         let mut memory = [const { std::mem::MaybeUninit::<Config>::zeroed() }; 3];
@@ -69,7 +69,7 @@ impl World {
             alignment,
             max_bytes: setup.max_bytes.map_or(0, |bytes| bytes as usize),
             round: rounding(setup.round),
-            flags: setup.flags.into(),
+            flags: setup.flags(),
         });
         if newer > 0 {
             // SAFETY:

@@ -319,7 +319,7 @@ pub(crate) fn model_of(setup: &Setup, mut buffer_sizes: Vec<usize>, alignment: u
         alignment: if alignment == 0 { bytepool::DEFAULT_ALIGNMENT } else { alignment },
         max_bytes: setup.max_bytes.map_or(0, |bytes| bytes as usize),
         round,
-        zero_on_get: setup.flags & 1 != 0,
+        zero_on_get: setup.flags() & 1 != 0,
         is_closed: false,
         gets: 0,
         puts: 0,
