@@ -24,3 +24,8 @@ fn three_languages() {
 fn pooled_buffers_and_memory_resources() {
     check(&["pooled_buffer.cpp"]);
 }
+
+#[test]
+fn gets_that_wait() {
+    check(&["waiting.cpp"]);
+}

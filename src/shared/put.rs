@@ -159,6 +159,8 @@ impl Shared {
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(class, slot);
+        } else {
+            self.serve_waiters();
         }
     }
 
@@ -247,6 +249,7 @@ impl Shared {
             }
         }
         self.home.release_some(1);
+        self.serve_waiters();
     }
 }
 

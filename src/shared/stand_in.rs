@@ -31,7 +31,7 @@ impl Shared {
         ledger.set(slot, Some(Holder::Owned));
         let role = Role::StandIn { class: class as u8, slot };
         let stand_in = SystemBuffer { role, source, capacity: size, alignment: self.alignment, holder };
-        self.get_system(stand_in, fill).inspect_err(|_| {
+        self.allocate(stand_in, fill).inspect_err(|_| {
             ledger.set(slot, None);
             self.lay_back(&self.classes[class], slot);
         })
@@ -43,6 +43,8 @@ impl Shared {
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(class, slot);
+        } else {
+            self.serve_waiters();
         }
     }
 
