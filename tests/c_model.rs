@@ -86,6 +86,8 @@ fn call() -> impl Strategy<Value = Call> {
         16 => (of(), size()).prop_map(|(context, size)| Call::Get(context, size)),
         2 => (of(), alignment(), size())
             .prop_map(|(context, alignment, size)| Call::GetAligned { context, alignment, size }),
+        2 => (of(), size(), any::<u16>())
+            .prop_map(|(context, size, nanoseconds)| Call::GetTimeout { context, size, nanoseconds }),
         3 => (of(), size(), 0..41u8).prop_map(|(context, size, count)| Call::GetMany { context, size, count }),
         2 => (of(), prop_oneof![(0..50u16).prop_map(Size::Small), size()], size())
             .prop_map(|(context, count, size)| Call::Calloc { context, count, size }),

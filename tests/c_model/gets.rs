@@ -70,6 +70,26 @@ impl World {
         }
     }
 
+    /// Nobody puts meanwhile: where a get fails at the limit, the time passes.
+    pub(super) fn get_timeout(&mut self, context: Handle, size: Size, nanoseconds: u16) {
+        let (context, size, class) = self.request(context, size);
+        if !self.may_hold(size) {
+            return;
+        }
+        let answer = self
+            .call(|| bytepool_get_timeout(context_of(context), size, nanoseconds.into()).expose_provenance());
+        let timeout = Status::Timeout as i32;
+        if answer.value == 0 && answer.last_error == timeout && self.refusal(self.resolve(context)) == OK {
+            let pool = self.resolve(context).pool().expect("a live context has a pool");
+            assert!(
+                self.pools[pool].max_bytes > 0 && nanoseconds > 0,
+                "a get without a reason to wait waited"
+            );
+            return self.check_status(&answer, timeout, context);
+        }
+        self.check_got(&answer, context, size, class);
+    }
+
     pub(super) fn get_aligned(&mut self, context: Handle, alignment: Alignment, size: Size) {
         let (context, size, class) = self.request(context, size);
         let alignment = self.alignment(alignment);

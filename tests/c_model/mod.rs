@@ -46,6 +46,7 @@ impl World {
             Call::ReadClassStats { context, index, struct_size } => {
                 self.read_class_stats(context, index, struct_size);
             }
+            Call::GetTimeout { context, size, nanoseconds } => self.get_timeout(context, size, nanoseconds),
             Call::EndOtherThread => self.end_other_thread(),
         }
     }

@@ -31,6 +31,7 @@ pub(crate) enum Call {
     ReadStats { context: Handle, struct_size: u8 },
     ReadClassStats { context: Handle, index: u8, struct_size: u8 },
     EndOtherThread,
+    GetTimeout { context: Handle, size: Size, nanoseconds: u16 },
 }
 
 /// The pool to make, and how its config is told.
