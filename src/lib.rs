@@ -6,6 +6,9 @@ compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and r
 
 mod address_map;
 mod anchor;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod arithmetic;
 mod barrier;
 mod buffer;
 mod class;
@@ -20,6 +23,8 @@ mod memory;
 mod pool;
 mod region;
 mod registry;
+#[cfg(bytepool_sanitized)]
+mod seen_locks;
 mod shared;
 mod shelf;
 mod size_class;

@@ -33,7 +33,8 @@ pub(crate) struct Instrument {
 
 impl Instrument {
     pub(crate) fn of_new_pool() -> Self {
-        Self { checked: checker::is_there() }
+        // Where the library itself is compiled with a sanitizer, its own slots and caches are to be checked.
+        Self { checked: !cfg!(bytepool_sanitized) && checker::is_there() }
     }
 
     /// Whether anything must happen on each get and put.

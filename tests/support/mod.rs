@@ -317,6 +317,14 @@ impl Program {
         program.run(&[SLOW_PERCENT]).assert_checked(&program.name);
     }
 
+    /// Runs it with few rounds, built with ThreadSanitizer: no data race.
+    #[track_caller]
+    pub fn check_threads(sources: &[&str]) {
+        let sources: Vec<&str> = sources.iter().copied().chain(["sanitizers/thread_memory.c"]).collect();
+        let program = Self::built(&sources, &Build::thread_sanitizer());
+        program.run(&[SLOW_PERCENT]).assert_checked(&program.name);
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         run(Command::new(&self.executable).args(arguments), SLOW_TIME_LIMIT)
     }
@@ -365,6 +373,13 @@ impl Build {
         let compilers = Some(("gcc", "g++"));
         let flags = vec!["-fsanitize=address", "-g", "-O1"];
         Self { name: "-address".into(), compilers, flags, shared_library: None }
+    }
+
+    /// With gcc's ThreadSanitizer. The library is instrumented if this test is: by `tests/sanitizers/thread`.
+    pub fn thread_sanitizer() -> Self {
+        let compilers = Some(("gcc", "g++"));
+        let flags = vec!["-fsanitize=thread", "-g", "-O1"];
+        Self { name: "-thread".into(), compilers, flags, shared_library: None }
     }
 
     fn compiler(&self, language: Language) -> Command {
