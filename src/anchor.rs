@@ -21,6 +21,7 @@ use crate::sync::{Mutex, OnceLock, PoisonError};
 use std::collections::VecDeque;
 use std::ptr;
 
+use crate::fork;
 use crate::shared::Shared;
 
 /// Bits of an anchor's number.
@@ -73,6 +74,16 @@ fn place(index: u32) -> (usize, usize) {
 fn anchor(index: u32) -> Option<&'static Anchor> {
     let (chunk, offset) = place(index);
     TABLE.get(chunk)?.get()?.get(offset)
+}
+
+/// All pools there are.
+pub(crate) fn live_pools() -> impl Iterator<Item = Reference> {
+    let made = UNUSED.lock().unwrap_or_else(PoisonError::into_inner).made;
+    (0..made as u32).filter_map(|index| {
+        // Relaxed: only names the pool.
+        let word = anchor(index)?.word.load(Relaxed);
+        Reference::to_live_pool(PoolId { index, generation: (word >> REFERENCE_BITS) as u32 })
+    })
 }
 
 /// An anchor was refused: the process has [`MAX_POOLS`] pools.
@@ -171,7 +182,6 @@ impl Reference {
     }
 
     /// Another reference to the pool named `id`, if it still exists. Touches the anchor only.
-    #[cfg(any(test, feature = "capi"))]
     pub(crate) fn to_live_pool(id: PoolId) -> Option<Self> {
         let anchor = anchor(id.index)?;
         let mut word = anchor.word.load(Relaxed);
@@ -239,6 +249,7 @@ impl std::ops::Deref for Reference {
 impl Drop for Reference {
     #[inline]
     fn drop(&mut self) {
+        let _section = fork::section();
         // Release: what this thread did with the pool comes before its end; partner: the fence in `destroy`.
         let before = self.anchor().word.fetch_sub(1, Release);
         debug_assert!(before & REFERENCE_MASK != 0, "a reference was given up twice");

@@ -4,6 +4,7 @@ use crate::sync::Arc;
 use std::fmt;
 
 use crate::error::BuildError;
+use crate::fork;
 use crate::ledger::MAX_BUFFER_SIZE;
 use crate::pool::Pool;
 use crate::region::{HUGE_PAGE, page_size};
@@ -174,7 +175,7 @@ fn validate_classes(
         if size == 0 {
             return Err(BuildError::ZeroBufferSize { index });
         }
-        let buffer_size = round.map_or(size, |round| round(size).max(size));
+        let buffer_size = round.map_or(size, |round| fork::outside(|| round(size)).max(size));
         if buffer_size > MAX_BUFFER_SIZE {
             return Err(BuildError::BufferSizeTooLarge { buffer_size, limit: MAX_BUFFER_SIZE });
         }

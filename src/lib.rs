@@ -10,6 +10,7 @@ mod buffer;
 mod class;
 mod config;
 mod error;
+mod fork;
 #[cfg(feature = "capi")]
 mod handle;
 mod ledger;

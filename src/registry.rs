@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ptr::NonNull;
 
+use crate::fork;
 use crate::ledger::Holder;
 use crate::memory::{Content, OutOfMemory, allocate_buffer, free_buffer};
 
@@ -59,6 +60,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     fn shard(&self, address: usize) -> MutexGuard<'_, Shard> {
+        debug_assert!(fork::is_inside());
         let mut hasher = AddressHasher::default();
         hasher.write_usize(address);
         // The high bits choose the shard, the low ones the place in it.
@@ -129,6 +131,7 @@ mod tests {
 
     #[test]
     fn buffers_are_found_until_removed() {
+        let _section = fork::section();
         let registry = Registry::default();
         let buffer = SystemBuffer { class: None, capacity: 100, alignment: 64, holder: Holder::Raw(100) };
         let data = registry.allocate(buffer, Content::Zeros).unwrap();

@@ -16,6 +16,7 @@ use crate::error::{BuildError, GetError};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of};
+use crate::fork;
 use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Place, Shared};
@@ -183,6 +184,7 @@ fn new_pool_of_config(config: &Config) -> Result<Box<Pool>, CppError> {
 /// # Safety
 /// - none: the context is checked; cxx asks for `unsafe` with any raw pointer
 unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
+    let _section = fork::section();
     match resolve(context.cast()) {
         Some(resolved) if resolved.is_live => Ok(Box::new(Pool::from_reference(resolved.pool))),
         Some(_) => Err(CppError::Get(GetError::Closed)),

@@ -7,6 +7,7 @@ use super::put::check_system_put;
 use super::{Buffer, Fill, Place, PutSize, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
+use crate::fork;
 use crate::ledger::Holder;
 use crate::registry::SystemBuffer;
 
@@ -55,6 +56,7 @@ impl Shared {
                 self.classes[usize::from(class)].ledger.set(slot, Some(Holder::Raw(size)));
             }
             Place::System => {
+                let _section = fork::section();
                 self.registry.update(data.as_ptr().addr(), |_| Ok::<_, Misuse>(Holder::Raw(size)));
             }
         }

@@ -28,6 +28,7 @@ use crate::anchor::Home;
 use crate::class::Class;
 use crate::config::{Config, Flags, Rounding};
 use crate::error::BuildError;
+use crate::fork;
 #[cfg(feature = "capi")]
 use crate::handle::Handles;
 use crate::limit::MappedBytes;
@@ -173,7 +174,7 @@ impl Shared {
     pub(crate) fn rounded(&self, size: usize) -> usize {
         match &self.round {
             None => size,
-            Some(round) => round(size).max(size),
+            Some(round) => fork::outside(|| round(size)).max(size),
         }
     }
 }

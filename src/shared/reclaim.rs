@@ -6,6 +6,7 @@ use crate::sync::{MutexGuard, PoisonError};
 use super::Shared;
 use crate::class::Class;
 use crate::error::GetError;
+use crate::fork;
 
 /// How [`Shared::make_room`] found a way.
 pub(super) enum Room {
@@ -142,6 +143,7 @@ impl Shared {
     }
 
     fn lock_reclaiming(&self) -> MutexGuard<'_, ()> {
+        debug_assert!(fork::is_inside());
         self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -29,10 +29,12 @@ pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
 pub(crate) use self::block::wait_for_getters;
-use self::block::{Block, own_block};
+use self::block::{Block, is_of_other_thread, own_block};
+pub(crate) use self::block::{all_sections, cut_all_ways, forget_other_threads, note_forked, own_sections};
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
 pub(crate) use self::leaning::Leaning;
 use crate::barrier;
+use crate::fork;
 use crate::ledger::{self, Holder, Mark};
 use crate::shared::{Buffer, PutSize, Shared};
 
@@ -205,6 +207,7 @@ impl Caches {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<CacheRef>> {
+        debug_assert!(fork::is_inside());
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -301,6 +304,20 @@ impl Caches {
         // SAFETY:
         // - made by CacheRef::new and out of all entries; its thread is this one, here
         unsafe { cache.end() };
+    }
+
+    /// In a child of `fork`: ends the caches of threads that it does not have.
+    pub(crate) fn end_all_of_other_threads(&self) {
+        self.lock().retain(|cache| {
+            let is_left = is_of_other_thread(cache.block());
+            if is_left {
+                // SAFETY:
+                // - made by CacheRef::new; the forking thread took it out of all entries and waited until
+                //   nobody used it
+                unsafe { cache.end() };
+            }
+            !is_left
+        });
     }
 
     /// What each cache has of each class, given to `add`.
