@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::memory::OutOfMemory;
+
 /// Why [`Builder::build`](crate::Builder::build) refused a configuration.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -76,6 +78,12 @@ pub enum BuildError {
         /// The most.
         limit: usize,
     },
+}
+
+impl From<OutOfMemory> for BuildError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory { bytes: error.bytes }
+    }
 }
 
 impl fmt::Display for BuildError {

@@ -35,7 +35,7 @@ pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 #[cfg(feature = "capi")]
 pub use ffi::context::{Context, ContextError};
 pub use pool::Pool;
-pub use stats::{ClassStats, Stats};
+pub use stats::{ClassList, ClassStats, Stats};
 
 /// How the library works inside.
 pub mod design {

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use crate::anchor::{Home, MAX_POOLS, Reference};
+use crate::anchor::{Home, MAX_POOLS, NoAnchor, Reference};
 use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::fork;
 use crate::ledger::Holder;
-use crate::memory::OutOfMemory;
+use crate::memory;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
 use crate::stats::Stats;
 use crate::thread_cache::{self, Verdict};
@@ -31,11 +31,13 @@ impl Pool {
     }
 
     pub(crate) fn from_config(config: Config) -> Result<Self, BuildError> {
-        let out_of_memory = |error: OutOfMemory| BuildError::OutOfMemory { bytes: error.bytes };
-        fork::prepare().map_err(out_of_memory)?;
+        fork::prepare()?;
         let _section = fork::section();
-        let home = Home::allocate().map_err(|_| BuildError::TooManyPools { limit: MAX_POOLS })?;
-        let shared = Box::new(Shared::new(config, home)?);
+        let home = Home::allocate().map_err(|error| match error {
+            NoAnchor::TooManyPools => BuildError::TooManyPools { limit: MAX_POOLS },
+            NoAnchor::OutOfMemory(error) => error.into(),
+        })?;
+        let shared = memory::boxed(Shared::new(config, home)?)?;
         Ok(Self { shared: Reference::to_new_pool(shared) })
     }
 

@@ -30,9 +30,16 @@ programs! {
     rules_of_limits: "rules_limits.c";
     rules_of_misuse: "rules_misuse.c";
     no_lasting_memory: "lasting.c";
+    out_of_memory: "out_of_memory.c";
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
     racing_puts: "threads_race.c";
+}
+
+/// Not under valgrind, which calls the stacks of the threads that a child does not have lost memory.
+#[test]
+fn forks() {
+    Program::c(&["fork.c"]).check();
 }
 
 #[test]

@@ -32,6 +32,7 @@ use crate::fork;
 #[cfg(feature = "capi")]
 use crate::handle::Handles;
 use crate::limit::MappedBytes;
+use crate::memory::{self, OutOfMemory};
 use crate::region::Region;
 use crate::registry::Registry;
 use crate::size_class::SizeClassIndex;
@@ -87,19 +88,21 @@ impl Shared {
         // Zeroing is done outside the fast path; a pool without classes has nothing to cache.
         let may_cache =
             flags.thread_cache && !flags.zero_on_get && !flags.zero_on_put && !layout.spans.is_empty();
-        let sizes: Vec<usize> = layout.spans.iter().map(|span| span.buffer_size).collect();
-        let classes: Result<Box<[Class]>, _> =
-            layout.spans.into_iter().map(|span| Class::new(span, flags.huge_pages)).collect();
+        let sizes = memory::boxed_slice(layout.spans.len(), |class| {
+            Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
+        })?;
+        let make_class = |class| Class::new(layout.spans[class], flags.huge_pages);
+        let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
         Ok(Self {
             index: SizeClassIndex::new(&sizes),
             region,
             chunk_shift: layout.chunk_shift,
-            classes: classes.map_err(|error| BuildError::OutOfMemory { bytes: error.bytes })?,
+            classes,
             alignment,
             flags,
             round,
             closed: AtomicBool::new(false),
-            caches: Caches::new(may_cache, &layout.class_of_chunk),
+            caches: Caches::new(may_cache, &layout.class_of_chunk)?,
             class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),
             mapped: MappedBytes::new(max_bytes),

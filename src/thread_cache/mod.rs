@@ -36,6 +36,7 @@ pub(crate) use self::leaning::Leaning;
 use crate::barrier;
 use crate::fork;
 use crate::ledger::{self, Holder, Mark};
+use crate::memory::OutOfMemory;
 use crate::shared::{Buffer, PutSize, Shared};
 
 /// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest
@@ -193,17 +194,17 @@ fn is_attached(key: u64) -> bool {
 }
 
 impl Caches {
-    pub(crate) fn new(allowed: bool, class_of_chunk: &[u8]) -> Self {
+    pub(crate) fn new(allowed: bool, class_of_chunk: &[u8]) -> Result<Self, OutOfMemory> {
         // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
         // in the first get.
         let allowed = allowed && barrier::is_available();
-        Self {
+        Ok(Self {
             list: Mutex::new(Vec::new()),
-            bin_of_chunk: bins_of_chunks(class_of_chunk),
+            bin_of_chunk: bins_of_chunks(class_of_chunk)?,
             allowed,
             paused: AtomicBool::new(false),
             scarce: AtomicU32::new(0),
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<CacheRef>> {
