@@ -23,3 +23,8 @@ fn three_languages() {
 fn pooled_buffers_and_memory_resources() {
     check(&["pooled_buffer.cpp"]);
 }
+
+#[test]
+fn ends_of_pools_threads_and_processes() {
+    check(&["lifecycle.cpp"]);
+}
