@@ -278,14 +278,20 @@ impl Layout {
         let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
         let slot_alignment = alignment.max(GRANULE);
         let too_large = |bytes| BuildError::AddressSpace { bytes, limit: MAX_ADDRESS_SPACE };
-        // Below 2^63 each (sizes below 2^33 with alignment, capacities up to 2^30), and at most 64 of them.
-        let span_bytes =
-            || classes.iter().map(|&(size, capacity)| size.next_multiple_of(slot_alignment) * capacity);
-        let total: u128 = span_bytes().map(|bytes| bytes as u128).sum();
-        if total > MAX_ADDRESS_SPACE as u128 {
-            return Err(too_large(usize::try_from(total).unwrap_or(usize::MAX)));
+        // Each below 2^63 (sizes below 2^33 with alignment, capacities up to 2^30), and at most 64 of them.
+        let least: u128 = classes
+            .iter()
+            .map(|&(size, capacity)| (size.next_multiple_of(slot_alignment) * capacity) as u128)
+            .sum();
+        if least > MAX_ADDRESS_SPACE as u128 {
+            return Err(too_large(usize::try_from(least).unwrap_or(usize::MAX)));
         }
-        let chunks = |shift: u32| span_bytes().map(|n| n.div_ceil(1 << shift)).sum::<usize>();
+        let slots = memory::boxed_slice(classes.len(), |class| {
+            let (size, capacity) = classes[class];
+            Ok::<_, OutOfMemory>(slot_of(size, capacity, slot_alignment))
+        })?;
+        let chunks_of = |class: usize, shift: u32| (slots[class].0 * classes[class].1).div_ceil(1 << shift);
+        let chunks = |shift: u32| (0..classes.len()).map(|class| chunks_of(class, shift)).sum::<usize>();
         while chunks(chunk_shift) > MAX_CHUNKS {
             chunk_shift += 1;
         }
@@ -298,25 +304,30 @@ impl Layout {
         let refused = OutOfMemory { bytes: chunks(chunk_shift) };
         class_of_chunk.try_reserve_exact(chunks(chunk_shift)).map_err(|_| refused)?;
         let spans = memory::boxed_slice(classes.len(), |class| {
-            let (buffer_size, capacity) = classes[class];
-            let slot_size = buffer_size.next_multiple_of(slot_alignment);
+            let ((buffer_size, capacity), (slot_size, reciprocal)) = (classes[class], slots[class]);
             let start = class_of_chunk.len() << chunk_shift;
-            let chunks = (slot_size * capacity).div_ceil(1 << chunk_shift);
+            let chunks = chunks_of(class, chunk_shift);
             class_of_chunk.resize(class_of_chunk.len() + chunks, class as u8);
-            let len = chunks << chunk_shift;
-            let units = (len / UNIT) as u64;
-            let reciprocal = Reciprocal::new((slot_size / UNIT) as u64, units).ok_or(too_large(len))?;
-            Ok::<_, BuildError>(Span {
-                buffer_size,
-                slot_size,
-                capacity: capacity as u32,
-                start,
-                len,
-                reciprocal,
-            })
+            let (capacity, len) = (capacity as u32, chunks << chunk_shift);
+            Ok::<_, OutOfMemory>(Span { buffer_size, slot_size, capacity, start, len, reciprocal })
         })?;
         let class_of_chunk = class_of_chunk.into_boxed_slice();
         Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment: least_chunk })
+    }
+}
+
+/// The least slot that holds a buffer, is a multiple of the alignment, and whose number is found by one multiplication.
+///
+/// Nearly always the first try does: a few more are for terabytes of buffers of gigabytes.
+fn slot_of(buffer_size: usize, capacity: usize, alignment: usize) -> (usize, Reciprocal) {
+    let mut slot_size = buffer_size.next_multiple_of(alignment);
+    loop {
+        let units = slot_size / UNIT;
+        // A power of two leaves no excess, so this ends.
+        if let Some(reciprocal) = Reciprocal::new(units as u64, (units * capacity) as u64) {
+            return (slot_size, reciprocal);
+        }
+        slot_size += alignment;
     }
 }
 

@@ -76,7 +76,7 @@ fn plugins_come_and_go_and_keep_apart() {
     let with_static = folder.join("with_static.so");
     let mut linker = support::compiler(Language::C);
     linker.args(["-shared", "-Wl,--exclude-libs,ALL"]);
-    link(linker, &[object.clone()], &with_static);
+    link(linker, std::slice::from_ref(&object), &with_static);
 
     shared_library(&folder.join("libbytepool-test.so"));
     let with_shared = folder.join("with_shared.so");
