@@ -311,76 +311,76 @@ fn has_caches(pool: &Pool) -> bool {
     class(pool).cached > 0
 }
 
+/// Runs `run` while other threads keep what `before` gave them; then they do `after` and end.
+fn beside<T>(others: usize, before: impl Fn() -> T + Sync, after: impl Fn(T) + Sync, run: impl FnOnce()) {
+    let (ready, done) = (Barrier::new(others + 1), Barrier::new(others + 1));
+    thread::scope(|scope| {
+        let other = || {
+            let kept = before();
+            ready.wait();
+            done.wait();
+            after(kept);
+        };
+        let threads: Vec<_> = (0..others).map(|_| scope.spawn(other)).collect();
+        ready.wait();
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        done.wait();
+        // Joined, so that the destructors of their thread-locals are through.
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
 #[test]
 fn a_child_lays_on_the_shelf_what_other_threads_cached() {
     let pool = Pool::builder().size_class(512, 2048).build().unwrap();
     if !has_caches(&pool) {
         return;
     }
-    let (filled, checked) = (Barrier::new(2), Barrier::new(2));
     let own = class(&pool).cached;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            fill_cache(&pool);
-            filled.wait();
-            checked.wait();
-            // Its cache is still there: nothing is got from the shelf.
-            let moves = class(&pool).moves;
-            drop(pool.get(100).unwrap());
-            assert_eq!(class(&pool).moves, moves);
-        });
-        filled.wait();
-        let before = class(&pool);
-        assert!(before.cached > own, "{own} of {before:?}");
-        fork(|| {
-            let in_child = class(&pool);
-            assert_eq!((in_child.idle, in_child.cached), (before.idle, own), "the forking thread's stays");
-            assert_eq!(in_child.outstanding, 0);
-        });
-        assert_eq!(class(&pool), before, "the parent notices nothing");
-        checked.wait();
-    });
+    let cache_is_still_there = |()| {
+        // Nothing is got from the shelf.
+        let moves = class(&pool).moves;
+        drop(pool.get(100).unwrap());
+        assert_eq!(class(&pool).moves, moves);
+    };
+    beside(
+        1,
+        || fill_cache(&pool),
+        cache_is_still_there,
+        || {
+            let before = class(&pool);
+            assert!(before.cached > own, "{own} of {before:?}");
+            fork(|| {
+                let in_child = class(&pool);
+                assert_eq!(
+                    (in_child.idle, in_child.cached),
+                    (before.idle, own),
+                    "the forking thread's stays"
+                );
+                assert_eq!(in_child.outstanding, 0);
+            });
+            assert_eq!(class(&pool), before, "the parent notices nothing");
+        },
+    );
 }
 
 #[test]
 fn a_thread_that_ends_after_a_fork_leaves_its_idle_slots_to_others() {
     let pool = Pool::builder().size_class(512, 2048).build().unwrap();
-    let (filled, forked) = (Barrier::new(2), Barrier::new(2));
-    thread::scope(|scope| {
-        let other = scope.spawn(|| {
-            fill_cache(&pool);
-            filled.wait();
-            forked.wait();
-        });
-        filled.wait();
-        fork(|| ());
-        forked.wait();
-        other.join().unwrap();
-    });
-    // The scope's threads may still be tearing down.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while class(&pool).cached > 0 {
-        assert!(std::time::Instant::now() < deadline, "{:#?}", class(&pool));
-        thread::yield_now();
-    }
+    beside(1, || fill_cache(&pool), |()| (), || fork(|| ()));
+    assert_eq!((class(&pool).cached, class(&pool).idle), (0, class(&pool).touched));
 }
 
 /// A child's figures count what only other threads knew, exactly.
 #[test]
 fn what_other_threads_held_stays_outstanding_in_the_child() {
     let pool = Pool::builder().size_class(512, 2048).size_class(256 << 10, 4).build().unwrap();
-    let (held, forked) = (Barrier::new(4), Barrier::new(4));
-    thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                fill_cache(&pool);
-                let _two = [pool.get(100).unwrap(), pool.get(200 << 10).unwrap()];
-                let _oversize = pool.get(300 << 10).unwrap();
-                held.wait();
-                forked.wait();
-            });
-        }
-        held.wait();
+    let hold = || {
+        fill_cache(&pool);
+        [100, 200 << 10, 300 << 10].map(|size| pool.get(size).unwrap())
+    };
+    beside(3, hold, drop, || {
         fork(|| {
             let stats = pool.stats();
             stats.assert_consistent();
@@ -390,13 +390,11 @@ fn what_other_threads_held_stays_outstanding_in_the_child() {
             pool.close();
             assert_eq!(outstanding(&pool.stats()), 6);
         });
-        forked.wait();
     });
     assert_eq!(outstanding(&pool.stats()), 0);
 }
 
-/// The child is the only one to know the last handles and buffers: it ends the pool, and its closing gives
-/// memory back.
+/// The child is the only one to know the last handle: it ends the pool.
 #[test]
 fn a_child_ends_a_pool_that_other_threads_cached_slots_of() {
     let closure = Arc::new(());
@@ -406,23 +404,20 @@ fn a_child_ends_a_pool_that_other_threads_cached_slots_of() {
         size
     };
     let pool = Pool::builder().size_class(512, 2048).round(keep).build().unwrap();
-    let (filled, forked) = (Barrier::new(2), Barrier::new(2));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            fill_cache(&pool);
-            filled.wait();
-            forked.wait();
-        });
-        fill_cache(&pool);
-        filled.wait();
-        fork(|| {
-            // SAFETY:
-            // - the parent's is another copy
-            drop(unsafe { ptr::read(&raw const pool) });
-            assert_eq!(Arc::strong_count(&witness), 1, "the pool was not destroyed");
-        });
-        forked.wait();
-    });
+    fill_cache(&pool);
+    beside(
+        1,
+        || fill_cache(&pool),
+        |()| (),
+        || {
+            fork(|| {
+                // SAFETY:
+                // - the parent's is another copy
+                drop(unsafe { ptr::read(&raw const pool) });
+                assert_eq!(Arc::strong_count(&witness), 1, "the pool was not destroyed");
+            });
+        },
+    );
     assert_eq!(Arc::strong_count(&witness), 2);
 }
 
