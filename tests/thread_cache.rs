@@ -258,7 +258,7 @@ fn a_freed_context_hands_out_nothing_on_threads_that_cached_through_it() {
         let context = Shared(pool.context().into_raw());
         let barrier = Barrier::new(5);
         thread::scope(|scope| {
-            for _ in 0..4 {
+            let threads = [(); 4].map(|()| {
                 scope.spawn(|| {
                     let context = &context;
                     for _ in 0..20 {
@@ -277,11 +277,13 @@ fn a_freed_context_hands_out_nothing_on_threads_that_cached_through_it() {
                     let status = unsafe { bytepool_put_checked(context.0, kept, SIZE) };
                     assert_eq!(status, 0, "a put still works");
                     assert!(bytepool_get(context.0, SIZE).is_null(), "and does not revive the context");
-                });
-            }
+                })
+            });
             barrier.wait();
             bytepool_free(context.0);
             barrier.wait();
+            // A scope waits for what threads return, not for their thread-locals' ends.
+            threads.map(|thread| thread.join().unwrap());
         });
         assert_eq!(class(&pool).outstanding, 0);
     }

@@ -272,10 +272,12 @@ const FIRST_ROOM: u32 = 4;
 
 /// How many slots of a class a thread keeps at most.
 fn most_slots(slot_size: usize) -> u32 {
-    match slot_size {
-        ..=LARGE => (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32,
-        ..=MAX_CACHED_SIZE => MIN_SHARE,
-        _ => 0,
+    if slot_size > MAX_CACHED_SIZE {
+        0
+    } else if slot_size > LARGE {
+        MIN_SHARE
+    } else {
+        (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32
     }
 }
 
