@@ -258,17 +258,18 @@ fn live_on(work: &Work, number: usize) {
     assert_eq!(outstanding(&stats) + stats.oversize_buffers, lost, "{stats:#?}");
 }
 
+/// `tests/c/fork.c` does it a thousand times.
 #[test]
-fn a_thousand_forks_among_threads_inside_get_and_put() {
+fn forks_among_threads_inside_get_and_put() {
     let work = Work::new(0);
-    fork_among(THREADS, 1000, |number, stop| work.go_on(number, stop), |number| live_on(&work, number));
+    fork_among(THREADS, 300, |number, stop| work.go_on(number, stop), |number| live_on(&work, number));
     work.check_end();
 }
 
 #[test]
 fn forks_among_threads_at_the_limit() {
     let work = Work::new(600 << 10);
-    fork_among(THREADS, 200, |number, stop| work.go_on(number, stop), |number| live_on(&work, number));
+    fork_among(THREADS, 100, |number, stop| work.go_on(number, stop), |number| live_on(&work, number));
     work.check_end();
     assert!(work.pool.stats().limit_failures > 0);
 }
