@@ -38,6 +38,7 @@ programs! {
     out_of_memory: "out_of_memory.c";
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
+    gets_that_wait: "waiting.c";
     racing_puts: "threads_race.c";
 }
 

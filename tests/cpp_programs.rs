@@ -31,3 +31,8 @@ fn ends_of_pools_threads_and_processes() {
     }
     check(&["lifecycle.cpp"]);
 }
+
+#[test]
+fn gets_that_wait() {
+    check(&["waiting.cpp"]);
+}

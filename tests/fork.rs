@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use bytepool::{ClassStats, Pool, Stats};
 
@@ -138,6 +139,11 @@ impl Work {
                 // SAFETY:
                 // - just got
                 assert_eq!(unsafe { self.pool.put_raw(data, size) }, Ok(()));
+            }
+            40..48 => {
+                let timeout = Duration::from_micros(dice >> 16 & 511);
+                let Ok(_buffer) = self.pool.get_timeout(size, timeout) else { return };
+                self.gets.fetch_add(1, Relaxed);
             }
             _ => {
                 let Ok(mut buffer) = self.pool.get(size) else { return };
@@ -420,6 +426,36 @@ fn a_child_ends_a_pool_that_other_threads_cached_slots_of() {
         },
     );
     assert_eq!(Arc::strong_count(&witness), 2);
+}
+
+/// Waiters keep nobody from forking, and do not wait in the child.
+#[test]
+fn a_child_has_no_waiters() {
+    let pool = Pool::builder().size_class(4096, 1).max_bytes(4096).build().unwrap();
+    let held = pool.get_raw(4096).unwrap();
+    let put = || {
+        // SAFETY:
+        // - got above, and used by nobody
+        assert_eq!(unsafe { pool.put_raw(held, 4096) }, Ok(()));
+    };
+    thread::scope(|scope| {
+        let waiters = [(); 3].map(|()| scope.spawn(|| pool.get_timeout(4096, Duration::MAX).map(drop)));
+        while pool.stats().waits < 3 {
+            thread::yield_now();
+        }
+        fork(|| {
+            put();
+            let class = class(&pool);
+            assert_eq!((class.outstanding, class.idle), (0, 1), "it was given to nobody");
+            let again = pool.get_timeout(4096, Duration::MAX).unwrap();
+            assert!(pool.get_timeout(4096, Duration::from_millis(1)).is_err());
+            drop(again);
+            pool.stats().assert_consistent();
+        });
+        put();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap().unwrap());
+    });
+    assert_eq!(outstanding(&pool.stats()), 0);
 }
 
 // ---- the user's functions ----
