@@ -4,7 +4,11 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
 
+mod address_map;
 mod anchor;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod arithmetic;
 mod barrier;
 mod buffer;
 mod class;
@@ -13,12 +17,15 @@ mod error;
 mod fork;
 #[cfg(feature = "capi")]
 mod handle;
+mod instrument;
 mod ledger;
 mod limit;
 mod memory;
 mod pool;
 mod region;
 mod registry;
+#[cfg(bytepool_sanitized)]
+mod seen_locks;
 mod shared;
 mod shelf;
 mod size_class;

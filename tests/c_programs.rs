@@ -1,5 +1,5 @@
-//! The C programs of `tests/c`, linked with the real static library: each is run, and run again under
-//! valgrind.
+//! The C programs of `tests/c`, linked with the real static library: each is run, run again under valgrind,
+//! and once more with AddressSanitizer.
 
 #![cfg(all(unix, feature = "capi"))]
 
@@ -20,6 +20,7 @@ macro_rules! programs {
             let program = Program::c(&[$($source),+]);
             program.check();
             program.check_memory();
+            Program::check_addresses(&[$($source),+]);
         })*
     };
 }
