@@ -36,7 +36,6 @@ programs! {
     rules_of_limits: "rules_limits.c";
     rules_of_misuse: "rules_misuse.c";
     no_lasting_memory: "lasting.c";
-    out_of_memory: "out_of_memory.c";
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
     gets_that_wait: "waiting.c";
@@ -47,6 +46,12 @@ programs! {
 #[test]
 fn forks() {
     Program::c(&["fork.c"]).check();
+}
+
+/// Not with checkers of memory, which have allocation functions of their own.
+#[test]
+fn out_of_memory() {
+    Program::c(&["out_of_memory.c"]).check();
 }
 
 #[test]
