@@ -1,14 +1,17 @@
 //! The pool as Rust sees it: a handle, cloned and shared at will.
 
+use std::collections::TryReserveError;
 use std::fmt;
+use std::panic::Location;
 use std::ptr::NonNull;
 
 use crate::anchor::{Home, MAX_POOLS, Reference};
 use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
+use crate::instrument::tracking::{Caller, Outstanding, Tracker};
 use crate::ledger::Holder;
-use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
+use crate::shared::{Buffer, Fill, PutSize, Realloc, Request, Shared};
 use crate::stats::Stats;
 use crate::thread_cache::{self, Verdict};
 
@@ -67,6 +70,7 @@ impl Pool {
     /// # Errors
     /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
     #[inline]
+    #[track_caller]
     pub fn get(&self, size: usize) -> Result<PooledBuffer, GetError> {
         let buffer = match thread_cache::get(self.shared.cache_key(), size, Holder::Owned) {
             Some(buffer) => buffer,
@@ -79,6 +83,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    #[track_caller]
     pub fn get_zeroed(&self, size: usize) -> Result<PooledBuffer, GetError> {
         let buffer = self.get_slowly(size, Holder::Owned, Fill::Zeros)?;
         Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
@@ -88,6 +93,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    #[track_caller]
     pub fn copy(&self, bytes: &[u8]) -> Result<PooledBuffer, GetError> {
         let mut buffer = self.get(bytes.len())?;
         buffer.copy_from_slice(bytes);
@@ -101,6 +107,7 @@ impl Pool {
     /// # Errors
     /// As [`get`](Self::get).
     #[inline]
+    #[track_caller]
     pub fn get_raw(&self, size: usize) -> Result<NonNull<u8>, GetError> {
         match thread_cache::get(self.shared.cache_key(), size, Holder::Raw(size)) {
             Some(buffer) => Ok(buffer.data),
@@ -109,17 +116,23 @@ impl Pool {
     }
 
     #[cold]
+    #[track_caller]
     fn get_slowly(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
+        self.get_for(&Request { size, holder, fill, caller: Caller::Rust(Location::caller()) })
+    }
+
+    /// As asked for, past the fast path.
+    pub(crate) fn get_for(&self, request: &Request) -> Result<Buffer, GetError> {
         // Zeros are written by the pool.
-        let cached = (fill != Fill::Zeros)
-            .then(|| thread_cache::get_or_fill(self.shared.cache_key(), size, holder))
+        let cached = (request.fill != Fill::Zeros)
+            .then(|| thread_cache::get_or_fill(self.shared.cache_key(), request.size, request.holder))
             .flatten();
         if let Some(buffer) = cached {
             return Ok(buffer);
         }
         // First: a slot for this thread then comes from a ledger line of its own.
         self.attach();
-        self.shared.get(size, holder, fill)
+        self.shared.get(request)
     }
 
     /// Lets this thread cache idle slots of the pool from now on, if it may and does not yet.
@@ -165,8 +178,10 @@ impl Pool {
     ///
     /// # Errors
     /// As [`get`](Self::get); [`GetError::Alignment`] if it is not a power of two.
+    #[track_caller]
     pub fn get_raw_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>, GetError> {
-        Ok(self.shared.get_aligned(alignment, size, Holder::Raw(size))?.data)
+        let request = Request::raw(size, Caller::Rust(Location::caller()));
+        Ok(self.shared.get_aligned(alignment, &request)?.data)
     }
 
     /// As [`put_raw`](Self::put_raw), for callers that do not know the size.
@@ -196,6 +211,7 @@ impl Pool {
     ///
     /// # Safety
     /// - as for [`put_raw`](Self::put_raw)
+    #[track_caller]
     pub unsafe fn realloc_raw(
         &self,
         data: NonNull<u8>,
@@ -203,7 +219,7 @@ impl Pool {
     ) -> Result<NonNull<u8>, ReallocError> {
         // SAFETY:
         // - the caller owns the buffer
-        match unsafe { self.shared.realloc(data, new_size)? } {
+        match unsafe { self.shared.realloc(data, new_size, Caller::Rust(Location::caller()))? } {
             Realloc::InPlace => Ok(data),
             Realloc::Moved(new) => Ok(new),
         }
@@ -236,6 +252,15 @@ impl Pool {
     /// page.
     pub fn trim(&self, keep_idle_bytes: usize) -> usize {
         self.shared.trim(keep_idle_bytes)
+    }
+
+    /// The tracked buffers that are outstanding, the oldest first; none if the pool does not track
+    /// ([`Builder::track_every`]).
+    ///
+    /// # Errors
+    /// There is no memory for the list.
+    pub fn dump_outstanding(&self) -> Result<Vec<Outstanding>, TryReserveError> {
+        self.shared.tracker().map_or(Ok(Vec::new()), Tracker::dump)
     }
 
     /// The pool's figures now.

@@ -46,6 +46,22 @@ fn two_copies_of_the_library_keep_apart() {
     Program::c(&["two_copies.c"]).check_with(&[&copies[0], &copies[1]]);
 }
 
+/// tracking.c leaves one buffer out when its last pool closes, and then dumps without a handler.
+#[test]
+fn tracked_buffers_and_what_is_said_of_them() {
+    let program = Program::c(&["tracking.c"]);
+    let outcome = program.check();
+    let lines: Vec<&str> = outcome.stderr.lines().filter(|line| !line.contains("misuse")).collect();
+    assert_eq!(lines.len(), 3, "{}", outcome.describe());
+    assert_eq!(lines[0], "bytepool: a pool was closed with 1 tracked buffers outstanding");
+    for line in &lines[1..] {
+        for part in ["bytepool: outstanding: 0x", " of 100 bytes (room for 512)", "tests/c/tracking.c:"] {
+            assert!(line.contains(part), "{}", outcome.describe());
+        }
+    }
+    program.check_memory();
+}
+
 /// How many misuses a line stands for that says how many were not shown.
 fn left_out(line: &str) -> Option<usize> {
     line.strip_prefix("bytepool: ")?.strip_suffix(" more misuses were not shown")?.parse().ok()

@@ -5,6 +5,7 @@
 //! through [`guarded`].
 
 use std::error::Error;
+use std::ffi::c_char;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,9 +17,10 @@ use crate::error::{BuildError, GetError};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of};
+use crate::instrument::tracking::{Caller, Language};
 use crate::ledger::Holder;
 use crate::pool::Pool;
-use crate::shared::{Place, Shared};
+use crate::shared::{Fill, Place, Request, Shared};
 use crate::thread_cache;
 
 // SAFETY:
@@ -110,8 +112,25 @@ mod cpp {
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
         fn same_pool(a: &Pool, b: &Pool) -> bool;
 
+        /// Of an earlier version: as `get_at`, from somewhere.
         fn get(pool: &Pool, size: usize) -> Result<BufferParts>;
+        /// As `get`.
         fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool;
+        unsafe fn get_at(
+            pool: &Pool,
+            size: usize,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+        ) -> Result<BufferParts>;
+        unsafe fn try_get_at(
+            pool: &Pool,
+            size: usize,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+            parts: &mut BufferParts,
+        ) -> bool;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
@@ -246,12 +265,48 @@ unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     }
 }
 
+/// Most functions do not ask where they are called.
+const SOMEWHERE: Caller = Caller::somewhere(Language::Cpp);
+
+fn get_for(pool: &Pool, size: usize, caller: Caller) -> Result<BufferParts, CppError> {
+    let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
+    let got = guarded(|| pool.get_for(&request).map_err(CppError::Get))?;
+    Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, size)))
+}
+
 fn get(pool: &Pool, size: usize) -> Result<BufferParts, CppError> {
-    guarded(|| pool.get(size).map(take_apart).map_err(CppError::Get))
+    get_for(pool, size, SOMEWHERE)
 }
 
 fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
     get(pool, size).map(|got| *parts = got).is_ok()
+}
+
+/// # Safety
+/// - `file` is NULL or a string
+unsafe fn get_at(
+    pool: &Pool,
+    size: usize,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+) -> Result<BufferParts, CppError> {
+    get_for(pool, size, Caller::Native { language: Language::Cpp, file, line, column })
+}
+
+/// # Safety
+/// - as [`get_at`]
+unsafe fn try_get_at(
+    pool: &Pool,
+    size: usize,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+    parts: &mut BufferParts,
+) -> bool {
+    // SAFETY:
+    // - as the caller promised
+    unsafe { get_at(pool, size, file, line, column) }.map(|got| *parts = got).is_ok()
 }
 
 /// # Safety
@@ -265,7 +320,7 @@ unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, 
 }
 
 /// The fast path of `PooledBuffer`'s constructor: past the bridge, whose every call is two. `false`: nothing
-/// was done, [`get`] must look.
+/// was done, [`get_at`] must look.
 #[unsafe(no_mangle)]
 extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit<BufferParts>) -> bool {
     let got = thread_cache::get(pool.reference().cache_key(), size, Holder::Owned);
@@ -318,10 +373,12 @@ fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
         return buffer.data.as_ptr();
     }
     let got = guarded(|| {
-        let got = if aligned { pool.get_raw(size) } else { pool.get_raw_aligned(alignment, size) };
+        let request = Request::raw(size, SOMEWHERE);
+        let got =
+            if aligned { pool.get_for(&request) } else { pool.reference().get_aligned(alignment, &request) };
         got.map_err(CppError::Get)
     });
-    got.map_or(ptr::null_mut(), NonNull::as_ptr)
+    got.map_or(ptr::null_mut(), |buffer| buffer.data.as_ptr())
 }
 
 /// # Safety

@@ -7,6 +7,7 @@ use super::reclaim::Room;
 use super::{Place, Shared};
 use crate::class::Class;
 use crate::error::GetError;
+use crate::instrument::tracking::Caller;
 use crate::ledger::Holder;
 use crate::memory::Content;
 use crate::registry::SystemBuffer;
@@ -31,6 +32,23 @@ pub(crate) enum Fill {
     Zeros,
 }
 
+/// What a get asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// Bytes, before rounding.
+    pub(crate) size: usize,
+    pub(crate) holder: Holder,
+    pub(crate) fill: Fill,
+    pub(crate) caller: Caller,
+}
+
+impl Request {
+    /// For a raw buffer, as C asks for it.
+    pub(crate) fn raw(size: usize, caller: Caller) -> Self {
+        Self { size, holder: Holder::Raw(size), fill: Fill::Anything, caller }
+    }
+}
+
 /// A slot taken from a shelf.
 struct Taken {
     slot: u32,
@@ -39,62 +57,51 @@ struct Taken {
 }
 
 impl Shared {
-    /// A buffer of at least `size` bytes for `holder`.
+    /// A buffer as asked for.
     #[inline]
-    pub(crate) fn get(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
+    pub(crate) fn get(&self, request: &Request) -> Result<Buffer, GetError> {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        self.get_rounded(self.rounded(size), size, holder, fill)
+        self.get_rounded(self.rounded(request.size), request)
     }
 
     /// As [`get`](Self::get), for a size that was rounded already. Runs nothing of the user's.
-    pub(crate) fn get_rounded(
-        &self,
-        rounded: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
+    pub(crate) fn get_rounded(&self, rounded: usize, request: &Request) -> Result<Buffer, GetError> {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
         let Some(class) = self.index.class_of(rounded) else {
-            return self.get_oversize(rounded, self.alignment, size, holder, fill);
+            return self.get_oversize(rounded, self.alignment, request);
         };
-        if let Some(buffer) = self.get_cached(class, size, holder, fill) {
+        if let Some(buffer) = self.get_cached(class, request) {
             return Ok(buffer);
         }
         match self.take_slot(&self.classes[class])? {
-            Some(taken) => Ok(self.hand_out(class, taken, size, holder, fill)),
-            None => self.get_overflow(class, size, holder, fill),
+            Some(taken) => Ok(self.hand_out(class, taken, request)),
+            None => self.get_overflow(class, request),
         }
     }
 
     /// As [`get`](Self::get), at a multiple of `alignment` bytes. Above the pool's own alignment it is
     /// oversize.
-    pub(crate) fn get_aligned(
-        &self,
-        alignment: usize,
-        size: usize,
-        holder: Holder,
-    ) -> Result<Buffer, GetError> {
+    pub(crate) fn get_aligned(&self, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
         if !alignment.is_power_of_two() {
             return Err(GetError::Alignment { alignment });
         }
         if alignment <= self.alignment {
-            return self.get(size, holder, Fill::Anything);
+            return self.get(request);
         }
-        self.get_oversize(self.rounded(size), alignment, size, holder, Fill::Anything)
+        self.get_oversize(self.rounded(request.size), alignment, request)
     }
 
     /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
-    fn get_cached(&self, class: usize, size: usize, holder: Holder, fill: Fill) -> Option<Buffer> {
-        let buffer = thread_cache::get_of_class(self.cache_key(), class, holder)?;
-        if fill == Fill::Zeros {
+    fn get_cached(&self, class: usize, request: &Request) -> Option<Buffer> {
+        let buffer = thread_cache::get_of_class(self.cache_key(), class, request.holder)?;
+        if request.fill == Fill::Zeros {
             // SAFETY:
-            // - just got: this thread's, and of at least `size` bytes
-            unsafe { buffer.data.as_ptr().write_bytes(0, size) };
+            // - just got: this thread's, and of at least as many bytes as asked for
+            unsafe { buffer.data.as_ptr().write_bytes(0, request.size) };
         }
         Some(buffer)
     }
@@ -158,14 +165,18 @@ impl Shared {
     }
 
     #[inline]
-    fn hand_out(&self, class_number: usize, taken: Taken, size: usize, holder: Holder, fill: Fill) -> Buffer {
+    fn hand_out(&self, class_number: usize, taken: Taken, request: &Request) -> Buffer {
         let class = &self.classes[class_number];
         let Taken { slot, fresh } = taken;
-        class.ledger.set(slot, Some(holder));
-        self.home.retain(1);
         let data = self.region.at(class.offset_of(slot));
-        if !fresh && (fill == Fill::Zeros || self.flags.zero_on_get) {
-            let bytes = if self.flags.zero_on_get { class.buffer_size() } else { size };
+        // Before the ledger says that it can be put.
+        if let Some(tracker) = &self.tracker {
+            tracker.got(data, class.buffer_size(), request);
+        }
+        class.ledger.set(slot, Some(request.holder));
+        self.home.retain(1);
+        if !fresh && (request.fill == Fill::Zeros || self.flags.zero_on_get) {
+            let bytes = if self.flags.zero_on_get { class.buffer_size() } else { request.size };
             // SAFETY:
             // - the slot was just taken, so nobody else uses it; it is open and has at least `bytes` bytes
             unsafe { data.as_ptr().write_bytes(0, bytes) };
@@ -175,25 +186,19 @@ impl Shared {
 
     /// The class fits, but all its slots are out: the system allocator stands in.
     #[cold]
-    fn get_overflow(
-        &self,
-        class_number: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
+    fn get_overflow(&self, class_number: usize, request: &Request) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
             let taken = self.keep_idle(class, slot)?;
-            return Ok(self.hand_out(class_number, taken, size, holder, fill));
+            return Ok(self.hand_out(class_number, taken, request));
         }
         let buffer = SystemBuffer {
             class: Some(class_number as u8),
             capacity: class.buffer_size(),
             alignment: self.alignment,
-            holder,
+            holder: request.holder,
         };
-        let buffer = self.get_system(buffer, class.slot_size(), fill)?;
+        let buffer = self.get_system(buffer, class.slot_size(), request)?;
         class.counters.overflow.fetch_add(1, Relaxed);
         class.counters.overflow_gets.fetch_add(1, Relaxed);
         Ok(buffer)
@@ -201,15 +206,8 @@ impl Shared {
 
     /// Larger than the largest class, or aligned more strictly than the pool.
     #[cold]
-    fn get_oversize(
-        &self,
-        capacity: usize,
-        alignment: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
-        debug_assert!(capacity >= size);
+    fn get_oversize(&self, capacity: usize, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
+        debug_assert!(capacity >= request.size);
         if self.is_closed() {
             return Err(GetError::Closed);
         }
@@ -217,8 +215,8 @@ impl Shared {
             return Err(GetError::OutOfMemory { requested: capacity });
         }
         self.make_room(capacity, None)?;
-        let buffer =
-            self.get_system(SystemBuffer { class: None, capacity, alignment, holder }, capacity, fill)?;
+        let buffer = SystemBuffer { class: None, capacity, alignment, holder: request.holder };
+        let buffer = self.get_system(buffer, capacity, request)?;
         self.counters.oversize_bytes.fetch_add(capacity, Relaxed);
         self.counters.oversize_buffers.fetch_add(1, Relaxed);
         self.counters.oversize_gets.fetch_add(1, Relaxed);
@@ -226,13 +224,21 @@ impl Shared {
     }
 
     /// `reserved` bytes were reserved for it.
-    fn get_system(&self, buffer: SystemBuffer, reserved: usize, fill: Fill) -> Result<Buffer, GetError> {
-        let zeros = fill != Fill::Anything || self.flags.zero_on_get;
+    fn get_system(
+        &self,
+        buffer: SystemBuffer,
+        reserved: usize,
+        request: &Request,
+    ) -> Result<Buffer, GetError> {
+        let zeros = request.fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
         let data = self.registry.allocate(buffer, content).map_err(|_| {
             self.mapped.release(reserved);
             GetError::OutOfMemory { requested: buffer.capacity }
         })?;
+        if let Some(tracker) = &self.tracker {
+            tracker.got(data, buffer.capacity, request);
+        }
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }

@@ -20,9 +20,10 @@ mod reclaim;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use std::num::NonZeroU32;
 
 pub(crate) use self::change_hands::Realloc;
-pub(crate) use self::get::{Buffer, Fill};
+pub(crate) use self::get::{Buffer, Fill, Request};
 pub(crate) use self::put::PutSize;
 use crate::anchor::Home;
 use crate::class::Class;
@@ -30,6 +31,7 @@ use crate::config::{Config, Flags, Rounding};
 use crate::error::BuildError;
 #[cfg(feature = "capi")]
 use crate::handle::Handles;
+use crate::instrument::tracking::Tracker;
 use crate::limit::MappedBytes;
 use crate::region::Region;
 use crate::registry::Registry;
@@ -56,6 +58,7 @@ pub(crate) struct Shared {
     /// Held while idle slots are given back to the system: by trim, by close, and by a get at the limit.
     reclaiming: Mutex<()>,
     counters: PoolCounters,
+    tracker: Option<Tracker>,
 
     /// Rust pools and live contexts; at zero the pool closes.
     open_handles: AtomicUsize,
@@ -83,9 +86,8 @@ impl Shared {
         if flags.huge_pages {
             region.advise_huge_pages();
         }
-        // Zeroing is done outside the fast path; a pool without classes has nothing to cache.
-        let may_cache =
-            flags.thread_cache && !flags.zero_on_get && !flags.zero_on_put && !layout.spans.is_empty();
+        // A pool without classes has nothing to cache.
+        let may_cache = flags.allow_thread_cache() && !layout.spans.is_empty();
         let sizes: Vec<usize> = layout.spans.iter().map(|span| span.buffer_size).collect();
         let classes: Result<Box<[Class]>, _> =
             layout.spans.into_iter().map(|span| Class::new(span, flags.huge_pages)).collect();
@@ -104,6 +106,7 @@ impl Shared {
             mapped: MappedBytes::new(max_bytes),
             reclaiming: Mutex::new(()),
             counters: PoolCounters::default(),
+            tracker: NonZeroU32::new(flags.track_every).map(Tracker::new),
             open_handles: AtomicUsize::new(1),
             #[cfg(feature = "capi")]
             handles: Handles::new(),
@@ -133,6 +136,11 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn cache_key(&self) -> u64 {
         thread_cache::key_of((std::ptr::from_ref(self).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    /// Where outstanding buffers were got, if this pool tracks.
+    pub(crate) fn tracker(&self) -> Option<&Tracker> {
+        self.tracker.as_ref()
     }
 
     pub(crate) fn counters(&self) -> &PoolCounters {

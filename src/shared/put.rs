@@ -139,6 +139,9 @@ impl Shared {
     /// - the slot at `data` was taken from its holder by this thread
     #[inline]
     unsafe fn shelve(&self, class: &Class, slot: u32, data: NonNull<u8>) {
+        if let Some(tracker) = &self.tracker {
+            tracker.put(data);
+        }
         if self.flags.zero_on_put {
             // SAFETY:
             // - the slot is open, of at least this size, and this thread's (caller)
@@ -190,6 +193,9 @@ impl Shared {
     /// - `data` is a system buffer that this thread just removed from the registry
     unsafe fn free_system(&self, data: NonNull<u8>, buffer: SystemBuffer) {
         let SystemBuffer { class, capacity, alignment, .. } = buffer;
+        if let Some(tracker) = &self.tracker {
+            tracker.put(data);
+        }
         if self.flags.zero_on_put {
             // SAFETY:
             // - the buffer has this capacity, and is this thread's

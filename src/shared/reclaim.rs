@@ -6,6 +6,7 @@ use crate::sync::{MutexGuard, PoisonError};
 use super::Shared;
 use crate::class::Class;
 use crate::error::GetError;
+use crate::instrument::tracking;
 
 /// How [`Shared::make_room`] found a way.
 pub(super) enum Room {
@@ -101,6 +102,10 @@ impl Shared {
             self.caches.revoke();
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&reclaiming);
+            drop(reclaiming);
+            if let Some(tracker) = &self.tracker {
+                tracking::report_at_close(tracker);
+            }
         }
     }
 
