@@ -1,29 +1,57 @@
-//! The registry: every outstanding overflow and oversize buffer, found by its address.
+//! The registry: every outstanding buffer outside the region, found by its address. Overflow, oversize, and
+//! what an instrumented pool hands out in place of slots.
 //!
-//! These buffers come from the system allocator one by one, so they have no slot; the registry is their
-//! ledger. It is divided into shards by address, each with a lock of its own, held for one look-up and never
-//! while anything of the user's runs.
+//! The registry is the ledger of these buffers. It is divided into shards by address, each with a lock of its
+//! own, held for one look-up and never while anything of the user's runs.
+//!
+//! A slot keeps its address when it is put, so a second put is known as such. A stand-in does not: the
+//! registry remembers the last ones put, as many as [`REMEMBERED`] in a shard.
+//!
+//! Addresses are kept inverted: a leak checker that finds a pointer in memory takes its buffer for reachable.
 //!
 //! The pooled path never comes here.
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ptr::NonNull;
 
+use crate::instrument::Source;
 use crate::ledger::Holder;
-use crate::memory::{Content, OutOfMemory, allocate_buffer, free_buffer};
+use crate::memory::{Content, OutOfMemory};
 
-/// A buffer from the system allocator.
+/// A buffer outside the region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SystemBuffer {
-    /// `Some` for overflow: the class it stands in for. `None` for oversize.
-    pub(crate) class: Option<u8>,
-    /// Its capacity in bytes: the class's buffer size, or the rounded request.
+    pub(crate) role: Role,
+    pub(crate) source: Source,
+    /// Its usable bytes. Usually the class's buffer size or the rounded request; in an instrumented pool the
+    /// size asked for.
     pub(crate) capacity: usize,
     /// In bytes.
     pub(crate) alignment: usize,
     pub(crate) holder: Holder,
+}
+
+/// What a buffer outside the region is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Larger than the largest class, or aligned more strictly than the pool; it counts as `bytes`.
+    Oversize { bytes: usize },
+    /// The class fits, but no slot was there.
+    Overflow { class: u8 },
+    /// In place of a slot that was taken for it.
+    StandIn { class: u8, slot: u32 },
+}
+
+impl Role {
+    /// The class that it counts for.
+    pub(crate) fn class(self) -> Option<u8> {
+        match self {
+            Self::Oversize { .. } => None,
+            Self::Overflow { class } | Self::StandIn { class, .. } => Some(class),
+        }
+    }
 }
 
 /// Spreads addresses, whose low bits are zero, over all bits.
@@ -43,7 +71,51 @@ impl Hasher for AddressHasher {
     }
 }
 
-type Shard = HashMap<usize, SystemBuffer, BuildHasherDefault<AddressHasher>>;
+type ByAddress<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
+
+/// How a buffer's address is kept.
+fn inverted(address: usize) -> usize {
+    !address
+}
+
+/// Stand-ins put that a shard remembers.
+const REMEMBERED: usize = 4096;
+
+/// The stand-ins put last, and their classes.
+#[derive(Default)]
+struct Put {
+    by_address: ByAddress<(u8, u64)>,
+    in_order: VecDeque<(usize, u64)>,
+    next: u64,
+}
+
+impl Put {
+    fn remember(&mut self, key: usize, class: u8) {
+        if self.in_order.len() == REMEMBERED
+            && let Some((oldest, number)) = self.in_order.pop_front()
+            // Not if the address was used again, and put again, since.
+            && self.by_address.get(&oldest).is_some_and(|entry| entry.1 == number)
+        {
+            self.by_address.remove(&oldest);
+        }
+        // Without memory for it a double put is called a foreign pointer: refused all the same.
+        if self.by_address.try_reserve(1).is_ok() && self.in_order.try_reserve(1).is_ok() {
+            self.by_address.insert(key, (class, self.next));
+            self.in_order.push_back((key, self.next));
+            self.next += 1;
+        }
+    }
+
+    fn forget(&mut self, key: usize) {
+        self.by_address.remove(&key);
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    outstanding: ByAddress<SystemBuffer>,
+    put: Put,
+}
 
 const SHARDS: usize = 16;
 
@@ -51,16 +123,16 @@ const SHARDS: usize = 16;
 #[derive(Default)]
 struct Padded(Mutex<Shard>);
 
-/// All outstanding system buffers of one pool.
+/// All outstanding buffers of one pool outside its region.
 #[derive(Default)]
 pub(crate) struct Registry {
     shards: [Padded; SHARDS],
 }
 
 impl Registry {
-    fn shard(&self, address: usize) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: usize) -> MutexGuard<'_, Shard> {
         let mut hasher = AddressHasher::default();
-        hasher.write_usize(address);
+        hasher.write_usize(key);
         // The high bits choose the shard, the low ones the place in it.
         let shard = (hasher.finish() >> 59) as usize % SHARDS;
         self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,24 +144,31 @@ impl Registry {
         buffer: SystemBuffer,
         content: Content,
     ) -> Result<NonNull<u8>, OutOfMemory> {
-        let SystemBuffer { capacity, alignment, .. } = buffer;
-        let data = allocate_buffer(capacity, alignment, content)?;
-        let address = data.as_ptr().addr();
-        let mut shard = self.shard(address);
-        if shard.try_reserve(1).is_err() {
+        let SystemBuffer { source, capacity, alignment, .. } = buffer;
+        let data = source.allocate(capacity, alignment, content)?;
+        let key = inverted(data.as_ptr().addr());
+        let mut shard = self.shard(key);
+        if shard.outstanding.try_reserve(1).is_err() {
             drop(shard);
             // SAFETY:
             // - allocated above with these figures, and handed to nobody
-            unsafe { free_buffer(data, capacity, alignment) };
+            unsafe { source.free(data, capacity, alignment) };
             return Err(OutOfMemory { bytes: capacity });
         }
-        shard.insert(address, buffer);
+        shard.outstanding.insert(key, buffer);
         Ok(data)
     }
 
     /// What stands at `address`, if anything.
     pub(crate) fn find(&self, address: usize) -> Option<SystemBuffer> {
-        self.shard(address).get(&address).copied()
+        let key = inverted(address);
+        self.shard(key).outstanding.get(&key).copied()
+    }
+
+    /// The class of the stand-in that was at `address` and was put, if it is remembered.
+    pub(crate) fn find_put(&self, address: usize) -> Option<u8> {
+        let key = inverted(address);
+        self.shard(key).put.by_address.get(&key).map(|entry| entry.0)
     }
 
     /// Changes the holder of the buffer at `address` if `check` agrees to what it finds. `None`: no such
@@ -99,8 +178,9 @@ impl Registry {
         address: usize,
         check: impl FnOnce(&SystemBuffer) -> Result<Holder, E>,
     ) -> Option<Result<SystemBuffer, E>> {
-        let mut shard = self.shard(address);
-        let buffer = shard.get_mut(&address)?;
+        let key = inverted(address);
+        let mut shard = self.shard(key);
+        let buffer = shard.outstanding.get_mut(&key)?;
         Some(check(buffer).map(|holder| {
             buffer.holder = holder;
             *buffer
@@ -114,10 +194,15 @@ impl Registry {
         address: usize,
         check: impl FnOnce(&SystemBuffer) -> Result<(), E>,
     ) -> Option<Result<SystemBuffer, E>> {
-        let mut shard = self.shard(address);
-        let buffer = *shard.get(&address)?;
+        let key = inverted(address);
+        let mut shard = self.shard(key);
+        let buffer = *shard.outstanding.get(&key)?;
         Some(check(&buffer).map(|()| {
-            shard.remove(&address);
+            shard.outstanding.remove(&key);
+            match buffer.role {
+                Role::StandIn { class, .. } => shard.put.remember(key, class),
+                Role::Overflow { .. } | Role::Oversize { .. } => shard.put.forget(key),
+            }
             buffer
         }))
     }
@@ -127,20 +212,51 @@ impl Registry {
 mod tests {
     use super::*;
 
+    fn buffer(role: Role) -> SystemBuffer {
+        let source = Source::Allocator;
+        SystemBuffer { role, source, capacity: 100, alignment: 64, holder: Holder::Raw(100) }
+    }
+
+    fn remove(registry: &Registry, data: NonNull<u8>) -> Option<SystemBuffer> {
+        registry.remove(data.as_ptr().addr(), |_| Ok::<_, ()>(())).map(Result::unwrap)
+    }
+
+    fn free(data: NonNull<u8>, buffer: SystemBuffer) {
+        // SAFETY:
+        // - tests free what they removed, once, with its own figures
+        unsafe { buffer.source.free(data, buffer.capacity, buffer.alignment) };
+    }
+
     #[test]
     fn buffers_are_found_until_removed() {
         let registry = Registry::default();
-        let buffer = SystemBuffer { class: None, capacity: 100, alignment: 64, holder: Holder::Raw(100) };
-        let data = registry.allocate(buffer, Content::Zeros).unwrap();
+        let data = registry.allocate(buffer(Role::Oversize { bytes: 100 }), Content::Zeros).unwrap();
         let address = data.as_ptr().addr();
         assert_eq!(registry.find(address).unwrap().capacity, 100);
         assert!(registry.find(address + 64).is_none());
         assert!(matches!(registry.remove(address, |_| Err("no")), Some(Err("no"))));
         assert!(registry.find(address).is_some());
-        assert!(matches!(registry.remove(address, |_| Ok::<_, ()>(())), Some(Ok(_))));
-        assert!(registry.remove(address, |_| Ok::<_, ()>(())).is_none());
-        // SAFETY:
-        // - just removed, and allocated with these figures
-        unsafe { free_buffer(data, 100, 64) };
+        free(data, remove(&registry, data).unwrap());
+        assert!(remove(&registry, data).is_none());
+        assert_eq!(registry.find_put(address), None, "only stand-ins are remembered");
+    }
+
+    #[test]
+    fn the_last_stand_ins_put_are_remembered() {
+        let registry = Registry::default();
+        let most = SHARDS * REMEMBERED;
+        let all: Vec<_> = (0..2 * most)
+            .map(|slot| {
+                let role = Role::StandIn { class: 3, slot: slot as u32 };
+                registry.allocate(buffer(role), Content::Anything).unwrap()
+            })
+            .collect();
+        let removed: Vec<_> = all.iter().map(|&data| remove(&registry, data).unwrap()).collect();
+        let remembered = |data: &&NonNull<u8>| {
+            registry.find_put(data.as_ptr().addr()).inspect(|c| assert_eq!(*c, 3)).is_some()
+        };
+        assert!(all[all.len() - most / 2..].iter().all(|data| remembered(&data)));
+        assert!(all.iter().filter(remembered).count() <= most);
+        all.into_iter().zip(removed).for_each(|(data, buffer)| free(data, buffer));
     }
 }

@@ -1,8 +1,95 @@
-//! What helps users find their own bugs. All of it is off the fast path: a pool that uses any of it has no thread
-//! caches.
+//! What happens on each get and put of a pool besides the usual. It is decided once, when the pool is made.
 //!
-//! - [`environment`]: variables that turn it on
+//! An *instrumented* pool has no thread caches, so that every get and put comes through `shared/`. There a get
+//! takes its slot with all its figures, limits and checks. It may hand out a *stand-in*: memory from
+//! elsewhere, which the [`Source`] says, of exactly the size asked for. The registry keeps track of it; the
+//! slot itself stays untouched meanwhile, marked as one that no put by its own address matches.
+//!
+//! - [`checker`]: whether this process runs under a sanitizer or memcheck
+//! - [`environment`]: variables that turn tracking and guarding on
+//! - [`source`]: where buffers outside the region have their memory from
 //! - [`tracking`]: where each outstanding buffer was got
 
+mod checker;
 mod environment;
+mod source;
 pub(crate) mod tracking;
+
+use std::num::NonZeroU32;
+use std::ptr::NonNull;
+
+pub(crate) use self::source::Source;
+use self::tracking::Tracker;
+use crate::config::Flags;
+use crate::shared::Request;
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A pool's instrumentation.
+pub(crate) struct Instrument {
+    /// Every buffer comes from the checker's `malloc`.
+    checked: bool,
+    tracker: Option<Tracker>,
+}
+
+impl Instrument {
+    pub(crate) fn of_new_pool(flags: &Flags) -> Self {
+        Self { checked: checker::is_there(), tracker: Sampler::new(flags.track_every).map(Tracker::new) }
+    }
+
+    /// Whether anything must happen on each get and put.
+    pub(crate) fn is_on(&self) -> bool {
+        self.checked || self.tracker.is_some()
+    }
+
+    /// Whether no slot's own memory is ever handed out.
+    #[inline]
+    pub(crate) fn replaces_all(&self) -> bool {
+        self.checked
+    }
+
+    /// Where the buffer of the next get comes from; `None`: from where buffers of pools usually do. Asked
+    /// once for each get.
+    #[inline]
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.checked.then_some(Source::Checker)
+    }
+
+    pub(crate) fn tracker(&self) -> Option<&Tracker> {
+        self.tracker.as_ref()
+    }
+
+    /// A buffer with room for `buffer_size` bytes is about to be handed out.
+    #[inline]
+    pub(crate) fn got(&self, data: NonNull<u8>, buffer_size: usize, request: &Request) {
+        if let Some(tracker) = &self.tracker {
+            tracker.got(data, buffer_size, request);
+        }
+    }
+
+    /// A buffer was put; nobody else can get it yet.
+    #[inline]
+    pub(crate) fn put(&self, data: NonNull<u8>) {
+        if let Some(tracker) = &self.tracker {
+            tracker.put(data);
+        }
+    }
+}
+
+/// Chooses one get in so many: the first, and then each that is as far from the last.
+struct Sampler {
+    every: NonZeroU32,
+    gets: AtomicU32,
+}
+
+impl Sampler {
+    /// `None` for 0.
+    fn new(every: u32) -> Option<Self> {
+        NonZeroU32::new(every).map(|every| Self { every, gets: AtomicU32::new(0) })
+    }
+
+    /// Counts a get; whether it is chosen.
+    fn chooses(&self) -> bool {
+        // Relaxed: a count only.
+        self.gets.fetch_add(1, Relaxed).is_multiple_of(self.every.get())
+    }
+}

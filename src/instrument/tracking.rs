@@ -6,16 +6,15 @@
 //! The lock is held for one look-up, and never while anything of the user's runs. Where there is no memory for a
 //! record, the buffer is not tracked.
 
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::collections::{HashMap, TryReserveError};
 use std::ffi::{CStr, c_char};
 use std::fmt;
-use std::num::NonZeroU32;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use super::Sampler;
 use crate::line::Line;
 use crate::shared::Request;
 
@@ -142,15 +141,13 @@ struct Record {
 
 /// The records of one pool.
 pub(crate) struct Tracker {
-    every: NonZeroU32,
-    gets: AtomicU32,
+    sampler: Sampler,
     records: Mutex<HashMap<usize, Record>>,
 }
 
 impl Tracker {
-    /// Of `every` gets one is tracked.
-    pub(crate) fn new(every: NonZeroU32) -> Self {
-        Self { every, gets: AtomicU32::new(0), records: Mutex::new(HashMap::new()) }
+    pub(super) fn new(sampler: Sampler) -> Self {
+        Self { sampler, records: Mutex::new(HashMap::new()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Record>> {
@@ -159,8 +156,7 @@ impl Tracker {
 
     /// Records a buffer that is about to be handed out, if it is its turn.
     pub(crate) fn got(&self, data: NonNull<u8>, buffer_size: usize, request: &Request) {
-        // Relaxed: a count only.
-        if !self.gets.fetch_add(1, Relaxed).is_multiple_of(self.every.get()) {
+        if !self.sampler.chooses() {
             return;
         }
         let address = data.addr().get();

@@ -3,13 +3,12 @@
 
 use std::ptr::NonNull;
 
-use super::put::check_system_put;
 use super::{Buffer, Place, PutSize, Request, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
 use crate::instrument::tracking::Caller;
 use crate::ledger::Holder;
-use crate::registry::SystemBuffer;
+use crate::registry::{Role, SystemBuffer};
 
 impl Shared {
     /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too.
@@ -29,9 +28,11 @@ impl Shared {
         }
         // The rounding function is the user's: it runs without our lock.
         let classes = self.classes_of(size);
-        let check =
-            |buffer: &SystemBuffer| check_system_put(buffer, data, size, classes).map(|()| Holder::Owned);
-        let buffer = self.registry.update(address, check).ok_or(Misuse::ForeignPointer { address })??;
+        let check = |buffer: &SystemBuffer| {
+            self.check_system_put(buffer, data, size, classes).map(|()| Holder::Owned)
+        };
+        let outcome = self.registry.update(address, check);
+        let buffer = outcome.unwrap_or_else(|| Err(self.not_in_registry(address)))?;
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }
 
@@ -93,10 +94,19 @@ impl Shared {
             && self.index.class_of(rounded) == Some(self.number_of(class))
             && class.ledger.resize(slot, old_size, new_size)
         {
-            if let Some(tracker) = &self.tracker {
+            if let Some(tracker) = self.tracker() {
                 tracker.resized(data, new_size);
             }
             return Ok(Realloc::InPlace);
+        }
+        if let Some(stand_in) = self.registry.find(data.as_ptr().addr())
+            && let Role::StandIn { class, .. } = stand_in.role
+            && self.index.class_of(rounded) == Some(usize::from(class))
+        {
+            // SAFETY:
+            // - the caller owns the buffer
+            return unsafe { self.replace_stand_in(data, stand_in, &Request::raw(new_size, caller)) }
+                .map(Realloc::Moved);
         }
         let new = self.get_rounded(rounded, &Request::raw(new_size, caller))?;
         let bytes = old_size.min(capacity).min(new_size);
@@ -124,10 +134,11 @@ impl Shared {
         match self.find(data) {
             Some((Holder::Raw(size), capacity)) => Ok((size, capacity)),
             Some((Holder::Owned, buffer_size)) => Err(Misuse::DoublePut { address, buffer_size }),
-            None => match self.slot_of(data) {
-                Some(Ok((class, _))) => Err(Misuse::DoublePut { address, buffer_size: class.buffer_size() }),
-                _ => Err(Misuse::ForeignPointer { address }),
-            },
+            None => Err(match self.slot_of(data) {
+                Some(Ok((class, _))) => Misuse::DoublePut { address, buffer_size: class.buffer_size() },
+                Some(Err(misuse)) => misuse,
+                None => self.not_in_registry(address),
+            }),
         }
     }
 }

@@ -7,10 +7,11 @@ use super::reclaim::Room;
 use super::{Place, Shared};
 use crate::class::Class;
 use crate::error::GetError;
+use crate::instrument::Source;
 use crate::instrument::tracking::Caller;
 use crate::ledger::Holder;
 use crate::memory::Content;
-use crate::registry::SystemBuffer;
+use crate::registry::{Role, SystemBuffer};
 use crate::thread_cache;
 
 /// A buffer just got. It holds a reference to the pool.
@@ -78,7 +79,7 @@ impl Shared {
             return Ok(buffer);
         }
         match self.take_slot(&self.classes[class])? {
-            Some(taken) => Ok(self.hand_out(class, taken, request)),
+            Some(taken) => self.hand_out(class, taken, request),
             None => self.get_overflow(class, request),
         }
     }
@@ -148,7 +149,7 @@ impl Shared {
             // SeqCst: as in `keep_idle`.
             let failure = if self.closed.load(SeqCst) {
                 GetError::Closed
-            } else if class.open(&self.region, slot).is_err() {
+            } else if !self.instrument.replaces_all() && class.open(&self.region, slot).is_err() {
                 GetError::OutOfMemory { requested: bytes }
             } else {
                 return Ok(Some(Taken { slot, fresh: true }));
@@ -165,14 +166,15 @@ impl Shared {
     }
 
     #[inline]
-    fn hand_out(&self, class_number: usize, taken: Taken, request: &Request) -> Buffer {
+    fn hand_out(&self, class_number: usize, taken: Taken, request: &Request) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         let Taken { slot, fresh } = taken;
+        if let Some(source) = self.instrument.source() {
+            return self.stand_in(class_number, slot, source, request);
+        }
         let data = self.region.at(class.offset_of(slot));
         // Before the ledger says that it can be put.
-        if let Some(tracker) = &self.tracker {
-            tracker.got(data, class.buffer_size(), request);
-        }
+        self.instrument.got(data, class.buffer_size(), request);
         class.ledger.set(slot, Some(request.holder));
         self.home.retain(1);
         if !fresh && (request.fill == Fill::Zeros || self.flags.zero_on_get) {
@@ -181,7 +183,8 @@ impl Shared {
             // - the slot was just taken, so nobody else uses it; it is open and has at least `bytes` bytes
             unsafe { data.as_ptr().write_bytes(0, bytes) };
         }
-        Buffer { data, capacity: class.buffer_size(), place: Place::Slot { class: class_number as u8, slot } }
+        let place = Place::Slot { class: class_number as u8, slot };
+        Ok(Buffer { data, capacity: class.buffer_size(), place })
     }
 
     /// The class fits, but all its slots are out: the system allocator stands in.
@@ -190,15 +193,14 @@ impl Shared {
         let class = &self.classes[class_number];
         if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
             let taken = self.keep_idle(class, slot)?;
-            return Ok(self.hand_out(class_number, taken, request));
+            return self.hand_out(class_number, taken, request);
         }
-        let buffer = SystemBuffer {
-            class: Some(class_number as u8),
-            capacity: class.buffer_size(),
-            alignment: self.alignment,
-            holder: request.holder,
-        };
-        let buffer = self.get_system(buffer, class.slot_size(), request)?;
+        let (source, capacity) = self.source_and_capacity(request.size, class.buffer_size());
+        let role = Role::Overflow { class: class_number as u8 };
+        let (alignment, holder) = (self.alignment, request.holder);
+        let buffer = SystemBuffer { role, source, capacity, alignment, holder };
+        let buffer =
+            self.get_system(buffer, request).inspect_err(|_| self.mapped.release(class.slot_size()))?;
         class.counters.overflow.fetch_add(1, Relaxed);
         class.counters.overflow_gets.fetch_add(1, Relaxed);
         Ok(buffer)
@@ -206,39 +208,39 @@ impl Shared {
 
     /// Larger than the largest class, or aligned more strictly than the pool.
     #[cold]
-    fn get_oversize(&self, capacity: usize, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
-        debug_assert!(capacity >= request.size);
+    fn get_oversize(&self, bytes: usize, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
+        debug_assert!(bytes >= request.size);
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        if capacity > (isize::MAX as usize).saturating_sub(alignment) {
-            return Err(GetError::OutOfMemory { requested: capacity });
+        if bytes > (isize::MAX as usize).saturating_sub(alignment) {
+            return Err(GetError::OutOfMemory { requested: bytes });
         }
-        self.make_room(capacity, None)?;
-        let buffer = SystemBuffer { class: None, capacity, alignment, holder: request.holder };
-        let buffer = self.get_system(buffer, capacity, request)?;
-        self.counters.oversize_bytes.fetch_add(capacity, Relaxed);
+        self.make_room(bytes, None)?;
+        let (source, capacity) = self.source_and_capacity(request.size, bytes);
+        let (role, holder) = (Role::Oversize { bytes }, request.holder);
+        let buffer = SystemBuffer { role, source, capacity, alignment, holder };
+        let buffer = self.get_system(buffer, request).inspect_err(|_| self.mapped.release(bytes))?;
+        self.counters.oversize_bytes.fetch_add(bytes, Relaxed);
         self.counters.oversize_buffers.fetch_add(1, Relaxed);
         self.counters.oversize_gets.fetch_add(1, Relaxed);
         Ok(buffer)
     }
 
-    /// `reserved` bytes were reserved for it.
-    fn get_system(
-        &self,
-        buffer: SystemBuffer,
-        reserved: usize,
-        request: &Request,
-    ) -> Result<Buffer, GetError> {
+    /// Where a buffer that is no slot comes from, and its capacity, which usually is `usual`.
+    fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
+        self.instrument.source().map_or((Source::Allocator, usual), |source| (source, size))
+    }
+
+    /// Allocates a buffer outside the region, with a reference.
+    pub(super) fn get_system(&self, buffer: SystemBuffer, request: &Request) -> Result<Buffer, GetError> {
         let zeros = request.fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
-        let data = self.registry.allocate(buffer, content).map_err(|_| {
-            self.mapped.release(reserved);
-            GetError::OutOfMemory { requested: buffer.capacity }
-        })?;
-        if let Some(tracker) = &self.tracker {
-            tracker.got(data, buffer.capacity, request);
-        }
+        let data = self
+            .registry
+            .allocate(buffer, content)
+            .map_err(|_| GetError::OutOfMemory { requested: buffer.capacity })?;
+        self.instrument.got(data, buffer.capacity, request);
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }

@@ -16,11 +16,11 @@ mod change_hands;
 mod get;
 mod put;
 mod reclaim;
+mod stand_in;
 
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
-use std::num::NonZeroU32;
 
 pub(crate) use self::change_hands::Realloc;
 pub(crate) use self::get::{Buffer, Fill, Request};
@@ -31,6 +31,7 @@ use crate::config::{Config, Flags, Rounding};
 use crate::error::BuildError;
 #[cfg(feature = "capi")]
 use crate::handle::Handles;
+use crate::instrument::Instrument;
 use crate::instrument::tracking::Tracker;
 use crate::limit::MappedBytes;
 use crate::region::Region;
@@ -52,13 +53,13 @@ pub(crate) struct Shared {
     round: Option<Rounding>,
     closed: AtomicBool,
 
+    instrument: Instrument,
     caches: Caches,
     registry: Registry,
     mapped: MappedBytes,
     /// Held while idle slots are given back to the system: by trim, by close, and by a get at the limit.
     reclaiming: Mutex<()>,
     counters: PoolCounters,
-    tracker: Option<Tracker>,
 
     /// Rust pools and live contexts; at zero the pool closes.
     open_handles: AtomicUsize,
@@ -74,7 +75,7 @@ pub(crate) enum Place {
         class: u8,
         slot: u32,
     },
-    /// In the registry.
+    /// In the registry: also a slot's stand-in.
     System,
 }
 
@@ -86,8 +87,11 @@ impl Shared {
         if flags.huge_pages {
             region.advise_huge_pages();
         }
-        // A pool without classes has nothing to cache.
-        let may_cache = flags.allow_thread_cache() && !layout.spans.is_empty();
+        let instrument = Instrument::of_new_pool(&flags);
+        // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
+        // cache.
+        let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
+        let may_cache = flags.thread_cache && !outside_fast_path && !layout.spans.is_empty();
         let sizes: Vec<usize> = layout.spans.iter().map(|span| span.buffer_size).collect();
         let classes: Result<Box<[Class]>, _> =
             layout.spans.into_iter().map(|span| Class::new(span, flags.huge_pages)).collect();
@@ -100,13 +104,13 @@ impl Shared {
             flags,
             round,
             closed: AtomicBool::new(false),
+            instrument,
             caches: Caches::new(may_cache, &layout.class_of_chunk),
             class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),
             mapped: MappedBytes::new(max_bytes),
             reclaiming: Mutex::new(()),
             counters: PoolCounters::default(),
-            tracker: NonZeroU32::new(flags.track_every).map(Tracker::new),
             open_handles: AtomicUsize::new(1),
             #[cfg(feature = "capi")]
             handles: Handles::new(),
@@ -140,7 +144,7 @@ impl Shared {
 
     /// Where outstanding buffers were got, if this pool tracks.
     pub(crate) fn tracker(&self) -> Option<&Tracker> {
-        self.tracker.as_ref()
+        self.instrument.tracker()
     }
 
     pub(crate) fn counters(&self) -> &PoolCounters {

@@ -103,7 +103,7 @@ impl Shared {
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&reclaiming);
             drop(reclaiming);
-            if let Some(tracker) = &self.tracker {
+            if let Some(tracker) = self.tracker() {
                 tracking::report_at_close(tracker);
             }
         }
