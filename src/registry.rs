@@ -7,15 +7,13 @@
 //! A slot keeps its address when it is put, so a second put is known as such. A stand-in does not: the
 //! registry remembers the last ones put, as many as [`REMEMBERED`] in a shard.
 //!
-//! Addresses are kept inverted: a leak checker that finds a pointer in memory takes its buffer for reachable.
-//!
 //! The pooled path never comes here.
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 
+use crate::address_map::{AddressMap, hash};
 use crate::instrument::Source;
 use crate::ledger::Holder;
 use crate::memory::{Content, OutOfMemory};
@@ -54,66 +52,39 @@ impl Role {
     }
 }
 
-/// Spreads addresses, whose low bits are zero, over all bits.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("addresses are hashed as usize");
-    }
-    fn write_usize(&mut self, address: usize) {
-        let mixed = (address as u64 >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ mixed >> 32;
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type ByAddress<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
-
-/// How a buffer's address is kept.
-fn inverted(address: usize) -> usize {
-    !address
-}
-
 /// Stand-ins put that a shard remembers.
 const REMEMBERED: usize = 4096;
 
-/// The stand-ins put last, and their classes.
+/// The stand-ins put last: the class of each, and its number in order.
 #[derive(Default)]
 struct Put {
-    by_address: ByAddress<(u8, u64)>,
+    by_address: AddressMap<(u8, u64)>,
+    /// Inverted addresses, as in the map.
     in_order: VecDeque<(usize, u64)>,
     next: u64,
 }
 
 impl Put {
-    fn remember(&mut self, key: usize, class: u8) {
+    fn remember(&mut self, address: usize, class: u8) {
         if self.in_order.len() == REMEMBERED
-            && let Some((oldest, number)) = self.in_order.pop_front()
+            && let Some((inverted, number)) = self.in_order.pop_front()
             // Not if the address was used again, and put again, since.
-            && self.by_address.get(&oldest).is_some_and(|entry| entry.1 == number)
+            && self.by_address.get(!inverted).is_some_and(|entry| entry.1 == number)
         {
-            self.by_address.remove(&oldest);
+            self.by_address.remove(!inverted);
         }
         // Without memory for it a double put is called a foreign pointer: refused all the same.
-        if self.by_address.try_reserve(1).is_ok() && self.in_order.try_reserve(1).is_ok() {
-            self.by_address.insert(key, (class, self.next));
-            self.in_order.push_back((key, self.next));
+        if self.by_address.try_reserve().is_ok() && self.in_order.try_reserve(1).is_ok() {
+            self.by_address.insert(address, (class, self.next));
+            self.in_order.push_back((!address, self.next));
             self.next += 1;
         }
-    }
-
-    fn forget(&mut self, key: usize) {
-        self.by_address.remove(&key);
     }
 }
 
 #[derive(Default)]
 struct Shard {
-    outstanding: ByAddress<SystemBuffer>,
+    outstanding: AddressMap<SystemBuffer>,
     put: Put,
 }
 
@@ -130,11 +101,9 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    fn shard(&self, key: usize) -> MutexGuard<'_, Shard> {
-        let mut hasher = AddressHasher::default();
-        hasher.write_usize(key);
+    fn shard(&self, address: usize) -> MutexGuard<'_, Shard> {
         // The high bits choose the shard, the low ones the place in it.
-        let shard = (hasher.finish() >> 59) as usize % SHARDS;
+        let shard = (hash(address) >> 59) as usize % SHARDS;
         self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,29 +115,27 @@ impl Registry {
     ) -> Result<NonNull<u8>, OutOfMemory> {
         let SystemBuffer { source, capacity, alignment, .. } = buffer;
         let data = source.allocate(capacity, alignment, content)?;
-        let key = inverted(data.as_ptr().addr());
-        let mut shard = self.shard(key);
-        if shard.outstanding.try_reserve(1).is_err() {
+        let address = data.as_ptr().addr();
+        let mut shard = self.shard(address);
+        if shard.outstanding.try_reserve().is_err() {
             drop(shard);
             // SAFETY:
             // - allocated above with these figures, and handed to nobody
             unsafe { source.free(data, capacity, alignment) };
             return Err(OutOfMemory { bytes: capacity });
         }
-        shard.outstanding.insert(key, buffer);
+        shard.outstanding.insert(address, buffer);
         Ok(data)
     }
 
     /// What stands at `address`, if anything.
     pub(crate) fn find(&self, address: usize) -> Option<SystemBuffer> {
-        let key = inverted(address);
-        self.shard(key).outstanding.get(&key).copied()
+        self.shard(address).outstanding.get(address).copied()
     }
 
     /// The class of the stand-in that was at `address` and was put, if it is remembered.
     pub(crate) fn find_put(&self, address: usize) -> Option<u8> {
-        let key = inverted(address);
-        self.shard(key).put.by_address.get(&key).map(|entry| entry.0)
+        self.shard(address).put.by_address.get(address).map(|entry| entry.0)
     }
 
     /// Changes the holder of the buffer at `address` if `check` agrees to what it finds. `None`: no such
@@ -178,9 +145,8 @@ impl Registry {
         address: usize,
         check: impl FnOnce(&SystemBuffer) -> Result<Holder, E>,
     ) -> Option<Result<SystemBuffer, E>> {
-        let key = inverted(address);
-        let mut shard = self.shard(key);
-        let buffer = shard.outstanding.get_mut(&key)?;
+        let mut shard = self.shard(address);
+        let buffer = shard.outstanding.get_mut(address)?;
         Some(check(buffer).map(|holder| {
             buffer.holder = holder;
             *buffer
@@ -194,14 +160,13 @@ impl Registry {
         address: usize,
         check: impl FnOnce(&SystemBuffer) -> Result<(), E>,
     ) -> Option<Result<SystemBuffer, E>> {
-        let key = inverted(address);
-        let mut shard = self.shard(key);
-        let buffer = *shard.outstanding.get(&key)?;
+        let mut shard = self.shard(address);
+        let buffer = *shard.outstanding.get(address)?;
         Some(check(&buffer).map(|()| {
-            shard.outstanding.remove(&key);
+            shard.outstanding.remove(address);
             match buffer.role {
-                Role::StandIn { class, .. } => shard.put.remember(key, class),
-                Role::Overflow { .. } | Role::Oversize { .. } => shard.put.forget(key),
+                Role::StandIn { class, .. } => shard.put.remember(address, class),
+                Role::Overflow { .. } | Role::Oversize { .. } => drop(shard.put.by_address.remove(address)),
             }
             buffer
         }))

@@ -13,6 +13,7 @@ use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, COutstanding, CStats, Config, OutstandingHandler, SizeClass};
 use crate::ffi::types::{read_config, write_struct};
 use crate::instrument::tracking::{self, Caller, Language};
+use crate::instrument::written;
 use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Request, Shared};
@@ -72,6 +73,7 @@ pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
+        written(out);
         // SAFETY:
         // - as the caller promised
         let builder = unsafe { read_config(config) }?;
@@ -92,6 +94,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
+        written(out);
         let resolved = resolve_live(context, 0)?;
         let clone =
             Context::new(Pool::from_reference(resolved.pool)).map_err(|error| Status::from(&error))?;
@@ -283,6 +286,7 @@ pub unsafe extern "C" fn bytepool_get_many(
 /// Gets the buffers from `got` on, or undoes those before.
 #[cold]
 fn get_rest(context: *mut c_void, size: usize, out: &mut [*mut c_void], got: usize) -> i32 {
+    written(out);
     status_of(|| {
         let resolved = resolve_live(context, size)?;
         resolved.attach(context);
@@ -605,9 +609,11 @@ pub(super) unsafe fn dump_outstanding(
         None => tracking::print(&all),
         Some(handler) => {
             for buffer in &all {
+                let mut buffer = COutstanding::from(buffer);
+                written(&mut buffer);
                 // SAFETY:
                 // - may be called so (caller); no lock of ours is held
-                unsafe { handler(&COutstanding::from(buffer), user_data) };
+                unsafe { handler(&buffer, user_data) };
             }
         }
     }

@@ -1,17 +1,42 @@
-//! Whether this process runs under a checker that watches `malloc`, and memory from that `malloc`.
+//! A checker that watches `malloc`, if this process runs under one, and memory from that `malloc`.
+//!
+//! Sanitizers and memcheck know of each of its blocks the size, the places where it was allocated and freed,
+//! and whether anybody still has a pointer to it. So buffers that are blocks need nothing else.
 
 #[cfg(unix)]
 pub(super) use self::unix::{allocate, free, is_there};
 
 #[cfg(unix)]
 mod unix {
+    use std::ffi::c_void;
     use std::ptr::{self, NonNull};
 
+    use super::super::{callers, memcheck, sanitizer};
     use crate::memory::{Content, OutOfMemory};
+    use crate::sync::OnceLock;
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Checker {
+        /// Finds callers by frame pointers.
+        Sanitizer,
+        /// Finds them by itself.
+        Memcheck,
+    }
 
     /// Found out once per process.
+    fn checker() -> Option<Checker> {
+        static CHECKER: OnceLock<Option<Checker>> = OnceLock::new();
+        *CHECKER.get_or_init(|| {
+            if sanitizer::is_there() {
+                Some(Checker::Sanitizer)
+            } else {
+                memcheck::is_there().then_some(Checker::Memcheck)
+            }
+        })
+    }
+
     pub(in super::super) fn is_there() -> bool {
-        false
+        checker().is_some()
     }
 
     /// Exactly `size` bytes from the C library, whatever the global allocator is.
@@ -21,12 +46,20 @@ mod unix {
         content: Content,
     ) -> Result<NonNull<u8>, OutOfMemory> {
         let alignment = alignment.max(size_of::<*const ()>());
-        let mut data = ptr::null_mut();
+        let mut data: *mut c_void = ptr::null_mut();
         // SAFETY:
         // - `data` is writable, and the alignment a power of two and a multiple of a pointer's size
-        let status = unsafe { libc::posix_memalign(&raw mut data, alignment, size) };
-        let data =
-            NonNull::new(data.cast::<u8>()).filter(|_| status == 0).ok_or(OutOfMemory { bytes: size })?;
+        let status = unsafe {
+            match checker() {
+                Some(Checker::Sanitizer) => {
+                    let arguments = [(&raw mut data).expose_provenance(), alignment, size];
+                    callers::call(libc::posix_memalign as callers::Function, arguments) as libc::c_int
+                }
+                _ => libc::posix_memalign(&raw mut data, alignment, size),
+            }
+        };
+        let data = NonNull::new(data.cast::<u8>()).filter(|_| status == 0);
+        let data = data.ok_or(OutOfMemory { bytes: size })?;
         if content == Content::Zeros {
             // SAFETY:
             // - just allocated with this size
@@ -41,9 +74,17 @@ mod unix {
     /// - `data` came from [`allocate`] and was not freed since
     /// - nobody uses it any more
     pub(in super::super) unsafe fn free(data: NonNull<u8>) {
+        let data = data.as_ptr().cast::<c_void>();
         // SAFETY:
         // - allocated there, and freed once (caller)
-        unsafe { libc::free(data.as_ptr().cast()) };
+        unsafe {
+            match checker() {
+                Some(Checker::Sanitizer) => {
+                    callers::call(libc::free as callers::Function, [data.expose_provenance(), 0, 0]);
+                }
+                _ => libc::free(data),
+            }
+        }
     }
 }
 

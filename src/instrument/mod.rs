@@ -10,19 +10,31 @@
 //! - [`source`]: where buffers outside the region have their memory from
 //! - [`tracking`]: where each outstanding buffer was got
 
+#[cfg(unix)]
+mod callers;
 mod checker;
 mod environment;
+#[cfg(unix)]
+mod memcheck;
+#[cfg(unix)]
+mod sanitizer;
 mod source;
 pub(crate) mod tracking;
 
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
 
+#[cfg(all(unix, feature = "capi"))]
+pub(crate) use self::sanitizer::written;
 pub(crate) use self::source::Source;
 use self::tracking::Tracker;
 use crate::config::Flags;
 use crate::shared::Request;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// As a sanitizer's; elsewhere there is none.
+#[cfg(all(not(unix), feature = "capi"))]
+pub(crate) fn written<T: ?Sized>(_: &mut T) {}
 
 /// A pool's instrumentation.
 pub(crate) struct Instrument {
