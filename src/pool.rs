@@ -284,6 +284,10 @@ impl Drop for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("closed", &self.is_closed()).field("stats", &self.stats()).finish()
+        f.debug_struct("Pool")
+            .field("number", &self.shared.number())
+            .field("closed", &self.is_closed())
+            .field("stats", &self.stats())
+            .finish()
     }
 }

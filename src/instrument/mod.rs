@@ -7,6 +7,8 @@
 //!
 //! - [`checker`]: whether this process runs under a sanitizer or memcheck
 //! - [`environment`]: variables that turn tracking and guarding on
+//! - [`fault`]: the handler that tells of guarded buffers
+//! - [`guard`]: buffers between unreadable pages
 //! - [`source`]: where buffers outside the region have their memory from
 //! - [`tracking`]: where each outstanding buffer was got
 
@@ -14,6 +16,8 @@
 mod callers;
 mod checker;
 mod environment;
+mod fault;
+mod guard;
 #[cfg(unix)]
 mod memcheck;
 #[cfg(unix)]
@@ -30,7 +34,7 @@ pub(crate) use self::source::Source;
 use self::tracking::Tracker;
 use crate::config::Flags;
 use crate::shared::Request;
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// As a sanitizer's; elsewhere there is none.
 #[cfg(all(not(unix), feature = "capi"))]
@@ -41,16 +45,27 @@ pub(crate) struct Instrument {
     /// Every buffer comes from the checker's `malloc`.
     checked: bool,
     tracker: Option<Tracker>,
+    /// Chooses the gets whose buffers are guarded.
+    guard: Option<Sampler>,
+    /// The how many-th pool of the process this is: what users are told.
+    number: u64,
 }
 
 impl Instrument {
     pub(crate) fn of_new_pool(flags: &Flags) -> Self {
-        Self { checked: checker::is_there(), tracker: Sampler::new(flags.track_every).map(Tracker::new) }
+        static POOLS: AtomicU64 = AtomicU64::new(0);
+        Self {
+            checked: checker::is_there(),
+            tracker: Sampler::new(flags.track_every).map(Tracker::new),
+            guard: Sampler::new(flags.guard_every).filter(|_| guard::is_possible()),
+            // Relaxed: a count only.
+            number: POOLS.fetch_add(1, Relaxed) + 1,
+        }
     }
 
     /// Whether anything must happen on each get and put.
     pub(crate) fn is_on(&self) -> bool {
-        self.checked || self.tracker.is_some()
+        self.checked || self.tracker.is_some() || self.guard.is_some()
     }
 
     /// Whether no slot's own memory is ever handed out.
@@ -63,7 +78,14 @@ impl Instrument {
     /// once for each get.
     #[inline]
     pub(crate) fn source(&self) -> Option<Source> {
-        self.checked.then_some(Source::Checker)
+        if self.checked {
+            return Some(Source::Checker);
+        }
+        self.guard.as_ref().is_some_and(Sampler::chooses).then_some(Source::Guard)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn tracker(&self) -> Option<&Tracker> {
@@ -75,6 +97,9 @@ impl Instrument {
     pub(crate) fn got(&self, data: NonNull<u8>, buffer_size: usize, request: &Request) {
         if let Some(tracker) = &self.tracker {
             tracker.got(data, buffer_size, request);
+        }
+        if self.guard.is_some() {
+            guard::describe(self.number, &tracking::outstanding(data, buffer_size, request));
         }
     }
 

@@ -104,7 +104,6 @@ impl Outstanding {
     }
 
     /// The source file as a string for C, NULL if unknown. Never freed.
-    #[cfg(feature = "capi")]
     pub(crate) fn file_for_c(&self) -> *const c_char {
         // Interned names end with a zero behind their last byte.
         self.file.map_or(std::ptr::null(), |file| file.as_ptr().cast())
@@ -159,11 +158,10 @@ impl Tracker {
         if !self.sampler.chooses() {
             return;
         }
-        let address = data.addr().get();
-        let record = Record { got: Instant::now(), buffer: outstanding(address, buffer_size, request) };
+        let record = Record { got: Instant::now(), buffer: outstanding(data, buffer_size, request) };
         let mut records = self.lock();
         if records.try_reserve(1).is_ok() {
-            records.insert(address, record);
+            records.insert(record.buffer.address, record);
         }
     }
 
@@ -198,13 +196,13 @@ impl Tracker {
 const LINES_AT_CLOSE: usize = 32;
 
 /// Says on stderr what is still outstanding of a pool that was closed.
-pub(crate) fn report_at_close(tracker: &Tracker) {
+pub(crate) fn report_at_close(pool: u64, tracker: &Tracker) {
     let Ok(all) = tracker.dump() else { return };
     if all.is_empty() {
         return;
     }
     let mut line = Line::new();
-    line.add(format_args!("bytepool: a pool was closed with {} tracked buffers outstanding", all.len()));
+    line.add(format_args!("bytepool: pool {pool} was closed with {} tracked buffers outstanding", all.len()));
     line.print();
     print(&all[..all.len().min(LINES_AT_CLOSE)]);
     if all.len() > LINES_AT_CLOSE {
@@ -223,7 +221,8 @@ pub(crate) fn print(all: &[Outstanding]) {
     }
 }
 
-fn outstanding(address: usize, buffer_size: usize, request: &Request) -> Outstanding {
+/// What there is to say of a buffer just got.
+pub(super) fn outstanding(data: NonNull<u8>, buffer_size: usize, request: &Request) -> Outstanding {
     let (language, file, line, column) = match request.caller {
         Caller::Rust(place) => (Language::Rust, interned(place.file()), place.line(), place.column()),
         #[cfg(feature = "capi")]
@@ -236,7 +235,7 @@ fn outstanding(address: usize, buffer_size: usize, request: &Request) -> Outstan
     };
     let (thread, thread_name) = this_thread();
     let age = Duration::ZERO;
-    let size = request.size;
+    let (address, size) = (data.addr().get(), request.size);
     Outstanding { address, size, buffer_size, age, thread, file, line, column, language, thread_name }
 }
 
@@ -267,7 +266,7 @@ pub(crate) type ThreadName = [u8; 16];
 
 /// The calling thread's number and name, as the system has them.
 #[cfg(target_os = "linux")]
-fn this_thread() -> (u64, ThreadName) {
+pub(super) fn this_thread() -> (u64, ThreadName) {
     let mut name = ThreadName::default();
     // SAFETY:
     // - gettid only reads; PR_GET_NAME writes at most 16 bytes, the last of them zero
@@ -279,13 +278,13 @@ fn this_thread() -> (u64, ThreadName) {
 }
 
 #[cfg(all(unix, not(target_os = "linux")))]
-fn this_thread() -> (u64, ThreadName) {
+pub(super) fn this_thread() -> (u64, ThreadName) {
     // SAFETY:
     // - only reads
     (unsafe { libc::pthread_self() } as u64, ThreadName::default())
 }
 
 #[cfg(not(unix))]
-fn this_thread() -> (u64, ThreadName) {
+pub(super) fn this_thread() -> (u64, ThreadName) {
     (0, ThreadName::default())
 }

@@ -147,6 +147,11 @@ impl Shared {
         self.instrument.tracker()
     }
 
+    /// The how many-th pool of the process this is.
+    pub(crate) fn number(&self) -> u64 {
+        self.instrument.number()
+    }
+
     pub(crate) fn counters(&self) -> &PoolCounters {
         &self.counters
     }

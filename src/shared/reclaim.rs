@@ -104,7 +104,7 @@ impl Shared {
             self.unmap_if_unused(&reclaiming);
             drop(reclaiming);
             if let Some(tracker) = self.tracker() {
-                tracking::report_at_close(tracker);
+                tracking::report_at_close(self.number(), tracker);
             }
         }
     }

@@ -82,18 +82,19 @@ impl Shared {
         };
         let removed = self.registry.remove(address, same);
         let (freed, figures, outcome) = match removed.unwrap_or_else(|| Err(self.not_in_registry(address))) {
-            Ok(found) => (data, found, Ok(moved)),
+            Ok(found) => (data, Some(Ok(found)), Ok(moved)),
             // Another thread put the old one meanwhile, against the contract.
             Err(misuse) => {
                 self.counters.count(&misuse);
-                let _ = self.registry.remove(moved.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
-                (moved, new, Err(misuse.into()))
+                let undone = self.registry.remove(moved.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
+                (moved, undone, Err(misuse.into()))
             }
         };
-        self.instrument.put(freed);
-        // SAFETY:
-        // - just removed from the registry, with its figures, so this thread alone has it
-        unsafe { figures.source.free(freed, figures.capacity, figures.alignment) };
+        if let Some(Ok(figures)) = figures {
+            // SAFETY:
+            // - just removed from the registry, so this thread alone has it
+            unsafe { self.give_back(freed, &figures) };
+        }
         outcome
     }
 }
