@@ -2,6 +2,7 @@
 
 #include "expect.hpp"
 
+#include <algorithm>
 #include <memory_resource>
 #include <thread>
 #include <vector>
@@ -86,6 +87,18 @@ void samples_threads_and_pools_that_do_not_track() {
     CHECK_EQ(bytepool::dump_outstanding(*plain).size(), 0);
 }
 
+void a_guarded_buffer_has_room_for_what_was_asked_for() {
+    bytepool::PoolConfig config;
+    config.size_classes = {{512, 2}};
+    config.guard_every = 2;
+    const auto pool = bytepool::new_pool(config);
+    for (int i = 0; i < 4; i++) {
+        bytepool::PooledBuffer buffer(*pool, 100);
+        CHECK_EQ(buffer.capacity(), i % 2 == 0 || !check_is_full() ? 100 : 512);
+        std::fill(buffer.begin(), buffer.end(), std::uint8_t{1});
+    }
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -94,5 +107,6 @@ int main(int argc, char **argv) {
     a_place_can_be_passed_on();
     a_memory_resource_is_tracked_without_a_place();
     samples_threads_and_pools_that_do_not_track();
+    a_guarded_buffer_has_room_for_what_was_asked_for();
     return check_end("tracking");
 }
