@@ -1,5 +1,5 @@
-//! The C programs of `tests/c`, linked with the real static library: each is run, and run again under
-//! valgrind.
+//! The C programs of `tests/c`, linked with the real static library: each is run, run again under valgrind,
+//! and once more with AddressSanitizer.
 
 #![cfg(all(unix, feature = "capi"))]
 
@@ -17,6 +17,7 @@ macro_rules! programs {
             let program = Program::c(&[$($source),+]);
             program.check();
             program.check_memory();
+            Program::check_addresses(&[$($source),+]);
         })*
     };
 }
@@ -69,7 +70,7 @@ fn tracked_buffers_and_what_is_said_of_them() {
 fn guarded_buffers() {
     let program = Program::c(&["guard.c"]);
     let run = |mode: &str| {
-        let outcome = program.run_with(&[mode]);
+        let outcome = program.run(&[mode]);
         let status = outcome.status.unwrap_or_else(|| panic!("{}", outcome.describe()));
         let lines: Vec<String> = outcome.stderr.lines().map(str::to_owned).collect();
         (

@@ -39,6 +39,9 @@ mod unix {
         checker().is_some()
     }
 
+    /// More than sanitizers allocate: they end a program that asks for it. Bytes.
+    const TOO_LARGE: usize = 1 << 39;
+
     /// Exactly `size` bytes from the C library, whatever the global allocator is.
     pub(in super::super) fn allocate(
         size: usize,
@@ -46,6 +49,9 @@ mod unix {
         content: Content,
     ) -> Result<NonNull<u8>, OutOfMemory> {
         let alignment = alignment.max(size_of::<*const ()>());
+        if size >= TOO_LARGE {
+            return Err(OutOfMemory { bytes: size });
+        }
         let mut data: *mut c_void = ptr::null_mut();
         // SAFETY:
         // - `data` is writable, and the alignment a power of two and a multiple of a pointer's size

@@ -54,10 +54,12 @@ pub(crate) struct Instrument {
 impl Instrument {
     pub(crate) fn of_new_pool(flags: &Flags) -> Self {
         static POOLS: AtomicU64 = AtomicU64::new(0);
+        let checked = checker::is_there();
         Self {
-            checked: checker::is_there(),
+            checked,
             tracker: Sampler::new(flags.track_every).map(Tracker::new),
-            guard: Sampler::new(flags.guard_every).filter(|_| guard::is_possible()),
+            // A checker finds more, and tells more of it.
+            guard: Sampler::new(flags.guard_every).filter(|_| !checked && guard::is_possible()),
             // Relaxed: a count only.
             number: POOLS.fetch_add(1, Relaxed) + 1,
         }

@@ -211,10 +211,13 @@ impl Shared {
         size: PutSize,
         classes: u64,
     ) -> Result<(), Misuse> {
-        let class = buffer.role.class();
-        let same_class = class.is_some_and(|class| classes & 1 << class != 0);
-        let buffer_size =
-            class.map_or(buffer.capacity, |class| self.classes[usize::from(class)].buffer_size());
+        let same_class = buffer.role.class().is_some_and(|class| classes & 1 << class != 0);
+        let buffer_size = match buffer.role {
+            Role::Oversize { bytes } => bytes,
+            Role::Overflow { class } | Role::StandIn { class, .. } => {
+                self.classes[usize::from(class)].buffer_size()
+            }
+        };
         check_put(Some(buffer.holder), data, size, same_class, buffer_size)
     }
 
