@@ -36,6 +36,7 @@ programs! {
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
     racing_puts: "threads_race.c";
+    every_misuse_from_many_threads: "threads_misuse.c";
 }
 
 #[test]
