@@ -66,6 +66,13 @@ fn tracked_buffers_and_what_is_said_of_them() {
     program.check_memory();
 }
 
+/// zeroing.c has a `free` of its own, and looks at idle slots: no checker of memory would like it.
+#[test]
+#[cfg(target_env = "gnu")]
+fn what_was_in_a_buffer_is_gone() {
+    Program::c(&["zeroing.c"]).check();
+}
+
 /// guard.c does one thing that is wrong, or right, in a process of its own.
 #[test]
 fn guarded_buffers() {
