@@ -188,6 +188,8 @@ pub(super) unsafe fn free(data: NonNull<u8>, size: usize) {
 
 /// For the fault handler: says on stderr which guarded buffer the fault at `address` was in or around, once for each;
 /// whether it was one.
+// Without unreadable pages there is no fault to explain.
+#[cfg_attr(not(all(unix, not(bytepool_portable))), allow(dead_code))]
 pub(super) fn explain(address: usize) -> bool {
     let note = guards().and_then(|guards| guards.notes.iter().find(|note| note.covers(address)));
     let Some(note) = note else { return false };

@@ -33,6 +33,7 @@ pub(crate) use self::sanitizer::written;
 pub(crate) use self::source::Source;
 use self::tracking::Tracker;
 use crate::config::Flags;
+use crate::registry::SystemBuffer;
 use crate::shared::Request;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -100,9 +101,14 @@ impl Instrument {
         if let Some(tracker) = &self.tracker {
             tracker.got(data, buffer_size, request);
         }
-        if self.guard.is_some() {
-            guard::describe(self.number, &tracking::outstanding(data, buffer_size, request));
+    }
+
+    /// As [`got`](Self::got), for a buffer outside the region.
+    pub(crate) fn got_outside(&self, data: NonNull<u8>, buffer: &SystemBuffer, request: &Request) {
+        if buffer.source == Source::Guard {
+            guard::describe(self.number, &tracking::outstanding(data, buffer.capacity, request));
         }
+        self.got(data, buffer.capacity, request);
     }
 
     /// A buffer was put; nobody else can get it yet.

@@ -240,7 +240,7 @@ impl Shared {
             .registry
             .allocate(buffer, content)
             .map_err(|_| GetError::OutOfMemory { requested: buffer.capacity })?;
-        self.instrument.got(data, buffer.capacity, request);
+        self.instrument.got_outside(data, &buffer, request);
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }

@@ -71,7 +71,7 @@ impl Shared {
             .registry
             .allocate(new, Content::Anything)
             .map_err(|_| GetError::OutOfMemory { requested: new_size })?;
-        self.instrument.got(moved, new_size, request);
+        self.instrument.got_outside(moved, &new, request);
         // SAFETY:
         // - the caller owns the old buffer; the new one is another; both have at least this size
         unsafe { moved.copy_from_nonoverlapping(data, old.capacity.min(new_size)) };
