@@ -38,8 +38,7 @@ fn shared_writes_are_at_most_one_batch_move_per_batch() {
         drop(pool.get(SIZE).unwrap());
     }
     assert_eq!(class(&pool).moves, before.moves);
-    // Bursts above what the cache holds move batches of half a bin: 32 of the 64 slots that 256 KiB have room
-    // for.
+    // Bursts above the 128 slots that the cache holds move batches of 32.
     let bursts = 100;
     for _ in 0..bursts {
         churn(&pool, 200);

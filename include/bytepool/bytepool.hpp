@@ -211,11 +211,8 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] PooledBuffer() noexcept = default;
     // A buffer of `size` bytes, holding what it held last, or zeros. Throws rust::Error.
     [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size,
-                               const source_location where = source_location::current()) {
-        if (!detail::bytepool_cpp_get(pool, size, parts_)) {
-            parts_ = detail::get_at(pool, size, where.file_name(), where.line(), where.column());
-        }
-    }
+                               const source_location where = source_location::current())
+        : parts_(got(pool, size, where)) {}
     PooledBuffer(const PooledBuffer &) = delete;
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
@@ -309,6 +306,14 @@ class [[nodiscard]] PooledBuffer {
   private:
     static detail::BufferParts none() noexcept {
         return {nullptr, 0, 0, nullptr, 0, 0};
+    }
+
+    static detail::BufferParts got(const Pool &pool, std::size_t size, const source_location where) {
+        detail::BufferParts parts; // written whole by what follows
+        if (!detail::bytepool_cpp_get(pool, size, parts)) {
+            parts = detail::get_at(pool, size, where.file_name(), where.line(), where.column());
+        }
+        return parts;
     }
 
     detail::BufferParts parts_ = none();

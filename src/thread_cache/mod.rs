@@ -78,9 +78,10 @@ pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
     cache.put_unsized(address)
 }
 
-/// Puts the slot of a `PooledBuffer`. `false`: nothing was done, the pool must look.
+/// Puts the slot of a `PooledBuffer`. `false`: nothing was done, the pool must look; as also for a number that no class
+/// has.
 #[inline(always)]
-pub(crate) fn put_owned(key: u64, address: usize, class: u8, slot: u32) -> bool {
+pub(crate) fn put_owned(key: u64, address: usize, class: u32, slot: u32) -> bool {
     let block = way::block();
     let Some(entry) = block.first(key) else { return false };
     let (cache, _active) = block.enter(entry);
