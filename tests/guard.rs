@@ -20,6 +20,7 @@ fn pool(guard_every: u32) -> Pool {
 
 /// Runs one test of this binary in a process of its own, in which `CHILD` is set.
 fn child(test: &str, environment: &[(&str, &str)]) -> Output {
+    assert!(!is_child(), "the child went on: it was to end");
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env("CHILD", "1");
     command.env_remove("BYTEPOOL_TRACK").env_remove("BYTEPOOL_GUARD").envs(environment.iter().copied());

@@ -222,6 +222,7 @@ fn sixteen_threads_at_once_are_told_exactly() {
 
 /// Runs one test of this binary in a process of its own, in which `CHILD` is set; its stderr.
 fn child(test: &str, environment: &[(&str, &str)]) -> String {
+    assert!(!is_child(), "the child went on: it was to end");
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env("CHILD", "1");
     command.env_remove("BYTEPOOL_TRACK").env_remove("BYTEPOOL_GUARD").envs(environment.iter().copied());
@@ -254,7 +255,7 @@ fn what_is_out_when_a_pool_closes_is_told_once() {
     let said = child("what_is_out_when_a_pool_closes_is_told_once", &[]);
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("bytepool: ")).collect();
     assert_eq!(lines.len(), 1 + 32 + 1 + 2, "{said}");
-    assert_eq!(lines[0], "bytepool: a pool was closed with 40 tracked buffers outstanding");
+    assert_eq!(lines[0], "bytepool: pool 1 was closed with 40 tracked buffers outstanding");
     let tells = |line: &str, size: usize| {
         [
             "bytepool: outstanding: 0x",
@@ -267,7 +268,7 @@ fn what_is_out_when_a_pool_closes_is_told_once() {
     };
     assert!(lines[1..33].iter().all(|line| tells(line, 100)), "{said}");
     assert_eq!(lines[33], "bytepool: and 8 more");
-    assert_eq!(lines[34], "bytepool: a pool was closed with 1 tracked buffers outstanding");
+    assert_eq!(lines[34], "bytepool: pool 2 was closed with 1 tracked buffers outstanding");
     assert!(tells(lines[35], 77), "{said}");
 }
 
