@@ -260,8 +260,11 @@ pub(super) const MAX_BATCH: usize = 32;
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 2 << 20;
+/// Slots larger than this, in bytes, are *large*: a thread keeps two of them, and none strands there, as whoever misses
+/// one looks into all caches.
+pub(super) const LARGE: usize = 128 << 10;
 /// Slots larger than this are not cached, in bytes.
-const MAX_CACHED_SIZE: usize = 128 << 10;
+const MAX_CACHED_SIZE: usize = 16 << 20;
 /// A bin has room for at least this many slots, or none.
 const MIN_SHARE: u32 = 2;
 /// The room that a bin starts with, in slots.
@@ -269,8 +272,13 @@ const FIRST_ROOM: u32 = 4;
 
 /// How many slots of a class a thread keeps at most.
 fn most_slots(slot_size: usize) -> u32 {
-    let fit = if slot_size > MAX_CACHED_SIZE { 0 } else { MAX_BIN_BYTES / slot_size };
-    fit.min(MAX_BIN_SLOTS) as u32
+    if slot_size > MAX_CACHED_SIZE {
+        0
+    } else if slot_size > LARGE {
+        MIN_SHARE
+    } else {
+        (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32
+    }
 }
 
 /// Under the first slot of [`Bin::none`] lies one that is none, too.
@@ -365,7 +373,7 @@ impl Bin {
             return;
         }
         let wanted = if room == 0 { FIRST_ROOM } else { room }.min(most - room);
-        let room = (room + class.caching.take(wanted)) as usize;
+        let room = (room + class.caching.take(wanted, self.slot_size > LARGE)) as usize;
         // SAFETY:
         // - there is memory for the most slots
         let limit = unsafe { self.first.add(room) };
@@ -498,10 +506,11 @@ impl CachingRoom {
         Self { left: AtomicU32::new(capacity / 2) }
     }
 
-    /// Room for one bin, up to `wanted` slots: at most half of what is left, so that others get some. 0 or
-    /// at least 2.
-    fn take(&self, wanted: u32) -> u32 {
-        let share = |left: u32| Some(wanted.min(left.div_ceil(2))).filter(|&share| share >= MIN_SHARE);
+    /// Room for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last` may
+    /// be taken, too. 0 or at least 2.
+    fn take(&self, wanted: u32, last: bool) -> u32 {
+        let most = |left: u32| if last { left } else { left.div_ceil(2) };
+        let share = |left: u32| Some(wanted.min(most(left))).filter(|&share| share >= MIN_SHARE);
         // Relaxed: only the number itself decides.
         let before = self.left.fetch_update(Relaxed, Relaxed, |left| share(left).map(|share| left - share));
         before.ok().and_then(share).unwrap_or(0)
@@ -520,7 +529,7 @@ mod tests {
     fn all_bins_together_have_at_most_half_of_a_class() {
         for capacity in [1, 3, 4, 10, 1000] {
             let room = CachingRoom::new(capacity);
-            let bins: Vec<u32> = (0..100).map(|_| room.take(MAX_BIN_SLOTS as u32)).collect();
+            let bins: Vec<u32> = (0..100).map(|_| room.take(MAX_BIN_SLOTS as u32, false)).collect();
             assert!(bins.iter().sum::<u32>() <= capacity / 2, "{bins:?}");
             assert!(bins.iter().all(|&slots| slots != 1 && slots <= MAX_BIN_SLOTS as u32));
             bins.iter().for_each(|&slots| room.give(slots as usize));
@@ -530,8 +539,10 @@ mod tests {
 
     #[test]
     fn huge_slots_are_not_cached() {
-        assert_eq!([512 << 10, 129 << 10, 128 << 10, 16 << 10, 64].map(most_slots), [0, 0, 16, 128, 128]);
-        assert_eq!(CachingRoom::new(1000).take(1), 0);
-        assert_eq!(CachingRoom::new(1000).take(2), 2);
+        assert_eq!([17 << 20, 16 << 20, 129 << 10, 128 << 10, 16 << 10].map(most_slots), [0, 2, 2, 16, 128]);
+        assert_eq!(CachingRoom::new(1000).take(1, false), 0);
+        assert_eq!(CachingRoom::new(1000).take(2, false), 2);
+        assert_eq!([4, 3].map(|capacity| CachingRoom::new(capacity).take(2, false)), [0, 0]);
+        assert_eq!([4, 3].map(|capacity| CachingRoom::new(capacity).take(2, true)), [2, 0]);
     }
 }

@@ -289,11 +289,10 @@ impl CacheRef {
         self.put_shared(bin, address, slot, found)
     }
 
-    /// Puts a raw buffer that another thread got, or nobody in particular, with a size of its class; while
-    /// there is room. `false`:
-    /// nothing was done, [`put_anyhow`](Self::put_anyhow) must look.
-    pub(super) fn put_other(&self, address: usize, size: usize) -> bool {
-        let Some(bin) = self.fine_bin(size) else { return false };
+    /// Puts a raw buffer with a size of its class, whoever got it; while there is room. `false`: nothing was done,
+    /// [`put_anyhow`](Self::put_anyhow) must look.
+    pub(super) fn put_any_getters(&self, address: usize, size: usize) -> bool {
+        let Some(bin) = self.fine_bin(size).or_else(|| self.bin_for(size)) else { return false };
         let Some(slot) = bin.slot_at(address) else { return false };
         let found = bin.entry(slot).load(Relaxed);
         if ledger::raw_size(found).is_none() || !bin.has_room() {
@@ -301,8 +300,10 @@ impl CacheRef {
         }
         if ledger::has_no_getter(found) {
             self.put_shared(bin, address, slot, found)
+        } else if ledger::is_raw_of(found, self.getter) {
+            bin.put(address, slot)
         } else {
-            ledger::has_other_getter(found, self.getter) && self.claim(bin, address, slot, found)
+            self.claim(bin, address, slot, found)
         }
     }
 
