@@ -24,7 +24,7 @@ typedef struct node {
 } node;
 
 /* Still out when the program ends, and the blocks with them. */
-static node *kept;
+static node *volatile kept;
 
 static node *new_node(void *context, size_t size, node *next) {
     node *made = bytepool_get(context, size);

@@ -63,7 +63,7 @@ void work(const bytepool::Pool &pool) {
 }
 
 // Still out when the program ends.
-bytepool::PooledBuffer *kept;
+bytepool::PooledBuffer *volatile kept;
 
 } // namespace
 

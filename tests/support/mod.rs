@@ -321,6 +321,11 @@ impl Program {
         run(Command::new(&self.executable).args(arguments), SLOW_TIME_LIMIT)
     }
 
+    /// With an environment variable set.
+    pub fn run_with(&self, name: &str, value: &str) -> Outcome {
+        run(Command::new(&self.executable).env(name, value), SLOW_TIME_LIMIT)
+    }
+
     pub fn run_under_valgrind(&self, arguments: &[&str]) -> Outcome {
         let mut command = Command::new("valgrind");
         command
