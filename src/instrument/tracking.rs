@@ -255,7 +255,11 @@ fn interned(name: &str) -> Option<&'static str> {
             names.try_reserve(1).ok()?;
             copy.push_str(name);
             copy.push('\0');
-            names.insert(place, copy.leak());
+            let copy = copy.leak();
+            // C may look at it.
+            #[cfg(feature = "capi")]
+            super::written(copy);
+            names.insert(place, copy);
             Some(without_zero(names[place]))
         }
     }
