@@ -4,6 +4,7 @@ use std::collections::TryReserveError;
 use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use crate::anchor::{Home, MAX_POOLS, Reference};
 use crate::buffer::PooledBuffer;
@@ -77,6 +78,43 @@ impl Pool {
             None => self.get_slowly(size, Holder::Owned, Fill::Initialised)?,
         };
         Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
+    }
+
+    /// As [`get`](Self::get), but where that fails at the limit, waits until memory is put or given back, up to
+    /// `timeout`. Who waits is served first come first served, and before any get that starts to wait later; a `get`
+    /// does not queue. A timeout of zero does not wait, and [`Duration::MAX`] waits without end.
+    ///
+    /// The calling thread sleeps. A buffer that it holds itself cannot serve it.
+    ///
+    /// # Errors
+    /// [`GetError::Timeout`] when the timeout has passed; at once as [`get`](Self::get) with a timeout of zero, and
+    /// for what could never fit the limit. [`GetError::Closed`] as soon as the pool closes.
+    #[track_caller]
+    pub fn get_timeout(&self, size: usize, timeout: Duration) -> Result<PooledBuffer, GetError> {
+        let caller = Caller::Rust(Location::caller());
+        let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
+        let buffer = self.get_patiently(&request, timeout)?;
+        Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
+    }
+
+    /// As [`get_timeout`](Self::get_timeout), a raw buffer as [`get_raw`](Self::get_raw)'s.
+    ///
+    /// # Errors
+    /// As [`get_timeout`](Self::get_timeout).
+    #[track_caller]
+    pub fn get_raw_timeout(&self, size: usize, timeout: Duration) -> Result<NonNull<u8>, GetError> {
+        let request = Request::raw(size, Caller::Rust(Location::caller()));
+        Ok(self.get_patiently(&request, timeout)?.data)
+    }
+
+    /// As asked for, waiting.
+    pub(crate) fn get_patiently(&self, request: &Request, timeout: Duration) -> Result<Buffer, GetError> {
+        let cached = thread_cache::get_or_fill(self.shared.cache_key(), request.size, request.holder);
+        if let Some(buffer) = cached {
+            return Ok(buffer);
+        }
+        self.attach();
+        self.shared.get_timeout(request, timeout)
     }
 
     /// As [`get`](Self::get), all `size` bytes zero.

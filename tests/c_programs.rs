@@ -35,6 +35,7 @@ programs! {
     no_lasting_memory: "lasting.c";
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
+    gets_that_wait: "waiting.c";
     racing_puts: "threads_race.c";
     every_misuse_from_many_threads: "threads_misuse.c";
 }

@@ -29,3 +29,8 @@ fn tracked_buffers() {
 fn pooled_buffers_and_memory_resources() {
     check(&["pooled_buffer.cpp"]);
 }
+
+#[test]
+fn gets_that_wait() {
+    check(&["waiting.cpp"]);
+}

@@ -86,6 +86,12 @@ fn every_method_that_gets_tells_its_own_caller() {
     let (data, place) = here(pool.get_raw(20).unwrap());
     assert_told(&the_one(&pool), data.addr().get(), 20, 512, place.line());
     put(&pool, data, 20);
+    let (buffer, place) = here(pool.get_timeout(5, Duration::from_secs(1)).unwrap());
+    assert_told(&the_one(&pool), buffer.as_ptr().addr(), 5, 512, place.line());
+    drop(buffer);
+    let (data, place) = here(pool.get_raw_timeout(20, Duration::ZERO).unwrap());
+    assert_told(&the_one(&pool), data.addr().get(), 20, 512, place.line());
+    put(&pool, data, 20);
     for (alignment, buffer_size) in [(64, 4096), (1 << 16, 1000)] {
         let (data, place) = here(pool.get_raw_aligned(alignment, 1000).unwrap());
         assert_told(&the_one(&pool), data.addr().get(), 1000, buffer_size, place.line());

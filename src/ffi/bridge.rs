@@ -17,7 +17,7 @@ use crate::error::{BuildError, GetError};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::discard;
-use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of};
+use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
 use crate::instrument::tracking::{Caller, Language};
 use crate::ledger::Holder;
 use crate::pool::Pool;
@@ -132,6 +132,15 @@ mod cpp {
             column: u32,
             parts: &mut BufferParts,
         ) -> bool;
+        unsafe fn get_timeout_at(
+            pool: &Pool,
+            size: usize,
+            timeout_ns: u64,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+            parts: &mut BufferParts,
+        ) -> Result<bool>;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
@@ -281,6 +290,33 @@ fn get(pool: &Pool, size: usize) -> Result<BufferParts, CppError> {
 
 fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
     get(pool, size).map(|got| *parts = got).is_ok()
+}
+
+/// `false`: there was no room in time.
+///
+/// # Safety
+/// - as [`get_at`]
+unsafe fn get_timeout_at(
+    pool: &Pool,
+    size: usize,
+    timeout_ns: u64,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+    parts: &mut BufferParts,
+) -> Result<bool, CppError> {
+    let caller = Caller::Native { language: Language::Cpp, file, line, column };
+    let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
+    match guarded(|| pool.get_patiently(&request, timeout_of(timeout_ns)).map_err(CppError::Get)) {
+        Ok(got) => {
+            *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, size));
+            Ok(true)
+        }
+        Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
+        // It did not wait.
+        Err(CppError::Get(GetError::Limit { limit, requested, .. })) if requested <= limit => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// # Safety

@@ -11,7 +11,7 @@ use crate::ffi::context::{self, Context, Resolved, cache_key, resolve};
 use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, COutstanding, CStats, Config, OutstandingHandler, SizeClass};
-use crate::ffi::types::{read_config, write_struct};
+use crate::ffi::types::{read_config, timeout_of, write_struct};
 use crate::instrument::tracking::{self, Caller, Language};
 use crate::instrument::written;
 use crate::ledger::Holder;
@@ -207,6 +207,18 @@ unsafe extern "C" fn get_at_slowly(
     let line = u32::try_from(line).unwrap_or(0);
     let caller = Caller::Native { language: Language::C, file, line, column: 0 };
     boundary(ptr::null_mut(), || hand_out(context, size, |pool| pool.get(&Request::raw(size, caller))))
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_get_timeout(context: *mut c_void, size: usize, timeout_ns: u64) -> *mut c_void {
+    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, Holder::Raw(size)) {
+        return buffer.data.as_ptr().cast();
+    }
+    let timeout = timeout_of(timeout_ns);
+    boundary(ptr::null_mut(), || {
+        hand_out(context, size, |pool| pool.get_timeout(&Request::raw(size, SOMEWHERE), timeout))
+    })
 }
 
 /// See the header.

@@ -3,6 +3,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::mem::{MaybeUninit, offset_of};
+use std::time::Duration;
 
 use crate::config::Builder;
 use crate::ffi::status::Status;
@@ -49,6 +50,11 @@ pub struct Config {
 /// The sizes that the struct had in earlier versions, in bytes.
 const EARLIER_CONFIGS: [usize; 1] = [offset_of!(Config, track_every)];
 const _: () = assert!(EARLIER_CONFIGS[0] == 56);
+
+/// A timeout given in nanoseconds; `u64::MAX` is without end.
+pub(crate) fn timeout_of(nanoseconds: u64) -> Duration {
+    if nanoseconds == u64::MAX { Duration::MAX } else { Duration::from_nanos(nanoseconds) }
+}
 
 const ZERO_ON_GET: u32 = 1;
 const ZERO_ON_PUT: u32 = 2;

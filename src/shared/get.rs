@@ -13,6 +13,7 @@ use crate::ledger::Holder;
 use crate::memory::Content;
 use crate::registry::{Role, SystemBuffer};
 use crate::thread_cache;
+use crate::waiting::Given;
 
 /// A buffer just got. It holds a reference to the pool.
 #[derive(Clone, Copy, Debug)]
@@ -69,10 +70,26 @@ impl Shared {
 
     /// As [`get`](Self::get), for a size that was rounded already. Runs nothing of the user's.
     pub(crate) fn get_rounded(&self, rounded: usize, request: &Request) -> Result<Buffer, GetError> {
+        self.counting_failures(self.get_at_once(rounded, request))
+    }
+
+    /// Counts a get that failed at the limit.
+    #[inline]
+    pub(super) fn counting_failures(&self, outcome: Result<Buffer, GetError>) -> Result<Buffer, GetError> {
+        outcome.inspect_err(|error| {
+            if matches!(error, GetError::Limit { .. } | GetError::Timeout { .. }) {
+                self.counters.count_limit_failure();
+            }
+        })
+    }
+
+    /// As [`get_rounded`](Self::get_rounded), not counting.
+    pub(super) fn get_at_once(&self, rounded: usize, request: &Request) -> Result<Buffer, GetError> {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
         let Some(class) = self.index.class_of(rounded) else {
+            self.make_room_for_oversize(rounded, self.alignment)?;
             return self.get_oversize(rounded, self.alignment, request);
         };
         if let Some(buffer) = self.get_cached(class, request) {
@@ -93,7 +110,34 @@ impl Shared {
         if alignment <= self.alignment {
             return self.get(request);
         }
-        self.get_oversize(self.rounded(request.size), alignment, request)
+        let rounded = self.rounded(request.size);
+        let room = self.make_room_for_oversize(rounded, alignment);
+        self.counting_failures(room.and_then(|()| self.get_oversize(rounded, alignment, request)))
+    }
+
+    /// With what a waiter was given.
+    pub(super) fn get_given(
+        &self,
+        given: Given,
+        rounded: usize,
+        request: &Request,
+    ) -> Result<Buffer, GetError> {
+        let class = self.index.class_of(rounded);
+        match (given, class) {
+            (Given::Slot(slot), Some(class)) => {
+                let taken = self.keep_idle(&self.classes[class], slot)?;
+                self.hand_out(class, taken, request)
+            }
+            (Given::Room, Some(class)) => match self.classes[class].shelf.take_fresh() {
+                Some(slot) => {
+                    let taken = self.open_fresh(&self.classes[class], slot)?;
+                    self.hand_out(class, taken, request)
+                }
+                None => self.get_overflow_in_room(class, request),
+            },
+            (Given::Room, None) => self.get_oversize(rounded, self.alignment, request),
+            (Given::Closed, _) | (Given::Slot(_), None) => Err(GetError::Closed),
+        }
     }
 
     /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
@@ -151,27 +195,45 @@ impl Shared {
                     return self.keep_idle(class, idle).map(Some);
                 }
                 Err(error) => {
-                    class.shelf.untake_fresh(slot);
+                    self.untake_fresh(class, slot);
                     return Err(error);
                 }
             }
-            // SeqCst: as in `keep_idle`.
-            let failure = if self.closed.load(SeqCst) {
-                GetError::Closed
-            } else if !self.instrument.replaces_all() && class.open(&self.region, slot).is_err() {
-                GetError::OutOfMemory { requested: bytes }
-            } else {
-                return Ok(Some(Taken { slot, fresh: true }));
-            };
-            class.shelf.untake_fresh(slot);
-            self.mapped.release(bytes);
-            if self.is_closed() {
-                self.discard_after_close(class, slot);
-            }
-            return Err(failure);
+            return self.open_fresh(class, slot).map(Some);
         }
         // Another thread may have put one since.
         class.shelf.take_idle().map(|slot| self.keep_idle(class, slot)).transpose()
+    }
+
+    /// Makes a fresh slot usable that was taken, and whose bytes are reserved.
+    fn open_fresh(&self, class: &Class, slot: u32) -> Result<Taken, GetError> {
+        let bytes = class.slot_size();
+        // SeqCst: as in `keep_idle`.
+        let failure = if self.closed.load(SeqCst) {
+            GetError::Closed
+        } else if !self.instrument.replaces_all() && class.open(&self.region, slot).is_err() {
+            GetError::OutOfMemory { requested: bytes }
+        } else {
+            return Ok(Taken { slot, fresh: true });
+        };
+        self.untake_fresh(class, slot);
+        self.release_room(bytes);
+        Err(failure)
+    }
+
+    /// Brings a fresh slot back that was not handed out. The region of a closed pool may have waited for it.
+    fn untake_fresh(&self, class: &Class, slot: u32) {
+        class.shelf.untake_fresh(slot);
+        // SeqCst: as in `keep_idle`.
+        if self.closed.load(SeqCst) {
+            self.discard_after_close(class, slot);
+        }
+    }
+
+    /// Gives bytes back that were reserved in vain.
+    fn release_room(&self, bytes: usize) {
+        self.mapped.release(bytes);
+        self.serve_waiters();
     }
 
     #[inline]
@@ -204,32 +266,40 @@ impl Shared {
             let taken = self.keep_idle(class, slot)?;
             return self.hand_out(class_number, taken, request);
         }
+        self.get_overflow_in_room(class_number, request)
+    }
+
+    /// As [`get_overflow`](Self::get_overflow); its bytes are reserved.
+    fn get_overflow_in_room(&self, class_number: usize, request: &Request) -> Result<Buffer, GetError> {
+        let class = &self.classes[class_number];
         let (source, capacity) = self.source_and_capacity(request.size, class.buffer_size());
         let role = Role::Overflow { class: class_number as u8 };
         let (alignment, holder) = (self.alignment, request.holder);
         let buffer = SystemBuffer { role, source, capacity, alignment, holder };
         let buffer =
-            self.get_system(buffer, request).inspect_err(|_| self.mapped.release(class.slot_size()))?;
+            self.get_system(buffer, request).inspect_err(|_| self.release_room(class.slot_size()))?;
         class.counters.overflow.fetch_add(1, Relaxed);
         class.counters.overflow_gets.fetch_add(1, Relaxed);
         Ok(buffer)
     }
 
-    /// Larger than the largest class, or aligned more strictly than the pool.
     #[cold]
-    fn get_oversize(&self, bytes: usize, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
-        debug_assert!(bytes >= request.size);
+    fn make_room_for_oversize(&self, capacity: usize, alignment: usize) -> Result<(), GetError> {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        if bytes > (isize::MAX as usize).saturating_sub(alignment) {
-            return Err(GetError::OutOfMemory { requested: bytes });
-        }
-        self.make_room(bytes, None)?;
+        check_oversize(capacity, alignment)?;
+        self.make_room(capacity, None).map(|_| ())
+    }
+
+    /// Larger than the largest class, or aligned more strictly than the pool; its bytes are reserved.
+    #[cold]
+    fn get_oversize(&self, bytes: usize, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
+        debug_assert!(bytes >= request.size);
         let (source, capacity) = self.source_and_capacity(request.size, bytes);
         let (role, holder) = (Role::Oversize { bytes }, request.holder);
         let buffer = SystemBuffer { role, source, capacity, alignment, holder };
-        let buffer = self.get_system(buffer, request).inspect_err(|_| self.mapped.release(bytes))?;
+        let buffer = self.get_system(buffer, request).inspect_err(|_| self.release_room(bytes))?;
         self.counters.oversize_bytes.fetch_add(bytes, Relaxed);
         self.counters.oversize_buffers.fetch_add(1, Relaxed);
         self.counters.oversize_gets.fetch_add(1, Relaxed);
@@ -243,6 +313,9 @@ impl Shared {
 
     /// Allocates a buffer outside the region, with a reference.
     pub(super) fn get_system(&self, buffer: SystemBuffer, request: &Request) -> Result<Buffer, GetError> {
+        if self.is_closed() {
+            return Err(GetError::Closed);
+        }
         let zeros = request.fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
         let data = self
@@ -252,5 +325,13 @@ impl Shared {
         self.instrument.got_outside(data, &buffer, request);
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
+    }
+}
+
+/// Whether a system could have so much memory.
+pub(super) fn check_oversize(capacity: usize, alignment: usize) -> Result<(), GetError> {
+    match capacity <= (isize::MAX as usize).saturating_sub(alignment) {
+        true => Ok(()),
+        false => Err(GetError::OutOfMemory { requested: capacity }),
     }
 }

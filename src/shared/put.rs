@@ -160,6 +160,8 @@ impl Shared {
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(class, slot);
+        } else {
+            self.serve_waiters();
         }
     }
 
@@ -259,6 +261,7 @@ impl Shared {
             }
         }
         self.home.release_some(1);
+        self.serve_waiters();
     }
 }
 

@@ -42,6 +42,8 @@ impl Shared {
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(class, slot);
+        } else {
+            self.serve_waiters();
         }
     }
 

@@ -40,6 +40,8 @@ void a_constructor_and_try_get_tell_their_caller() {
         CHECK_EQ(all.size(), 2);
         check_told(all.at(0), buffer.data(), 100, line);
         check_told(all.at(1), tried->data(), 9000, try_line);
+        const auto waited = bytepool::PooledBuffer::get_timeout(*pool, 5, std::chrono::seconds(1));
+        check_told(bytepool::dump_outstanding(*pool).at(2), waited->data(), 5, __LINE__ - 1);
         // It stays what it was when it changes hands.
         std::uint8_t *raw = buffer.release();
         buffer = bytepool::PooledBuffer::adopt(*pool, raw, 100);
