@@ -62,12 +62,14 @@ static node *new_nodes(void *context) {
 
 /* Every way to get a buffer, used to its last byte, and every way to put it. */
 static void every_function(void *context) {
-    void *many[5];
     char *data = bytepool_calloc(context, 3, 7);
     char *copy;
-    bytepool_stats stats = BYTEPOOL_STATS_INIT;
-    bytepool_class_stats class_stats = BYTEPOOL_CLASS_STATS_INIT;
+    bytepool_stats stats; /* as the two below: written by the library alone */
+    bytepool_class_stats class_stats;
+    void *many[5];
     size_t i;
+    stats.struct_size = sizeof stats;
+    class_stats.struct_size = sizeof class_stats;
     REQUIRE(data != NULL && data[0] == 0 && data[20] == 0);
     memset(data, 5, bytepool_usable_size(context, data));
     data = bytepool_realloc(context, data, 40);
@@ -84,6 +86,7 @@ static void every_function(void *context) {
     bytepool_put_unsized(context, copy);
     REQUIRE(bytepool_get_many(context, 33, many, 5) == BYTEPOOL_OK);
     for (i = 0; i < 5; i++) {
+        REQUIRE(many[i] != NULL);
         memset(many[i], (int)i, 33);
     }
     REQUIRE(bytepool_put_many(context, many, 5, 33) == BYTEPOOL_OK);
@@ -93,7 +96,15 @@ static void every_function(void *context) {
     bytepool_put(context, data, 10);
     REQUIRE(bytepool_read_stats(context, &stats) == BYTEPOOL_OK && stats.gets >= stats.puts);
     REQUIRE(bytepool_read_class_stats(context, 1, &class_stats) == BYTEPOOL_OK && class_stats.buffer_size == 512);
+    REQUIRE(bytepool_put_checked(context, &data, 7) == BYTEPOOL_ERR_FOREIGN_POINTER);
     bytepool_trim(context, 0);
+}
+
+/* Looks at all that it is told. */
+static void on_misuse(const bytepool_misuse *misuse, void *user_data) {
+    REQUIRE(misuse->struct_size >= sizeof *misuse && misuse->kind == BYTEPOOL_ERR_FOREIGN_POINTER);
+    REQUIRE(misuse->context != NULL && misuse->data != NULL && misuse->size == 7 && misuse->buffer_size == 0);
+    REQUIRE(user_data == NULL);
 }
 
 static void *work(void *context) {
@@ -110,10 +121,12 @@ int main(void) {
     pthread_t threads[2];
     void *context;
     void *clone;
+    bytepool_set_misuse_handler(on_misuse, NULL);
     config.size_classes = classes;
     config.size_class_count = 2;
     REQUIRE(bytepool_new(&config, &context) == BYTEPOOL_OK);
     REQUIRE(bytepool_clone(context, &clone) == BYTEPOOL_OK);
+    REQUIRE(context != NULL && clone != NULL && clone != context);
     REQUIRE(pthread_create(&threads[0], NULL, work, context) == 0);
     REQUIRE(pthread_create(&threads[1], NULL, work, clone) == 0);
     REQUIRE(pthread_join(threads[0], NULL) == 0 && pthread_join(threads[1], NULL) == 0);
