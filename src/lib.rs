@@ -6,11 +6,15 @@ compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and r
 
 mod address_map;
 mod anchor;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod arithmetic;
 mod barrier;
 mod buffer;
 mod class;
 mod config;
 mod error;
+mod fork;
 #[cfg(feature = "capi")]
 mod handle;
 mod instrument;
@@ -21,6 +25,8 @@ mod memory;
 mod pool;
 mod region;
 mod registry;
+#[cfg(bytepool_sanitized)]
+mod seen_locks;
 mod shared;
 mod shelf;
 mod size_class;
@@ -39,7 +45,7 @@ pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 pub use ffi::context::{Context, ContextError};
 pub use instrument::tracking::{Language, Outstanding};
 pub use pool::Pool;
-pub use stats::{ClassStats, Stats};
+pub use stats::{ClassList, ClassStats, Stats};
 
 /// How the library works inside.
 pub mod design {

@@ -6,12 +6,14 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use crate::anchor::{Home, MAX_POOLS, Reference};
+use crate::anchor::{Home, MAX_POOLS, NoAnchor, Reference};
 use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
+use crate::fork;
 use crate::instrument::tracking::{Caller, Outstanding, Tracker};
 use crate::ledger::Holder;
+use crate::memory;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Request, Shared};
 use crate::stats::Stats;
 use crate::thread_cache::{self, Verdict};
@@ -33,8 +35,13 @@ impl Pool {
     }
 
     pub(crate) fn from_config(config: Config) -> Result<Self, BuildError> {
-        let home = Home::allocate().map_err(|_| BuildError::TooManyPools { limit: MAX_POOLS })?;
-        let shared = Box::new(Shared::new(config, home)?);
+        fork::prepare()?;
+        let _section = fork::section();
+        let home = Home::allocate().map_err(|error| match error {
+            NoAnchor::TooManyPools => BuildError::TooManyPools { limit: MAX_POOLS },
+            NoAnchor::OutOfMemory(error) => error.into(),
+        })?;
+        let shared = memory::boxed(Shared::new(config, home)?)?;
         Ok(Self { shared: Reference::to_new_pool(shared) })
     }
 
@@ -113,6 +120,7 @@ impl Pool {
         if let Some(buffer) = cached {
             return Ok(buffer);
         }
+        let _section = fork::section();
         self.attach();
         self.shared.get_timeout(request, timeout)
     }
@@ -168,6 +176,7 @@ impl Pool {
         if let Some(buffer) = cached {
             return Ok(buffer);
         }
+        let _section = fork::section();
         // First: a slot for this thread then comes from a ledger line of its own.
         self.attach();
         self.shared.get(request)
@@ -204,6 +213,7 @@ impl Pool {
     /// - as for [`put_raw`](Self::put_raw)
     #[cold]
     unsafe fn put_slowly(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+        let _section = fork::section();
         // SAFETY:
         // - the caller owns the buffer
         unsafe { self.shared.put(data, size)? };
@@ -219,6 +229,7 @@ impl Pool {
     #[track_caller]
     pub fn get_raw_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>, GetError> {
         let request = Request::raw(size, Caller::Rust(Location::caller()));
+        let _section = fork::section();
         Ok(self.shared.get_aligned(alignment, &request)?.data)
     }
 
@@ -255,6 +266,7 @@ impl Pool {
         data: NonNull<u8>,
         new_size: usize,
     ) -> Result<NonNull<u8>, ReallocError> {
+        let _section = fork::section();
         // SAFETY:
         // - the caller owns the buffer
         match unsafe { self.shared.realloc(data, new_size, Caller::Rust(Location::caller()))? } {
@@ -266,6 +278,7 @@ impl Pool {
     /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of
     /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
+        let _section = fork::section();
         self.shared.find(data).map_or(0, |(_, capacity)| capacity)
     }
 
@@ -277,6 +290,7 @@ impl Pool {
     /// Closes the pool for all handles: gets fail from now on, idle memory goes back to the system.
     /// Outstanding buffers stay good, and the rest goes when the last is put. Closing again has no effect.
     pub fn close(&self) {
+        let _section = fork::section();
         self.shared.close();
     }
 
@@ -289,6 +303,7 @@ impl Pool {
     /// bytes by which [`Stats::mapped_bytes`] fell. Whole pages go: a small slot only with all others on its
     /// page.
     pub fn trim(&self, keep_idle_bytes: usize) -> usize {
+        let _section = fork::section();
         self.shared.trim(keep_idle_bytes)
     }
 
@@ -298,11 +313,13 @@ impl Pool {
     /// # Errors
     /// There is no memory for the list.
     pub fn dump_outstanding(&self) -> Result<Vec<Outstanding>, TryReserveError> {
+        let _section = fork::section();
         self.shared.tracker().map_or(Ok(Vec::new()), Tracker::dump)
     }
 
     /// The pool's figures now.
     pub fn stats(&self) -> Stats {
+        let _section = fork::section();
         self.shared.stats()
     }
 }
@@ -316,6 +333,7 @@ impl Clone for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        let _section = fork::section();
         self.shared.close_handle();
     }
 }

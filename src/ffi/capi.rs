@@ -12,6 +12,7 @@ use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, COutstanding, CStats, Config, OutstandingHandler, SizeClass};
 use crate::ffi::types::{read_config, timeout_of, write_struct};
+use crate::fork;
 use crate::instrument::tracking::{self, Caller, Language};
 use crate::instrument::written;
 use crate::ledger::Holder;
@@ -618,14 +619,14 @@ pub(super) unsafe fn dump_outstanding(
     let Some(tracker) = pool.tracker() else { return Ok(0) };
     let all = tracker.dump().map_err(|_| Status::OutOfMemory)?;
     match handler {
-        None => tracking::print(&all),
+        None => fork::outside(|| tracking::print(&all)),
         Some(handler) => {
             for buffer in &all {
                 let mut buffer = COutstanding::from(buffer);
                 written(&mut buffer);
                 // SAFETY:
                 // - may be called so (caller); no lock of ours is held
-                unsafe { handler(&buffer, user_data) };
+                fork::outside(|| unsafe { handler(&buffer, user_data) });
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Misuse;
 use crate::ffi::status::{Status, set_last_error};
+use crate::fork;
 use crate::instrument::written;
 use crate::line::Line;
 
@@ -82,6 +83,7 @@ fn report(
     size: usize,
     buffer_size: usize,
 ) -> Status {
+    let _section = fork::section();
     let mut report =
         Report { struct_size: size_of::<Report>(), kind: status as i32, context, data, size, buffer_size };
     written(&mut report);
@@ -93,7 +95,7 @@ fn report(
         // SAFETY:
         // - the setter of the handler vouched that it may be called so, on any thread
         // - no lock of ours is held
-        Some(handler) => unsafe { handler(&report, user_data) },
+        Some(handler) => fork::outside(|| unsafe { handler(&report, user_data) }),
         None => print(&report, status),
     }
     // After the handler, which may have failed in calls of its own.
@@ -145,7 +147,7 @@ fn print(report: &Report, status: Status) {
     if left_out > 0 {
         let mut line = Line::new();
         line.add(format_args!("bytepool: {left_out} more misuses were not shown"));
-        line.print();
+        fork::outside(|| line.print());
     }
     let mut line = Line::new();
     let message = status.message().to_str().unwrap_or("misuse");
@@ -156,7 +158,7 @@ fn print(report: &Report, status: Status) {
     if buffer_size > 0 {
         line.add(format_args!(", class of {buffer_size} bytes"));
     }
-    line.print();
+    fork::outside(|| line.print());
 }
 
 #[cfg(test)]

@@ -55,7 +55,8 @@ pub(crate) struct Instrument {
 impl Instrument {
     pub(crate) fn of_new_pool(flags: &Flags) -> Self {
         static POOLS: AtomicU64 = AtomicU64::new(0);
-        let checked = checker::is_there();
+        // Where the library itself is compiled with a sanitizer, its own slots and caches are to be checked.
+        let checked = !cfg!(bytepool_sanitized) && checker::is_there();
         Self {
             checked,
             tracker: Sampler::new(flags.track_every).map(Tracker::new),

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use super::{Buffer, Place, PutSize, Request, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
+use crate::fork;
 use crate::instrument::tracking::Caller;
 use crate::ledger::Holder;
 use crate::registry::{Role, SystemBuffer};
@@ -57,6 +58,7 @@ impl Shared {
                 self.classes[usize::from(class)].ledger.set(slot, Some(Holder::Raw(size)));
             }
             Place::System => {
+                let _section = fork::section();
                 self.registry.update(data.as_ptr().addr(), |_| Ok::<_, Misuse>(Holder::Raw(size)));
             }
         }

@@ -317,6 +317,14 @@ impl Program {
         program.run(&[SLOW_PERCENT]).assert_checked(&program.name);
     }
 
+    /// Runs it with few rounds, built with ThreadSanitizer: no data race.
+    #[track_caller]
+    pub fn check_threads(sources: &[&str]) {
+        let sources: Vec<&str> = sources.iter().copied().chain(["sanitizers/thread_memory.c"]).collect();
+        let program = Self::built(&sources, &Build::thread_sanitizer());
+        program.run(&[SLOW_PERCENT]).assert_checked(&program.name);
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         run(Command::new(&self.executable).args(arguments), SLOW_TIME_LIMIT)
     }
@@ -367,6 +375,13 @@ impl Build {
         Self { name: "-address".into(), compilers, flags, shared_library: None }
     }
 
+    /// With gcc's ThreadSanitizer. The library is instrumented if this test is: by `tests/sanitizers/thread`.
+    pub fn thread_sanitizer() -> Self {
+        let compilers = Some(("gcc", "g++"));
+        let flags = vec!["-fsanitize=thread", "-g", "-O1"];
+        Self { name: "-thread".into(), compilers, flags, shared_library: None }
+    }
+
     fn compiler(&self, language: Language) -> Command {
         match self.compilers {
             None => compiler(language),
@@ -414,10 +429,17 @@ fn link_with_shared(mut linker: Command, objects: &[PathBuf], executable: &Path,
 /// A shared object with the whole library in it.
 #[track_caller]
 pub fn link_shared(path: &Path) {
+    link_shared_with(&[], path);
+}
+
+/// The same, with further arguments for the linker.
+#[track_caller]
+pub fn link_shared_with(arguments: &[&str], path: &Path) {
     let Library { archive, system, .. } = library();
     let mut linker = compiler(Language::C);
     linker
         .args(["-shared", "-Wl,-Bsymbolic", "-Wl,--whole-archive"])
+        .args(arguments)
         .arg(archive)
         .arg("-Wl,--no-whole-archive");
     linker.args(system).arg("-o").arg(path);
