@@ -20,6 +20,7 @@ mod handle;
 mod instrument;
 mod ledger;
 mod limit;
+mod line;
 mod memory;
 mod pool;
 mod region;
@@ -42,6 +43,7 @@ pub use config::{Builder, DEFAULT_ALIGNMENT, MAX_ALIGNMENT, round_original};
 pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 #[cfg(feature = "capi")]
 pub use ffi::context::{Context, ContextError};
+pub use instrument::tracking::{Language, Outstanding};
 pub use pool::Pool;
 pub use stats::{ClassList, ClassStats, Stats};
 
