@@ -15,6 +15,8 @@ mod handle;
 mod ledger;
 mod limit;
 mod memory;
+#[cfg(bytepool_shuttle)]
+mod models;
 mod pool;
 mod region;
 mod registry;

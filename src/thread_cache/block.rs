@@ -62,7 +62,7 @@ const fn no_cache() -> *mut Cache {
 }
 
 /// These bits of a key choose the first place of its entry: where they stand, they are its offset in bytes.
-const PLACE_BITS: u32 = 10;
+const PLACE_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
 const PLACE_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
 const PLACES: usize = 1 << PLACE_BITS;
 /// A key is at its first place or one of the next.
@@ -330,7 +330,7 @@ impl Drop for ExitHook {
     }
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static EXIT_HOOK: ExitHook = const { ExitHook };
 }
 
