@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::memory::OutOfMemory;
 use crate::region::{HUGE_PAGE, MAX_OPEN_STEP, MIN_OPEN_STEP, Region, page_size};
 use crate::shelf::{Claim, LINE_SLOTS, MAX_CLAIM_LINES, Shelf};
-use crate::size_class::{GRANULE, Reciprocal};
+use crate::size_class::{GRANULE, Reciprocal, UNIT};
 use crate::thread_cache::{CachingRoom, Leaning};
 
 /// One size class of a pool.
@@ -88,10 +88,10 @@ impl Class {
     #[inline]
     pub(crate) fn slot_at(&self, offset: usize) -> Option<u32> {
         let in_span = offset - self.span.start;
-        if !in_span.is_multiple_of(GRANULE) {
+        if !in_span.is_multiple_of(UNIT) {
             return None;
         }
-        let slot = self.span.reciprocal.slot_starting_at((in_span / GRANULE) as u64)?;
+        let slot = self.span.reciprocal.slot_starting_at((in_span / UNIT) as u64)?;
         (slot < u64::from(self.span.capacity)).then_some(slot as u32)
     }
 

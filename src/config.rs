@@ -7,7 +7,7 @@ use crate::error::BuildError;
 use crate::ledger::MAX_BUFFER_SIZE;
 use crate::pool::Pool;
 use crate::region::{HUGE_PAGE, page_size};
-use crate::size_class::{GRANULE, MAX_CLASSES, Reciprocal};
+use crate::size_class::{GRANULE, MAX_CLASSES, Reciprocal, UNIT};
 
 /// The alignment of every buffer unless another is asked for, in bytes.
 pub const DEFAULT_ALIGNMENT: usize = 64;
@@ -263,8 +263,8 @@ impl Layout {
             let start = class_of_chunk.len() << chunk_shift;
             class_of_chunk.resize(class_of_chunk.len() + bytes.div_ceil(1 << chunk_shift), class as u8);
             let len = (class_of_chunk.len() << chunk_shift) - start;
-            let granules = (len / GRANULE) as u64;
-            let reciprocal = Reciprocal::new((slot_size / GRANULE) as u64, granules).ok_or(too_large(len))?;
+            let units = (len / UNIT) as u64;
+            let reciprocal = Reciprocal::new((slot_size / UNIT) as u64, units).ok_or(too_large(len))?;
             spans.push(Span { buffer_size, slot_size, capacity: capacity as u32, start, len, reciprocal });
         }
         let class_of_chunk = class_of_chunk.into();

@@ -50,11 +50,15 @@ const CLAIMED: Mark = 1 << 63;
 /// Threads have numbers from 1 to this.
 pub(crate) const MAX_THREADS: u32 = (1 << 31) - 2;
 
-/// Out as a raw pointer asked for with `size` bytes (at most [`MAX_BUFFER_SIZE`]), without a getter.
+/// What a size is added to for the mark of a raw pointer with a getter, or with 0 for none.
 #[inline(always)]
+pub(crate) const fn raw_base(getter: Mark) -> Mark {
+    getter + 1
+}
+
+/// Out as a raw pointer asked for with `size` bytes (at most [`MAX_BUFFER_SIZE`]), without a getter.
 fn raw(size: usize) -> Mark {
-    debug_assert!(size <= MAX_BUFFER_SIZE);
-    size as Mark + 1
+    Holder::Raw(size).mark(raw_base(0))
 }
 
 /// What a thread adds to the raw marks of slots it gets.
@@ -108,12 +112,16 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    /// As a ledger entry; for a raw pointer with this getter.
+    /// As a ledger entry; for a raw pointer of a size up to [`MAX_BUFFER_SIZE`], with the getter of this
+    /// [`raw_base`].
     #[inline(always)]
-    pub(crate) fn mark(self, getter: Mark) -> Mark {
+    pub(crate) fn mark(self, raw_base: Mark) -> Mark {
         match self {
             Holder::Owned => OWNED,
-            Holder::Raw(size) => getter + raw(size),
+            Holder::Raw(size) => {
+                debug_assert!(size <= MAX_BUFFER_SIZE);
+                raw_base + size as Mark
+            }
         }
     }
 }
@@ -123,7 +131,7 @@ impl Holder {
 fn encode(holder: Option<Holder>) -> Mark {
     match holder {
         None => NOBODY,
-        Some(holder) => holder.mark(0),
+        Some(holder) => holder.mark(raw_base(0)),
     }
 }
 

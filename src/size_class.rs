@@ -97,39 +97,37 @@ impl SizeClassIndex {
     }
 }
 
-/// Divides granule numbers by a fixed slot size with one multiplication.
+/// Offsets are divided by slot sizes in units of this many bytes: at least two to a slot, as [`Reciprocal`] needs.
+pub(crate) const UNIT: usize = GRANULE / 2;
+
+/// Divides unit numbers by a fixed slot size with one multiplication.
 ///
-/// With `g` granules per slot and `m = floor((2^64 - 1) / g)`, the product `(x + 1) * m` has the slot in its
-/// high half, and its low half is at most `m` exactly when `x` is the first granule of that slot. Proof: `m =
-/// (2^64 - e) / g` with `1 <= e <= g`; for `x = slot * g + r` the product is `slot * 2^64 + ((r + 1) * 2^64 -
-/// (x + 1) * e) / g`. While `(x + 1) * e <= 2^64` the second term is not negative, below `2^64` (as `r < g`),
-/// at most `m` for `r = 0`, and above `m` for `r >= 1`. [`Reciprocal::new`] refuses spans that break the
-/// condition.
+/// With `g` units per slot and `m = ceil(2^64 / g)`, the product `x * m` has the slot in its high half, and its low half
+/// is below `m` exactly when `x` is the first unit of that slot. Proof: `m = (2^64 + e) / g` with `0 <= e < g`; for `x =
+/// slot * g + r` the product is `slot * 2^64 + slot * e + r * m`. While `(slot + 1) * e < m`, the rest `slot * e + r * m`
+/// is below `m` for `r = 0`, at least `m` for `r >= 1`, and below `2^64` for `r < g`, as `g * m = 2^64 + e`.
+/// [`Reciprocal::new`] refuses spans that break the condition.
 #[derive(Clone, Copy)]
 pub(crate) struct Reciprocal {
     multiplier: u64,
 }
 
 impl Reciprocal {
-    /// For slots of `slot_granules` granules in a span of `span_granules`. `None` if the arithmetic
-    /// would not be exact over the whole span.
-    pub(crate) fn new(slot_granules: u64, span_granules: u64) -> Option<Self> {
-        let multiplier = u64::MAX / slot_granules;
-        let excess = (1u128 << 64) - u128::from(multiplier) * u128::from(slot_granules);
-        (u128::from(span_granules) * excess <= 1 << 64).then_some(Self { multiplier })
+    /// For slots of `slot_units` units (at least 2) in a span of `span_units`. `None` if the arithmetic would not be
+    /// exact over the whole span.
+    pub(crate) fn new(slot_units: u64, span_units: u64) -> Option<Self> {
+        assert!(slot_units >= 2, "a slot of {slot_units} units has less than a granule");
+        let multiplier = u64::MAX / slot_units + 1;
+        let excess = u128::from(multiplier) * u128::from(slot_units) - (1 << 64);
+        let slots = u128::from(span_units.div_ceil(slot_units));
+        (slots * excess < u128::from(multiplier)).then_some(Self { multiplier })
     }
 
-    /// The slot that starts at granule `granule`; `None` if no slot starts there.
-    #[inline]
-    pub(crate) fn slot_starting_at(self, granule: u64) -> Option<u64> {
-        self.slot_starting_before(granule + 1)
-    }
-
-    /// The slot that starts one granule before `next`; `None` if no slot starts there.
+    /// The slot that starts at unit `unit`; `None` if no slot starts there.
     #[inline(always)]
-    pub(crate) fn slot_starting_before(self, next: u64) -> Option<u64> {
-        let product = u128::from(next) * u128::from(self.multiplier);
-        (product as u64 <= self.multiplier).then_some((product >> 64) as u64)
+    pub(crate) fn slot_starting_at(self, unit: u64) -> Option<u64> {
+        let product = u128::from(self.multiplier) * u128::from(unit);
+        ((product as u64) < self.multiplier).then_some((product >> 64) as u64)
     }
 }
 
@@ -167,31 +165,33 @@ mod tests {
     }
 
     #[test]
-    fn reciprocal_is_exact_for_every_granule_of_small_spans() {
-        for slot in 1..=130u64 {
+    fn reciprocal_is_exact_for_every_unit_of_small_spans() {
+        for slot in 2..=130u64 {
             let span = slot * 40;
             let reciprocal = Reciprocal::new(slot, span).unwrap();
-            for granule in 0..span {
-                let expected = granule.is_multiple_of(slot).then_some(granule / slot);
-                assert_eq!(reciprocal.slot_starting_at(granule), expected, "granule {granule}, slot {slot}");
+            for unit in 0..span {
+                let expected = unit.is_multiple_of(slot).then_some(unit / slot);
+                assert_eq!(reciprocal.slot_starting_at(unit), expected, "unit {unit}, slot {slot}");
             }
         }
     }
 
     #[test]
     fn reciprocal_is_exact_at_the_ends_of_large_spans() {
-        for slot in [1u64, 3, 63, 64, 65, 49_152, (1 << 26) - 1, 1 << 26] {
-            // The largest number of slots that new() accepts, by doubling.
-            let mut slots = 1u64;
-            while slots < 1 << 31 && Reciprocal::new(slot, slots * 2 * slot).is_some() {
-                slots *= 2;
+        for slot in [2u64, 3, 63, 64, 65, 49_152, (1 << 26) - 1, 1 << 26, (1 << 27) - 1, 1 << 27] {
+            // The largest number of slots that new() accepts, by halving.
+            let (mut slots, mut step) = (0u64, 1u64 << 31);
+            while step > 0 {
+                if Reciprocal::new(slot, (slots + step) * slot).is_some() {
+                    slots += step;
+                }
+                step /= 2;
             }
-            let span = slots * slot;
-            let reciprocal = Reciprocal::new(slot, span).unwrap();
+            let reciprocal = Reciprocal::new(slot, slots * slot).unwrap();
             for start in [0, slots / 2, slots - 1].map(|s| s * slot) {
-                for granule in start..(start + slot.min(70)) {
-                    let expected = granule.is_multiple_of(slot).then_some(granule / slot);
-                    assert_eq!(reciprocal.slot_starting_at(granule), expected);
+                for unit in (start..start + slot.min(70)).chain(start + slot - slot.min(70)..start + slot) {
+                    let expected = unit.is_multiple_of(slot).then_some(unit / slot);
+                    assert_eq!(reciprocal.slot_starting_at(unit), expected, "unit {unit}, slot {slot}");
                 }
             }
         }
@@ -199,7 +199,9 @@ mod tests {
 
     #[test]
     fn reciprocal_refuses_what_it_cannot_divide_exactly() {
-        assert!(Reciprocal::new(1 << 26, 1 << 39).is_none());
-        assert!(Reciprocal::new(1 << 26, 1 << 38).is_some());
+        let slot = (1 << 26) + 1;
+        assert!(Reciprocal::new(slot, slot * (1 << 30)).is_none());
+        assert!(Reciprocal::new(slot, slot * 1000).is_some());
+        assert!(Reciprocal::new(1 << 26, 1 << 39).is_some(), "a power of two leaves no excess");
     }
 }

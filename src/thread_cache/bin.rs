@@ -22,7 +22,7 @@ use std::ptr::{self, NonNull};
 use crate::class::Class;
 use crate::ledger::{self, Holder, Mark, NOBODY};
 use crate::shared::{self, Buffer};
-use crate::size_class::{GRANULE, Reciprocal};
+use crate::size_class::{Reciprocal, UNIT};
 
 /// A slot in a bin. Only the owner changes it; statistics read it meanwhile.
 #[repr(C)]
@@ -53,14 +53,14 @@ pub(super) struct Bin {
     ledger: *const AtomicU64,
     /// The address of slot 0.
     start: usize,
-    /// The length of all slots together, in granules.
-    granules: usize,
+    /// The length of all slots together, in units.
+    units: usize,
     reciprocal: Reciprocal,
     pub(super) buffer_size: usize,
     pub(super) puts: AtomicU64,
 
-    /// The thread's getter while the class leans, else 0.
-    getter: AtomicU64,
+    /// Of the thread's getter while the class leans, else of none.
+    raw_base: AtomicU64,
     first: *mut Place,
     limit: AtomicPtr<Place>,
     slot_size: usize,
@@ -73,24 +73,24 @@ pub(super) struct Bin {
     pub(super) class: u8,
 }
 
-const _: () = assert!(std::mem::offset_of!(Bin, getter) == 64);
+const _: () = assert!(std::mem::offset_of!(Bin, raw_base) == 64);
 
 /// The fast path.
 impl Bin {
     /// The slot of this class that starts at an address.
     #[inline(always)]
     pub(super) fn slot_at(&self, address: usize) -> Option<usize> {
-        // Rotated, so that what lies inside a granule is past the end too.
-        let granule = address.wrapping_sub(self.start).rotate_right(GRANULE.trailing_zeros());
-        if granule >= self.granules {
+        // Rotated, so that what lies inside a unit is past the end too.
+        let unit = address.wrapping_sub(self.start).rotate_right(UNIT.trailing_zeros());
+        if unit >= self.units {
             return None;
         }
-        self.reciprocal.slot_starting_at(granule as u64).map(|slot| slot as usize)
+        self.reciprocal.slot_starting_at(unit as u64).map(|slot| slot as usize)
     }
 
     #[inline(always)]
     pub(super) fn entry(&self, slot: usize) -> &AtomicU64 {
-        debug_assert!(slot * self.slot_size < self.granules * GRANULE);
+        debug_assert!(slot * self.slot_size < self.units * UNIT);
         // SAFETY:
         // - the ledger lives as long as the pool, and `slot` is below the class's capacity: it came from
         //   `slot_at` or from the shelf
@@ -102,11 +102,11 @@ impl Bin {
     pub(super) fn take(&self, holder: Holder) -> Option<Buffer> {
         // SAFETY:
         // - `top` is above `first`, or at it: then the place below is there, too, and says none
-        let last = unsafe { &*self.top.load(Relaxed).sub(1) };
+        let last = unsafe { &*self.top().sub(1) };
         let address = last.address.load(Relaxed);
         let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
         let slot = last.slot.load(Relaxed);
-        self.entry(slot as usize).store(holder.mark(self.getter.load(Relaxed)), Relaxed);
+        self.entry(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
         self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
         let place = shared::Place::Slot { class: self.class, slot };
         Some(Buffer { data, capacity: self.buffer_size, place })
@@ -116,32 +116,52 @@ impl Bin {
     /// since the block is [`FAST`](super::block::FAST).
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: usize) -> bool {
-        let has_room = self.has_room();
+        let top = self.top();
+        let has_room = top != self.end();
         if has_room {
             // Relaxed: at most over a claim, whose claimant looks again; see the ledger.
             self.entry(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room
-            unsafe { self.lay_in_room(address, slot) };
+            unsafe { self.lay_at(top, address, slot) };
         }
         has_room
     }
 
+    /// Read plainly, as compilers keep atomic loads apart from the instruction that uses them.
+    #[inline(always)]
+    fn top(&self) -> *mut Place {
+        // SAFETY:
+        // - only the calling thread changes it
+        unsafe { *self.top.as_ptr() }
+    }
+
+    /// As [`top`](Self::top).
+    #[inline(always)]
+    fn end(&self) -> *mut Place {
+        // SAFETY: as in `top`
+        unsafe { *self.end.as_ptr() }
+    }
+
+    /// As [`top`](Self::top).
+    #[inline(always)]
+    fn raw_base(&self) -> Mark {
+        // SAFETY: as in `top`
+        unsafe { *self.raw_base.as_ptr() }
+    }
+
     #[inline(always)]
     pub(super) fn has_room(&self) -> bool {
-        // SAFETY:
-        // - only the calling thread changes them
-        unsafe { *self.top.as_ptr() != *self.end.as_ptr() }
+        self.top() != self.end()
     }
 
     /// Adds a slot at the top, and counts the put.
     ///
     /// # Safety
-    /// - there is room
+    /// - `top` is the top, and there is room
     #[inline(always)]
-    unsafe fn lay_in_room(&self, address: usize, slot: usize) {
-        debug_assert!(self.has_room());
-        let top = self.top.load(Relaxed);
+    unsafe fn lay_at(&self, top: *mut Place, address: usize, slot: usize) {
+        debug_assert!(top == self.top() && self.has_room());
         // SAFETY:
         // - there is room (caller): below `end`
         unsafe {
@@ -156,7 +176,7 @@ impl Bin {
         assert!(self.has_room());
         // SAFETY:
         // - there is room
-        unsafe { self.lay_in_room(address, slot) };
+        unsafe { self.lay_at(self.top(), address, slot) };
     }
 }
 
@@ -165,7 +185,7 @@ impl Bin {
 impl Bin {
     /// As [`take`](Self::take), as many as there are and `out` has room for; how many.
     pub(super) fn take_many(&self, holder: Holder, out: &mut [*mut c_void]) -> usize {
-        let mark = holder.mark(self.getter.load(Relaxed));
+        let mark = holder.mark(self.raw_base());
         let count = out.len().min(self.len());
         let mut top = self.top.load(Relaxed);
         for data in &mut out[..count] {
@@ -245,11 +265,11 @@ impl Bin {
             end: AtomicPtr::new(first),
             ledger: class.ledger.first_entry(),
             start: region_base + class.offset_of(0),
-            granules: class.capacity() as usize * (class.slot_size() / GRANULE),
+            units: class.capacity() as usize * (class.slot_size() / UNIT),
             reciprocal: class.reciprocal(),
             buffer_size: class.buffer_size(),
             puts: AtomicU64::new(0),
-            getter: AtomicU64::new(0),
+            raw_base: AtomicU64::new(ledger::raw_base(0)),
             first,
             limit: AtomicPtr::new(first),
             slot_size: class.slot_size(),
@@ -262,7 +282,7 @@ impl Bin {
 
     /// Marks what is got from now on with this getter, or with none.
     pub(super) fn lean(&self, getter: Mark) {
-        self.getter.store(getter, Relaxed);
+        self.raw_base.store(ledger::raw_base(getter), Relaxed);
     }
 
     /// Whether the class is cached at all: huge ones are not.

@@ -28,15 +28,15 @@ use crate::barrier;
 use crate::ledger::MAX_THREADS;
 use crate::memory;
 
-/// One way to a cache. A key that is 0 was never used.
+/// One way to a cache. The cache is null exactly while the key is the [`unused_key`] of the place.
 pub(super) struct Entry {
     key: AtomicU64,
     cache: AtomicPtr<Cache>,
 }
 
 impl Entry {
-    const fn empty() -> Self {
-        Self { key: AtomicU64::new(0), cache: AtomicPtr::new(no_cache()) }
+    const fn unused(place: usize) -> Self {
+        Self { key: AtomicU64::new(unused_key(place)), cache: AtomicPtr::new(ptr::null_mut()) }
     }
 }
 
@@ -71,6 +71,13 @@ const PROBES: usize = 8;
 #[inline(always)]
 fn first_place(key: u64) -> usize {
     (key >> PLACE_SHIFT) as usize % PLACES
+}
+
+/// What an unused place has for a key: one that no search finds there. (Zeros and null pointers need no relocations
+/// when the library is loaded.)
+const fn unused_key(place: usize) -> u64 {
+    // The key 0 is looked for at place 0 alone.
+    if place == 0 { 1 << PLACE_SHIFT } else { 0 }
 }
 
 /// A key of a product with an odd number: its top bits, where all others' come together, choose the place.
@@ -112,10 +119,8 @@ pub(crate) struct Block {
     entries: [Entry; PLACES],
 }
 
-/// Of every thread that has not used a pool yet.
+/// Of every thread that has not used a pool yet, or whose thread-locals were torn down.
 pub(super) static EMPTY: Block = Block::without_caches(0, None);
-/// Of every thread whose thread-locals were torn down: it gets no cache any more.
-pub(super) static RETIRED: Block = Block::without_caches(0, None);
 
 /// The block made last, from which all others are reached.
 static NEWEST: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
@@ -185,8 +190,9 @@ impl Drop for Active {
 }
 
 impl Block {
-    const fn without_caches(number: u32, older: Option<&'static Block>) -> Self {
-        let entries = [const { Entry::empty() }; PLACES];
+    pub(super) const fn without_caches(number: u32, older: Option<&'static Block>) -> Self {
+        let mut entries = [const { Entry::unused(1) }; PLACES];
+        entries[0] = Entry::unused(0);
         Self { activity: AtomicU8::new(INACTIVE), number, older, changing: Mutex::new(()), entries }
     }
 
@@ -214,6 +220,9 @@ impl Block {
 
     /// As [`first`](Self::first), wherever the key is.
     pub(super) fn find(&self, key: u64) -> Option<&Entry> {
+        if key == 0 {
+            return None; // NULL as a context: unused places have it
+        }
         places(key).map(|place| &self.entries[place]).find(|entry| entry.key.load(Relaxed) == key)
     }
 
@@ -236,7 +245,7 @@ impl Block {
         self.activity.store(ACTIVITY, Relaxed);
         compiler_fence(SeqCst);
         // SAFETY:
-        // - an entry's cache is not null: it is NO_CACHE, or one that is freed only after it was taken out of
+        // - the cache of an entry that a key led to is not null: it is NO_CACHE, or one that is freed only after it was taken out of
         //   all entries and the block was seen inactive
         let cache = CacheRef(unsafe { NonNull::new_unchecked(entry.cache.load(Relaxed)) });
         (cache, Active(self))
@@ -261,22 +270,23 @@ impl Block {
     }
 
     fn unused_place(&self, key: u64) -> Option<usize> {
-        places(key).find(|&place| ptr::eq(self.entries[place].cache.load(Relaxed), &NO_CACHE))
+        places(key).find(|&place| self.entries[place].cache().is_none())
     }
 
     /// Moves a pool's own key off the first place of a context, which is more often in demand. The caller holds
     /// the lock, and is the owner.
     fn make_way(&self, key: u64) {
-        let entry = &self.entries[first_place(key)];
+        let place = first_place(key);
+        let entry = &self.entries[place];
         let other = entry.key.load(Relaxed);
         let is_pools_own =
             entry.pool().is_some_and(|pool| pool.cache_key() == other && pool.cache_key() != key);
-        if is_pools_own && let Some(place) = self.unused_place(other) {
-            let to = &self.entries[place];
+        if is_pools_own && let Some(to) = self.unused_place(other) {
+            let to = &self.entries[to];
             to.cache.store(entry.cache.load(Relaxed), Relaxed);
             to.key.store(other, Relaxed);
-            entry.key.store(0, Relaxed);
-            entry.cache.store(no_cache(), Relaxed);
+            entry.key.store(unused_key(place), Relaxed);
+            entry.cache.store(ptr::null_mut(), Relaxed);
         }
     }
 
@@ -322,7 +332,10 @@ struct ExitHook;
 impl Drop for ExitHook {
     fn drop(&mut self) {
         let block = way::block();
-        way::set_block(&RETIRED);
+        if ptr::eq(block, &EMPTY) {
+            return;
+        }
+        way::set_block(&EMPTY);
         while let Some(pool) = block.some_pool() {
             pool.caches().give_up(block);
         }
@@ -338,19 +351,12 @@ crate::sync::thread_local! {
 /// memory.
 pub(super) fn own_block() -> Option<&'static Block> {
     let block = way::block();
-    if ptr::eq(block, &RETIRED) {
-        return None;
-    }
     if !ptr::eq(block, &EMPTY) {
         return Some(block);
     }
+    // Registers the hook; fails once the thread's locals are torn down.
+    EXIT_HOOK.try_with(|_| ()).ok()?;
     let block = unused().take()?;
     way::set_block(block);
-    // Registers the hook; fails once the thread's locals are torn down.
-    if EXIT_HOOK.try_with(|_| ()).is_err() {
-        way::set_block(&RETIRED);
-        unused().blocks.push(block);
-        return None;
-    }
     Some(block)
 }

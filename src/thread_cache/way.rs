@@ -164,15 +164,17 @@ mod system {
 #[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
-    use crate::thread_cache::block::{EMPTY, RETIRED};
+    use crate::memory;
+    use crate::thread_cache::block::EMPTY;
     use std::ptr;
 
     #[test]
     fn every_thread_has_its_own_pointer_and_starts_empty() {
         std::thread::spawn(|| {
             assert!(ptr::eq(block(), &EMPTY));
-            set_block(&RETIRED);
-            assert!(ptr::eq(block(), &RETIRED));
+            let other = memory::leak(Block::without_caches(0, None)).unwrap();
+            set_block(other);
+            assert!(ptr::eq(block(), other));
             std::thread::spawn(|| assert!(ptr::eq(block(), &EMPTY))).join().unwrap();
             set_block(&EMPTY);
         })
