@@ -12,3 +12,15 @@ pub(crate) use std::{hint, thread, thread_local};
 pub(crate) use crate::models::sync::*;
 #[cfg(bytepool_shuttle)]
 pub(crate) use shuttle::thread_local;
+
+/// What a model knows of memory that goes back, or is cleared, and of which everybody else must be through with it.
+/// Nothing without one.
+#[cfg(not(bytepool_shuttle))]
+pub(crate) mod plain_memory {
+    use std::ptr::NonNull;
+
+    #[inline(always)]
+    pub(crate) fn ends(_start: NonNull<u8>, _len: usize) {}
+    #[inline(always)]
+    pub(crate) fn is_cleared(_start: NonNull<u8>, _len: usize) {}
+}

@@ -1,10 +1,11 @@
 //! Models of the model: what the C11 memory allows is found, and what it forbids is not.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 use super::sync::atomic::{AtomicU32, fence};
-use super::sync::{Mutex, thread};
+use super::sync::{Mutex, plain_memory, thread};
 use super::{check, fails, weak};
 
 const EXECUTIONS: usize = 1000;
@@ -134,7 +135,7 @@ fn locks_exclude_and_order() {
             }
         };
         let threads = [(); 2].map(|()| thread::spawn(add(words.clone())));
-        threads.map(thread::JoinHandle::join);
+        threads.into_iter().for_each(thread::JoinHandle::join);
         assert_eq!((*words.0.lock().unwrap(), words.1.load(Relaxed)), (2, 2));
     });
 }
@@ -145,7 +146,7 @@ fn memory_used_by_two_at_once_is_found_out() {
         move || {
             let words = Arc::new((AtomicU32::new(0), 0_u64));
             let other = words.clone();
-            let payload = move |words: &(AtomicU32, u64)| weak::use_plainly((&raw const words.1).addr());
+            let payload = |words: &(AtomicU32, u64)| plain_memory::is_used(NonNull::from(&words.1).cast());
             let second = thread::spawn(move || {
                 payload(&other);
                 other.0.store(1, order);

@@ -11,7 +11,11 @@
 //!
 //! An execution is repeated from its schedule, which a failing model prints.
 
+#[cfg(feature = "capi")]
+mod contexts;
 mod litmus;
+mod pools;
+mod shelf;
 pub(crate) mod sync;
 pub(crate) mod weak;
 
@@ -68,4 +72,11 @@ fn config() -> Config {
 /// Whether `body` fails in one of its schedules.
 fn fails(executions: usize, body: impl Fn() + Send + Sync + 'static) -> bool {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(executions, body))).is_err()
+}
+
+/// One of at most `most` threads that are here at once.
+fn hold(held: &sync::atomic::AtomicU32, most: u32) {
+    use sync::atomic::Ordering::AcqRel;
+    assert!(held.fetch_add(1, AcqRel) < most, "more than {most} at once");
+    held.fetch_sub(1, AcqRel);
 }

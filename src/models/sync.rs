@@ -10,12 +10,13 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::{LockResult, TryLockError};
 
+pub(crate) use super::weak::plain_memory;
 pub(crate) use std::sync::{Arc, PoisonError};
 
 use super::weak;
 
 /// Here another thread may run.
-fn point() {
+pub(super) fn point() {
     shuttle_engine::runtime::thread::switch_if_not_stopping();
 }
 

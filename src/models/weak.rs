@@ -316,24 +316,42 @@ pub(super) fn end_of_life(address: usize) {
     assert!(!raced || std::thread::panicking(), "memory was freed that another thread used at the same time");
 }
 
-/// Ends the life of what is in a piece of memory.
-pub(crate) fn end_of_memory(address: usize, len: usize) {
-    let ended = MEMORY.with_borrow(|memory| {
-        let inside = |&&at: &&usize| (address..address + len).contains(&at);
-        memory.locations.keys().filter(inside).copied().collect::<Vec<_>>()
-    });
-    ended.into_iter().for_each(end_of_life);
-}
+/// Plain memory, as the models' threads use it: two uses must be ordered, one before the other.
+pub(crate) mod plain_memory {
+    use super::{MEMORY, Ordering, end_of_life, with};
+    use std::ptr::NonNull;
 
-/// A plain use of the memory at an address: panics if another thread used it and that did not happen before.
-pub(super) fn use_plainly(address: usize) {
-    let raced = with(|memory, thread| {
-        let location = memory.location(address, 0);
-        let (number, last) = (location.number, location.last());
-        let raced = memory.threads[thread].now.get(number) < last;
-        memory.write(thread, address, 0, None, Ordering::Relaxed);
-        // The first message is of nobody.
-        raced && last > 0
-    });
-    assert!(!raced.unwrap_or(false), "two threads use {address:#x}, and nothing orders the one before the other");
+    /// Where models used memory, or atomics are, in `len` bytes from `start`.
+    fn used(start: NonNull<u8>, len: usize) -> Vec<usize> {
+        let range = start.addr().get()..start.addr().get() + len;
+        MEMORY
+            .with_borrow(|memory| memory.locations.keys().copied().filter(|at| range.contains(at)).collect())
+    }
+
+    /// It goes back to the allocator or the system.
+    pub(crate) fn ends(start: NonNull<u8>, len: usize) {
+        used(start, len).into_iter().for_each(end_of_life);
+    }
+
+    /// The system gives new pages for it.
+    pub(crate) fn is_cleared(start: NonNull<u8>, len: usize) {
+        used(start, len).into_iter().for_each(use_at);
+    }
+
+    /// The owner of the memory at `start` uses it.
+    pub(crate) fn is_used(start: NonNull<u8>) {
+        crate::models::sync::point();
+        use_at(start.addr().get());
+    }
+
+    fn use_at(address: usize) {
+        let raced = with(|memory, thread| {
+            let location = memory.location(address, 0);
+            let (number, last) = (location.number, location.last());
+            let raced = memory.threads[thread].now.get(number) < last;
+            memory.write(thread, address, 0, None, Ordering::Relaxed);
+            raced
+        });
+        assert!(!raced.unwrap_or(false), "two threads use the memory at {address:#x} without an order");
+    }
 }
