@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// Why [`Builder::build`](crate::Builder::build) refused a configuration.
 #[derive(Debug)]
@@ -147,6 +148,17 @@ pub enum GetError {
         /// The bytes this get would add.
         requested: usize,
     },
+    /// As `Limit`, and so it stayed until the deadline.
+    Timeout {
+        /// How long the get waited.
+        timeout: Duration,
+        /// The pool's `max_bytes`.
+        limit: usize,
+        /// Mapped bytes at the deadline.
+        mapped: usize,
+        /// The bytes this get would add.
+        requested: usize,
+    },
     /// The system has no memory for the buffer.
     OutOfMemory {
         /// The bytes asked for.
@@ -166,6 +178,10 @@ impl fmt::Display for GetError {
             Self::Limit { limit, mapped, requested } => write!(
                 f,
                 "{requested} more bytes would exceed the pool's limit of {limit} bytes: {mapped} are mapped, none of them can be given up"
+            ),
+            Self::Timeout { timeout, limit, mapped, requested } => write!(
+                f,
+                "no room for {requested} more bytes in {timeout:?}: {mapped} of the pool's limit of {limit} bytes are mapped"
             ),
             Self::OutOfMemory { requested } => {
                 write!(f, "the system has no memory for a buffer of {requested} bytes")

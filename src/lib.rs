@@ -26,6 +26,7 @@ mod size_class;
 mod stats;
 mod sync;
 mod thread_cache;
+mod waiting;
 
 #[cfg(feature = "capi")]
 pub mod ffi;

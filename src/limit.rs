@@ -3,11 +3,12 @@
 //! Bytes are reserved here before they are used and released after they were given back, so the limit holds
 //! at every moment, whatever threads race.
 
-use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// The bytes a pool has mapped, never above its limit.
 ///
-/// All accesses are Relaxed: only the number itself decides; the memory it stands for is published elsewhere.
+/// The memory it stands for is published elsewhere, so a look at it is Relaxed.
 pub(crate) struct MappedBytes {
     mapped: AtomicUsize,
     limit: usize,
@@ -28,14 +29,17 @@ impl MappedBytes {
     }
 
     /// Adds `bytes`, unless that exceeds the limit.
+    ///
+    /// SeqCst here and in [`release`](Self::release): a waiter that looks for room finds what was released, or who
+    /// releases finds the waiter; see [`Waiting::enter`](crate::waiting::Waiting::enter).
     pub(crate) fn try_reserve(&self, bytes: usize) -> bool {
         let add = |mapped: usize| mapped.checked_add(bytes).filter(|&sum| sum <= self.limit);
-        self.mapped.fetch_update(Relaxed, Relaxed, add).is_ok()
+        self.mapped.fetch_update(SeqCst, SeqCst, add).is_ok()
     }
 
-    /// Takes off bytes that were reserved.
+    /// Takes off bytes that were reserved. Somebody may wait for them: the caller looks.
     pub(crate) fn release(&self, bytes: usize) {
-        let before = self.mapped.fetch_sub(bytes, Relaxed);
+        let before = self.mapped.fetch_sub(bytes, SeqCst);
         debug_assert!(before >= bytes, "{bytes} bytes released of {before}");
     }
 }

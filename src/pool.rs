@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use crate::anchor::{Home, MAX_POOLS, Reference};
 use crate::buffer::PooledBuffer;
@@ -73,6 +74,42 @@ impl Pool {
             None => self.get_slowly(size, Holder::Owned, Fill::Initialised)?,
         };
         Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
+    }
+
+    /// As [`get`](Self::get), but where that fails at the limit, waits until memory is put or given back, up to
+    /// `timeout`. Who waits is served first come first served, and before any get that starts to wait later; a `get`
+    /// does not queue. A timeout of zero does not wait, and [`Duration::MAX`] waits without end.
+    ///
+    /// The calling thread sleeps. A buffer that it holds itself cannot serve it.
+    ///
+    /// # Errors
+    /// [`GetError::Timeout`] when the timeout has passed; at once as [`get`](Self::get) with a timeout of zero, and
+    /// for what could never fit the limit. [`GetError::Closed`] as soon as the pool closes.
+    pub fn get_timeout(&self, size: usize, timeout: Duration) -> Result<PooledBuffer, GetError> {
+        let buffer = self.get_patiently(size, timeout, Holder::Owned, Fill::Initialised)?;
+        Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
+    }
+
+    /// As [`get_timeout`](Self::get_timeout), a raw buffer as [`get_raw`](Self::get_raw)'s.
+    ///
+    /// # Errors
+    /// As [`get_timeout`](Self::get_timeout).
+    pub fn get_raw_timeout(&self, size: usize, timeout: Duration) -> Result<NonNull<u8>, GetError> {
+        Ok(self.get_patiently(size, timeout, Holder::Raw(size), Fill::Anything)?.data)
+    }
+
+    fn get_patiently(
+        &self,
+        size: usize,
+        timeout: Duration,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
+        if let Some(buffer) = thread_cache::get_or_fill(self.shared.cache_key(), size, holder) {
+            return Ok(buffer);
+        }
+        self.attach();
+        self.shared.get_timeout(size, timeout, holder, fill)
     }
 
     /// As [`get`](Self::get), all `size` bytes zero.

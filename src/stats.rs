@@ -17,13 +17,22 @@ pub(crate) struct PoolCounters {
     pub(crate) oversize_bytes: AtomicUsize,
     pub(crate) oversize_buffers: AtomicUsize,
     pub(crate) oversize_gets: AtomicU64,
-    pub(crate) limit_failures: AtomicU64,
+    limit_failures: AtomicU64,
+    waits: AtomicU64,
     pub(crate) double_puts: AtomicU64,
     size_mismatches: AtomicU64,
     foreign_pointers: AtomicU64,
 }
 
 impl PoolCounters {
+    pub(crate) fn count_limit_failure(&self) {
+        self.limit_failures.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_wait(&self) {
+        self.waits.fetch_add(1, Relaxed);
+    }
+
     /// Counts a misuse by its kind.
     #[cold]
     pub(crate) fn count(&self, misuse: &Misuse) {
@@ -58,7 +67,7 @@ pub struct Stats {
     pub puts: u64,
     /// Gets served by the system allocator: overflow or oversize.
     pub system_allocations: u64,
-    /// Gets that failed at the limit.
+    /// Gets that failed at the limit, those whose deadline passed included.
     pub limit_failures: u64,
     /// Gets that had to wait for a buffer.
     pub waits: u64,
@@ -160,7 +169,7 @@ impl Stats {
             puts: classes.iter().map(|class| class.puts).sum::<u64>() + oversize_puts,
             system_allocations: overflow_gets + oversize_gets,
             limit_failures: counters.limit_failures.load(Relaxed),
-            waits: 0,
+            waits: counters.waits.load(Relaxed),
             double_puts,
             size_mismatches: counters.size_mismatches.load(Relaxed),
             foreign_pointers: counters.foreign_pointers.load(Relaxed),

@@ -1,12 +1,12 @@
-//! What the library shares memory and waits with: atomics, locks and threads. Every other file names them by this
+//! What the library shares memory and waits with: atomics, locks, threads and clocks. Every other file names them by this
 //! one, so that a model checker can stand in for the standard library.
 
 #[cfg(not(bytepool_shuttle))]
 pub(crate) use crossbeam_queue::ArrayQueue;
 #[cfg(not(bytepool_shuttle))]
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, atomic};
 #[cfg(not(bytepool_shuttle))]
-pub(crate) use std::{hint, thread, thread_local};
+pub(crate) use std::{hint, thread, thread_local, time::Instant};
 
 #[cfg(bytepool_shuttle)]
 pub(crate) use crate::models::sync::*;

@@ -55,7 +55,7 @@ enum {
     BYTEPOOL_ERR_INVALID_CONTEXT = 2,  /* NULL, stale or invented, or freed twice */
     BYTEPOOL_ERR_CLOSED = 3,           /* the pool is closed, or this context was freed */
     BYTEPOOL_ERR_LIMIT = 4,            /* max_bytes would be exceeded, or a limit of the library */
-    BYTEPOOL_ERR_TIMEOUT = 5,          /* the deadline passed */
+    BYTEPOOL_ERR_TIMEOUT = 5,          /* the deadline passed, and there was no room still */
     BYTEPOOL_ERR_OUT_OF_MEMORY = 6,    /* the system has no memory or address space */
     BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: not the start of a buffer of this pool */
     BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: put already, or owned by a PooledBuffer */
@@ -110,7 +110,7 @@ bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
  * pool), OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
-/* Closes the pool for every handle: gets fail from now on, idle memory goes back to the system at once, and the
+/* Closes the pool for every handle: gets fail from now on, waiting ones wake up with CLOSED, idle memory goes back to the system at once, and the
  * rest when the last outstanding buffer is put. Handles stay to be freed. Closing again has no effect.
  * INVALID_CONTEXT, CLOSED (this context was freed). */
 bytepool_status bytepool_close(void *context);
@@ -124,6 +124,13 @@ void bytepool_free(void *context);
 /* A buffer of at least `size` bytes (0 is fine), holding anything; the caller's until it is put. NULL on failure:
  * INVALID_CONTEXT, CLOSED, LIMIT, OUT_OF_MEMORY, PANIC. */
 void *bytepool_get(void *context, size_t size);
+
+/* As bytepool_get, but where that fails with LIMIT, sleeps until memory is put or given back, up to `timeout_ns`
+ * nanoseconds; UINT64_MAX means without end. Who waits is served first come first served, and before any that starts to
+ * wait later; a bytepool_get does not queue. TIMEOUT when the time has passed; with a timeout of 0, and at once for what
+ * could never fit max_bytes, LIMIT; CLOSED as soon as the pool closes, which the free of its last handle does too. A
+ * wait that has begun outlasts the free of its own context if the pool has other handles. */
+void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
 /* Puts a buffer back. `size` is the one asked for, or for a buffer of a size class another size of the same class.
  * NULL data does nothing. */
@@ -186,8 +193,8 @@ typedef struct bytepool_stats {
     uint64_t gets;               /* that succeeded */
     uint64_t puts;               /* that succeeded */
     uint64_t system_allocations; /* gets served by overflow or oversize */
-    uint64_t limit_failures;     /* gets that failed at max_bytes */
-    uint64_t waits;              /* gets that had to wait */
+    uint64_t limit_failures;     /* gets that failed at max_bytes, those whose deadline passed included */
+    uint64_t waits;              /* gets that had to wait, whatever came of it */
     uint64_t double_puts;        /* refused */
     uint64_t size_mismatches;    /* refused */
     uint64_t foreign_pointers;   /* refused */

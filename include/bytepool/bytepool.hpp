@@ -15,6 +15,7 @@
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -166,6 +167,23 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] static std::optional<PooledBuffer> try_get(const Pool &pool, std::size_t size) noexcept {
         PooledBuffer buffer;
         if (!detail::bytepool_cpp_get(pool, size, buffer.parts_) && !detail::try_get(pool, size, buffer.parts_)) {
+            return std::nullopt;
+        }
+        return buffer;
+    }
+
+    // As the constructor, but where that fails at the limit, waits until memory is put or given back, up to `timeout`,
+    // as bytepool_get_timeout; nanoseconds::max() means without end, and 0 or less does not wait. nullopt if there was
+    // no room in time. Throws rust::Error for everything else: what could never fit the limit, a closed pool, a system
+    // without memory.
+    [[nodiscard]] static std::optional<PooledBuffer> get_timeout(const Pool &pool, std::size_t size,
+                                                                 std::chrono::nanoseconds timeout) {
+        const std::uint64_t timeout_ns = timeout == std::chrono::nanoseconds::max() ? UINT64_MAX
+                                         : timeout.count() < 0                      ? 0
+                                                               : static_cast<std::uint64_t>(timeout.count());
+        PooledBuffer buffer;
+        if (!detail::bytepool_cpp_get(pool, size, buffer.parts_) &&
+            !detail::get_timeout(pool, size, timeout_ns, buffer.parts_)) {
             return std::nullopt;
         }
         return buffer;

@@ -15,7 +15,7 @@ use crate::config::Builder;
 use crate::error::{BuildError, GetError};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
-use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of};
+use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
 use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Place, Shared};
@@ -112,6 +112,7 @@ mod cpp {
 
         fn get(pool: &Pool, size: usize) -> Result<BufferParts>;
         fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool;
+        fn get_timeout(pool: &Pool, size: usize, timeout_ns: u64, parts: &mut BufferParts) -> Result<bool>;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
@@ -252,6 +253,22 @@ fn get(pool: &Pool, size: usize) -> Result<BufferParts, CppError> {
 
 fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
     get(pool, size).map(|got| *parts = got).is_ok()
+}
+
+/// `false`: there was no room in time.
+fn get_timeout(pool: &Pool, size: usize, timeout_ns: u64, parts: &mut BufferParts) -> Result<bool, CppError> {
+    let got =
+        guarded(|| pool.get_timeout(size, timeout_of(timeout_ns)).map(take_apart).map_err(CppError::Get));
+    match got {
+        Ok(got) => {
+            *parts = got;
+            Ok(true)
+        }
+        Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
+        // It did not wait.
+        Err(CppError::Get(GetError::Limit { limit, requested, .. })) if requested <= limit => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// # Safety

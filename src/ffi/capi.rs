@@ -11,7 +11,7 @@ use crate::ffi::context::{self, Context, Resolved, cache_key, resolve};
 use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, CStats, Config, SizeClass};
-use crate::ffi::types::{read_config, write_struct};
+use crate::ffi::types::{read_config, timeout_of, write_struct};
 use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
@@ -164,6 +164,18 @@ extern "C" fn get_slowly(context: *mut c_void, size: usize) -> *mut c_void {
     }
     boundary(ptr::null_mut(), || {
         hand_out(context, size, |pool| pool.get(size, Holder::Raw(size), Fill::Anything))
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_get_timeout(context: *mut c_void, size: usize, timeout_ns: u64) -> *mut c_void {
+    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, Holder::Raw(size)) {
+        return buffer.data.as_ptr().cast();
+    }
+    let timeout = timeout_of(timeout_ns);
+    boundary(ptr::null_mut(), || {
+        hand_out(context, size, |pool| pool.get_timeout(size, timeout, Holder::Raw(size), Fill::Anything))
     })
 }
 

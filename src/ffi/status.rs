@@ -80,6 +80,7 @@ impl From<&GetError> for Status {
         match error {
             GetError::Closed => Self::Closed,
             GetError::Limit { .. } => Self::Limit,
+            GetError::Timeout { .. } => Self::Timeout,
             GetError::OutOfMemory { .. } => Self::OutOfMemory,
             GetError::Alignment { .. } => Self::InvalidArgument,
         }

@@ -1,6 +1,8 @@
 //! The structs of `bytepool.h`, and how they cross versions: each starts with its size, and later versions
 //! only append.
 
+use std::time::Duration;
+
 use crate::config::Builder;
 use crate::ffi::status::Status;
 use crate::stats::{ClassStats, Stats};
@@ -33,6 +35,11 @@ pub struct Config {
     pub round: Option<unsafe extern "C" fn(usize) -> usize>,
     /// `BYTEPOOL_ZERO_ON_GET` and so on.
     pub flags: u32,
+}
+
+/// A timeout given in nanoseconds; `u64::MAX` is without end.
+pub(crate) fn timeout_of(nanoseconds: u64) -> Duration {
+    if nanoseconds == u64::MAX { Duration::MAX } else { Duration::from_nanos(nanoseconds) }
 }
 
 const ZERO_ON_GET: u32 = 1;

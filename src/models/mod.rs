@@ -17,6 +17,7 @@ mod litmus;
 mod pools;
 mod shelf;
 pub(crate) mod sync;
+mod waiting;
 pub(crate) mod weak;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};

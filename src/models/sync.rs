@@ -8,7 +8,9 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{LockResult, TryLockError};
+use std::time::Duration;
 
 pub(crate) use super::weak::plain_memory;
 pub(crate) use std::sync::{Arc, PoisonError};
@@ -245,6 +247,69 @@ impl<T> Drop for MutexGuard<'_, T> {
         // SAFETY:
         // - once, and not used any more
         unsafe { ManuallyDrop::drop(&mut self.inner) };
+    }
+}
+
+/// As the standard library's, but that nobody wakes up without a reason: a lost wake-up is an execution that never
+/// ends.
+pub(crate) struct Condvar(AtomicUsize);
+
+#[allow(dead_code)] // the library needs some
+impl Condvar {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    fn wait_while<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        mut waits: impl FnMut() -> bool,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let (mutex, calls) = (guard.mutex, self.0.load(Relaxed));
+        drop(guard);
+        let is_called = || self.0.load(Relaxed) != calls;
+        while !is_called() && waits() {
+            thread::yield_now();
+        }
+        let is_called = is_called();
+        (mutex.lock().unwrap_or_else(PoisonError::into_inner), is_called)
+    }
+
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        Ok(self.wait_while(guard, || true).0)
+    }
+
+    /// And whether it was called.
+    pub(crate) fn wait_timeout<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+        let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        Ok(self.wait_while(guard, || !weak::times_out(nanoseconds)))
+    }
+
+    pub(crate) fn notify_all(&self) {
+        point();
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// As the standard library's. Time passes while somebody waits with a timeout, and only then.
+#[derive(Clone, Copy)]
+pub(crate) struct Instant(u64);
+
+impl Instant {
+    pub(crate) fn now() -> Self {
+        Self(weak::now())
+    }
+
+    pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
+        self.0.checked_add(time.as_nanos().try_into().ok()?).map(Self)
+    }
+
+    pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 

@@ -97,6 +97,8 @@ struct Memory {
     fenced: View,
     locks: HashMap<usize, View>,
     random: u64,
+    /// Time, in nanoseconds.
+    now: u64,
 }
 
 thread_local! {
@@ -254,6 +256,20 @@ pub(super) fn change(
 /// Whether something that may fail without a reason does, once in a while.
 pub(super) fn fails_spuriously() -> bool {
     with(|memory, _| memory.choose(8) == 0).unwrap_or(false)
+}
+
+/// Whether somebody who waits for `nanoseconds` at most waits no longer; then that time has passed.
+pub(super) fn times_out(nanoseconds: u64) -> bool {
+    let time_out = |memory: &mut Memory, _| {
+        let is_over = memory.choose(4) == 0;
+        memory.now += if is_over { nanoseconds } else { 0 };
+        is_over
+    };
+    with(time_out).unwrap_or(true)
+}
+
+pub(super) fn now() -> u64 {
+    with(|memory, _| memory.now).unwrap_or(0)
 }
 
 pub(super) fn fence(order: Ordering) {

@@ -11,6 +11,7 @@ use crate::ledger::Holder;
 use crate::memory::Content;
 use crate::registry::SystemBuffer;
 use crate::thread_cache;
+use crate::waiting::Given;
 
 /// A buffer just got. It holds a reference to the pool.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +57,33 @@ impl Shared {
         holder: Holder,
         fill: Fill,
     ) -> Result<Buffer, GetError> {
+        self.counting_failures(self.get_at_once(rounded, size, holder, fill))
+    }
+
+    /// Counts a get that failed at the limit.
+    #[inline]
+    pub(super) fn counting_failures(&self, outcome: Result<Buffer, GetError>) -> Result<Buffer, GetError> {
+        outcome.inspect_err(|error| {
+            if matches!(error, GetError::Limit { .. } | GetError::Timeout { .. }) {
+                self.counters.count_limit_failure();
+            }
+        })
+    }
+
+    /// As [`get_rounded`](Self::get_rounded), not counting.
+    pub(super) fn get_at_once(
+        &self,
+        rounded: usize,
+        size: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
         let Some(class) = self.index.class_of(rounded) else {
-            return self.get_oversize(rounded, self.alignment, size, holder, fill);
+            self.make_room_for_oversize(rounded, self.alignment)?;
+            return self.get_oversize(rounded, self.alignment, holder, fill);
         };
         if let Some(buffer) = self.get_cached(class, size, holder, fill) {
             return Ok(buffer);
@@ -85,7 +108,38 @@ impl Shared {
         if alignment <= self.alignment {
             return self.get(size, holder, Fill::Anything);
         }
-        self.get_oversize(self.rounded(size), alignment, size, holder, Fill::Anything)
+        let rounded = self.rounded(size);
+        let room = self.make_room_for_oversize(rounded, alignment);
+        self.counting_failures(
+            room.and_then(|()| self.get_oversize(rounded, alignment, holder, Fill::Anything)),
+        )
+    }
+
+    /// With what a waiter was given.
+    pub(super) fn get_given(
+        &self,
+        given: Given,
+        rounded: usize,
+        size: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
+        let class = self.index.class_of(rounded);
+        match (given, class) {
+            (Given::Slot(slot), Some(class)) => {
+                let taken = self.keep_idle(&self.classes[class], slot)?;
+                Ok(self.hand_out(class, taken, size, holder, fill))
+            }
+            (Given::Room, Some(class)) => match self.classes[class].shelf.take_fresh() {
+                Some(slot) => {
+                    let taken = self.open_fresh(&self.classes[class], slot)?;
+                    Ok(self.hand_out(class, taken, size, holder, fill))
+                }
+                None => self.get_overflow_in_room(class, holder, fill),
+            },
+            (Given::Room, None) => self.get_oversize(rounded, self.alignment, holder, fill),
+            (Given::Closed, _) | (Given::Slot(_), None) => Err(GetError::Closed),
+        }
     }
 
     /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
@@ -134,27 +188,45 @@ impl Shared {
                     return self.keep_idle(class, idle).map(Some);
                 }
                 Err(error) => {
-                    class.shelf.untake_fresh(slot);
+                    self.untake_fresh(class, slot);
                     return Err(error);
                 }
             }
-            // SeqCst: as in `keep_idle`.
-            let failure = if self.closed.load(SeqCst) {
-                GetError::Closed
-            } else if class.open(&self.region, slot).is_err() {
-                GetError::OutOfMemory { requested: bytes }
-            } else {
-                return Ok(Some(Taken { slot, fresh: true }));
-            };
-            class.shelf.untake_fresh(slot);
-            self.mapped.release(bytes);
-            if self.is_closed() {
-                self.discard_after_close(class, slot);
-            }
-            return Err(failure);
+            return self.open_fresh(class, slot).map(Some);
         }
         // Another thread may have put one since.
         class.shelf.take_idle().map(|slot| self.keep_idle(class, slot)).transpose()
+    }
+
+    /// Makes a fresh slot usable that was taken, and whose bytes are reserved.
+    fn open_fresh(&self, class: &Class, slot: u32) -> Result<Taken, GetError> {
+        let bytes = class.slot_size();
+        // SeqCst: as in `keep_idle`.
+        let failure = if self.closed.load(SeqCst) {
+            GetError::Closed
+        } else if class.open(&self.region, slot).is_err() {
+            GetError::OutOfMemory { requested: bytes }
+        } else {
+            return Ok(Taken { slot, fresh: true });
+        };
+        self.untake_fresh(class, slot);
+        self.release_room(bytes);
+        Err(failure)
+    }
+
+    /// Brings a fresh slot back that was not handed out. The region of a closed pool may have waited for it.
+    fn untake_fresh(&self, class: &Class, slot: u32) {
+        class.shelf.untake_fresh(slot);
+        // SeqCst: as in `keep_idle`.
+        if self.closed.load(SeqCst) {
+            self.discard_after_close(class, slot);
+        }
+    }
+
+    /// Gives bytes back that were reserved in vain.
+    fn release_room(&self, bytes: usize) {
+        self.mapped.release(bytes);
+        self.serve_waiters();
     }
 
     #[inline]
@@ -187,6 +259,17 @@ impl Shared {
             let taken = self.keep_idle(class, slot)?;
             return Ok(self.hand_out(class_number, taken, size, holder, fill));
         }
+        self.get_overflow_in_room(class_number, holder, fill)
+    }
+
+    /// As [`get_overflow`](Self::get_overflow); its bytes are reserved.
+    fn get_overflow_in_room(
+        &self,
+        class_number: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
+        let class = &self.classes[class_number];
         let buffer = SystemBuffer {
             class: Some(class_number as u8),
             capacity: class.buffer_size(),
@@ -199,24 +282,24 @@ impl Shared {
         Ok(buffer)
     }
 
-    /// Larger than the largest class, or aligned more strictly than the pool.
+    #[cold]
+    fn make_room_for_oversize(&self, capacity: usize, alignment: usize) -> Result<(), GetError> {
+        if self.is_closed() {
+            return Err(GetError::Closed);
+        }
+        check_oversize(capacity, alignment)?;
+        self.make_room(capacity, None).map(|_| ())
+    }
+
+    /// Larger than the largest class, or aligned more strictly than the pool; its bytes are reserved.
     #[cold]
     fn get_oversize(
         &self,
         capacity: usize,
         alignment: usize,
-        size: usize,
         holder: Holder,
         fill: Fill,
     ) -> Result<Buffer, GetError> {
-        debug_assert!(capacity >= size);
-        if self.is_closed() {
-            return Err(GetError::Closed);
-        }
-        if capacity > (isize::MAX as usize).saturating_sub(alignment) {
-            return Err(GetError::OutOfMemory { requested: capacity });
-        }
-        self.make_room(capacity, None)?;
         let buffer =
             self.get_system(SystemBuffer { class: None, capacity, alignment, holder }, capacity, fill)?;
         self.counters.oversize_bytes.fetch_add(capacity, Relaxed);
@@ -227,13 +310,25 @@ impl Shared {
 
     /// `reserved` bytes were reserved for it.
     fn get_system(&self, buffer: SystemBuffer, reserved: usize, fill: Fill) -> Result<Buffer, GetError> {
+        if self.is_closed() {
+            self.release_room(reserved);
+            return Err(GetError::Closed);
+        }
         let zeros = fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
         let data = self.registry.allocate(buffer, content).map_err(|_| {
-            self.mapped.release(reserved);
+            self.release_room(reserved);
             GetError::OutOfMemory { requested: buffer.capacity }
         })?;
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
+    }
+}
+
+/// Whether a system could have so much memory.
+pub(super) fn check_oversize(capacity: usize, alignment: usize) -> Result<(), GetError> {
+    match capacity <= (isize::MAX as usize).saturating_sub(alignment) {
+        true => Ok(()),
+        false => Err(GetError::OutOfMemory { requested: capacity }),
     }
 }

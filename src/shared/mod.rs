@@ -16,8 +16,8 @@ mod change_hands;
 mod get;
 mod put;
 mod reclaim;
+mod wait;
 
-use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -36,6 +36,7 @@ use crate::registry::Registry;
 use crate::size_class::SizeClassIndex;
 use crate::stats::{PoolCounters, Stats};
 use crate::thread_cache::{self, Caches};
+use crate::waiting::Waiting;
 
 /// Everything a pool is, but its handles.
 pub(crate) struct Shared {
@@ -53,8 +54,9 @@ pub(crate) struct Shared {
     caches: Caches,
     registry: Registry,
     mapped: MappedBytes,
-    /// Held while idle slots are given back to the system: by trim, by close, and by a get at the limit.
-    reclaiming: Mutex<()>,
+    /// Its lock is also held while idle slots are given back to the system: by trim, by close, and by a get at the
+    /// limit. See [`lock_reclaiming`](Self::lock_reclaiming).
+    waiting: Waiting,
     counters: PoolCounters,
 
     /// Rust pools and live contexts; at zero the pool closes.
@@ -102,7 +104,7 @@ impl Shared {
             class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),
             mapped: MappedBytes::new(max_bytes),
-            reclaiming: Mutex::new(()),
+            waiting: Waiting::new(),
             counters: PoolCounters::default(),
             open_handles: AtomicUsize::new(1),
             #[cfg(feature = "capi")]
@@ -127,6 +129,11 @@ impl Shared {
     pub(crate) fn is_closed(&self) -> bool {
         // Acquire pairs with the SeqCst swap in `close`.
         self.closed.load(Acquire)
+    }
+
+    /// Whether a get waits for memory: then no thread caches any.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.waiting.has_waiters()
     }
 
     /// What leads a thread to its cache of this pool, besides the contexts. Never 0.

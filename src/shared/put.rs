@@ -154,6 +154,8 @@ impl Shared {
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(class, slot);
+        } else {
+            self.serve_waiters();
         }
     }
 
@@ -212,6 +214,7 @@ impl Shared {
                 self.mapped.release(capacity);
             }
         }
+        self.serve_waiters();
     }
 }
 

@@ -1,11 +1,12 @@
 //! Memory back: room for a get at the limit, trim, and close.
 
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use crate::sync::{MutexGuard, PoisonError};
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering::{Acquire, SeqCst};
 
 use super::Shared;
 use crate::class::Class;
 use crate::error::GetError;
+use crate::waiting::Queue;
 
 /// How [`Shared::make_room`] found a way.
 pub(super) enum Room {
@@ -21,10 +22,18 @@ impl Shared {
         if self.mapped.try_reserve(bytes) { Ok(Room::Reserved) } else { self.reclaim_room(bytes, class) }
     }
 
-    /// Takes an idle slot of the wanted class, or gives up idle slots of others, or fails.
     #[cold]
     fn reclaim_room(&self, bytes: usize, class: Option<&Class>) -> Result<Room, GetError> {
-        let _reclaiming = self.lock_reclaiming();
+        let mut queue = self.lock_reclaiming();
+        let room = self.search_room(bytes, class);
+        // More may have been given up than was needed.
+        self.serve(&mut queue);
+        room
+    }
+
+    /// Takes an idle slot of the wanted class, or gives up idle slots of others, or fails. The caller holds the
+    /// reclaiming lock.
+    fn search_room(&self, bytes: usize, class: Option<&Class>) -> Result<Room, GetError> {
         let mut pause = None;
         loop {
             if self.is_closed() {
@@ -52,7 +61,6 @@ impl Shared {
             if self.mapped.try_reserve(bytes) {
                 return Ok(Room::Reserved);
             }
-            self.counters.limit_failures.fetch_add(1, Relaxed);
             return Err(GetError::Limit { limit, mapped, requested: bytes });
         }
     }
@@ -65,8 +73,8 @@ impl Shared {
     }
 
     /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The
-    /// caller holds `reclaiming`.
-    fn discard_idle(&self, wanted: Discard) -> usize {
+    /// caller holds the reclaiming lock.
+    pub(super) fn discard_idle(&self, wanted: Discard) -> usize {
         let mut discarded = 0;
         for class in self.classes.iter().rev() {
             let slots = match wanted {
@@ -85,7 +93,7 @@ impl Shared {
 
 /// How much [`Shared::discard_idle`] gives back, in bytes.
 #[derive(Clone, Copy)]
-enum Discard {
+pub(super) enum Discard {
     AtLeast(usize),
     AtMost(usize),
 }
@@ -96,11 +104,12 @@ impl Shared {
     pub(crate) fn close(&self) {
         // Under the lock: who sees the pool closed and then takes the lock comes after all of this, and so
         // does a second close. SeqCst: the order against puts is told in `Shelf::put`.
-        let reclaiming = self.lock_reclaiming();
+        let mut queue = self.lock_reclaiming();
         if !self.closed.swap(true, SeqCst) {
             self.caches.revoke();
+            self.serve(&mut queue);
             self.discard_idle(Discard::AtMost(usize::MAX));
-            self.unmap_if_unused(&reclaiming);
+            self.unmap_if_unused(&queue);
         }
     }
 
@@ -124,7 +133,7 @@ impl Shared {
     /// slot is missing here, and the region stays until it comes back, or that get sees the closing and
     /// touches nothing. A slot goes back to the count it came from, and `fresh` is read first, lest one be
     /// counted twice for another that is out.
-    fn unmap_if_unused(&self, _reclaiming: &MutexGuard<'_, ()>) {
+    fn unmap_if_unused(&self, _reclaiming: &Queue) {
         let is_whole = |class: &Class| class.shelf.fresh() + class.shelf.idle() == class.capacity();
         if self.region.is_unmapped() || !self.classes.iter().all(is_whole) {
             return;
@@ -141,17 +150,21 @@ impl Shared {
         unsafe { self.region.unmap() };
     }
 
-    fn lock_reclaiming(&self) -> MutexGuard<'_, ()> {
-        self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Held by whoever gives idle slots back to the system or serves waiters: what one of them looks for, no other
+    /// has in its hands.
+    pub(super) fn lock_reclaiming(&self) -> MutexGuard<'_, Queue> {
+        self.waiting.lock()
     }
 
     /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which
     /// `mapped_bytes` fell.
     pub(crate) fn trim(&self, keep_idle_bytes: usize) -> usize {
-        let _reclaiming = self.lock_reclaiming();
+        let mut queue = self.lock_reclaiming();
         self.caches.revoke();
         let idle: usize =
             self.classes.iter().map(|class| class.shelf.idle() as usize * class.slot_size()).sum();
-        self.discard_idle(Discard::AtMost(idle.saturating_sub(keep_idle_bytes)))
+        let discarded = self.discard_idle(Discard::AtMost(idle.saturating_sub(keep_idle_bytes)));
+        self.serve(&mut queue);
+        discarded
     }
 }

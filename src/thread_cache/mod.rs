@@ -36,7 +36,7 @@ use crate::barrier;
 use crate::ledger::{self, Holder, Mark};
 use crate::shared::{Buffer, PutSize, Shared};
 
-/// After a revoke at the limit, this many operations go to the shelf before threads may cache again, lest
+/// After a revoke at the limit or for a waiter, this many operations go to the shelf before threads may cache again, lest
 /// each get revoke anew.
 const SCARCE_OPERATIONS: u32 = 4096;
 
@@ -215,7 +215,7 @@ impl Caches {
     /// not led anywhere afterwards.
     #[cold]
     pub(crate) fn attach(&self, pool: &Shared, key: u64, is_valid: impl FnOnce() -> bool) {
-        if !self.allowed || is_attached(key) {
+        if !self.allowed || pool.has_waiters() || is_attached(key) {
             return;
         }
         // The pool's own key too: what does not come through a context uses it.
@@ -227,9 +227,9 @@ impl Caches {
         let Some(block) = own_block() else { return };
         let mut list = self.lock();
         // The closing thread closes first and then takes this lock to revoke: no cache is made behind its
-        // back.
+        // back. So does a waiter: it counts itself, and then revokes.
         // Relaxed: changed under this lock.
-        if pool.is_closed() || self.paused.load(Relaxed) || !is_valid() {
+        if pool.is_closed() || pool.has_waiters() || self.paused.load(Relaxed) || !is_valid() {
             return;
         }
         let of_this_thread = list.iter().find(|cache| ptr::eq(cache.block(), block)).copied();
@@ -287,6 +287,12 @@ impl Caches {
         Pause(self)
     }
 
+    /// The next operations go to the shelf.
+    pub(crate) fn stay_scarce(&self) {
+        // Relaxed: a rough count of operations.
+        self.scarce.store(SCARCE_OPERATIONS, Relaxed);
+    }
+
     fn set_paused(&self, paused: bool) {
         let _list = self.lock();
         self.paused.store(paused, Relaxed);
@@ -321,8 +327,7 @@ pub(crate) struct Pause<'a>(&'a Caches);
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        // Relaxed: a rough count of operations.
-        self.0.scarce.store(SCARCE_OPERATIONS, Relaxed);
+        self.0.stay_scarce();
         self.0.set_paused(false);
     }
 }

@@ -3,6 +3,7 @@
 
 #include "check.hpp"
 
+#include <chrono>
 #include <stdexcept>
 #include <typeinfo>
 #include <utility>
@@ -25,6 +26,8 @@ void use_every_symbol(const bytepool::Pool &pool) {
     auto same = bytepool::pool_of_context(context.get());
     auto buffer = bytepool::PooledBuffer::try_get(*same, 10);
     check(buffer.has_value(), "a buffer is got");
+    buffer = bytepool::PooledBuffer::get_timeout(*same, 10, std::chrono::seconds(1));
+    check(buffer.has_value(), "and one that need not be waited for");
     try {
         buffer->resize(1 << 20);
         check(false, "a resize above the capacity is refused");
