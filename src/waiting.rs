@@ -152,7 +152,10 @@ impl Waiting {
 
     /// Forgets all waiters: the child of a fork has none of their threads. The caller holds the lock since before
     /// the fork. What they were given and did not take yet is theirs to lose.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called where forks are handled"))]
+    #[cfg_attr(
+        any(not(test), bytepool_shuttle),
+        expect(dead_code, reason = "called where forks are handled")
+    )]
     pub(crate) fn after_fork_in_child(&self, queue: &mut Queue) {
         queue.waiters.clear();
         self.count.store(0, SeqCst);
