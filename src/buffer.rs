@@ -146,7 +146,7 @@ impl Drop for PooledBuffer {
         let key = unsafe { self.pool.as_ref() }.cache_key();
         match self.place {
             Place::Slot { class, slot }
-                if thread_cache::put_owned(key, self.data.addr().get(), class, slot) => {}
+                if thread_cache::put_owned(key, self.data.addr().get(), class.into(), slot) => {}
             _ => self.put_slowly(),
         }
     }

@@ -88,11 +88,11 @@ impl Class {
     #[inline]
     pub(crate) fn slot_at(&self, offset: usize) -> Option<u32> {
         let in_span = offset - self.span.start;
-        if !in_span.is_multiple_of(UNIT) {
+        // The reciprocal is exact up to the last slot's end.
+        if !in_span.is_multiple_of(UNIT) || in_span >= self.span.slot_size * self.span.capacity as usize {
             return None;
         }
-        let slot = self.span.reciprocal.slot_starting_at((in_span / UNIT) as u64)?;
-        (slot < u64::from(self.span.capacity)).then_some(slot as u32)
+        self.span.reciprocal.slot_starting_at((in_span / UNIT) as u64).map(|slot| slot as u32)
     }
 
     /// Makes the memory of `slot` readable and writable.

@@ -1,7 +1,7 @@
 //! What a pool is built from: the builder, its validation, and the layout of the region that follows from it.
 
 use crate::sync::Arc;
-use std::fmt;
+use std::{fmt, iter};
 
 use crate::error::BuildError;
 use crate::ledger::MAX_BUFFER_SIZE;
@@ -238,15 +238,19 @@ impl Layout {
         let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
         let slot_alignment = alignment.max(GRANULE);
         let too_large = |bytes| BuildError::AddressSpace { bytes, limit: MAX_ADDRESS_SPACE };
-        // Below 2^63 each (sizes below 2^33 with alignment, capacities up to 2^30), and at most 64 of them.
-        let span_bytes: Vec<usize> = classes
+        // Each below 2^63 (sizes below 2^33 with alignment, capacities up to 2^30), and at most 64 of them.
+        let least: u128 = classes
             .iter()
-            .map(|&(size, capacity)| size.next_multiple_of(slot_alignment) * capacity)
-            .collect();
-        let total: u128 = span_bytes.iter().map(|&bytes| bytes as u128).sum();
-        if total > MAX_ADDRESS_SPACE as u128 {
-            return Err(too_large(usize::try_from(total).unwrap_or(usize::MAX)));
+            .map(|&(size, capacity)| (size.next_multiple_of(slot_alignment) * capacity) as u128)
+            .sum();
+        if least > MAX_ADDRESS_SPACE as u128 {
+            return Err(too_large(usize::try_from(least).unwrap_or(usize::MAX)));
         }
+        let slots: Vec<(usize, Reciprocal)> =
+            classes.iter().map(|&(size, capacity)| slot_of(size, capacity, slot_alignment)).collect();
+        let span_bytes: Vec<usize> = iter::zip(classes, &slots)
+            .map(|(&(_, capacity), &(slot_size, _))| slot_size * capacity)
+            .collect();
         let chunks = |shift: u32| span_bytes.iter().map(|n| n.div_ceil(1 << shift)).sum::<usize>();
         while chunks(chunk_shift) > MAX_CHUNKS {
             chunk_shift += 1;
@@ -258,17 +262,32 @@ impl Layout {
 
         let mut spans = Vec::with_capacity(classes.len());
         let mut class_of_chunk = Vec::with_capacity(chunks(chunk_shift));
-        for (class, (&(buffer_size, capacity), bytes)) in classes.iter().zip(span_bytes).enumerate() {
-            let slot_size = buffer_size.next_multiple_of(slot_alignment);
+        for (class, (&(buffer_size, capacity), (slot_size, reciprocal))) in
+            iter::zip(classes, slots).enumerate()
+        {
+            let bytes = slot_size * capacity;
             let start = class_of_chunk.len() << chunk_shift;
             class_of_chunk.resize(class_of_chunk.len() + bytes.div_ceil(1 << chunk_shift), class as u8);
             let len = (class_of_chunk.len() << chunk_shift) - start;
-            let units = (len / UNIT) as u64;
-            let reciprocal = Reciprocal::new((slot_size / UNIT) as u64, units).ok_or(too_large(len))?;
             spans.push(Span { buffer_size, slot_size, capacity: capacity as u32, start, len, reciprocal });
         }
         let class_of_chunk = class_of_chunk.into();
         Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment: least_chunk })
+    }
+}
+
+/// The least slot that holds a buffer, is a multiple of the alignment, and whose number is found by one multiplication.
+///
+/// Nearly always the first try does: a few more are for terabytes of buffers of gigabytes.
+fn slot_of(buffer_size: usize, capacity: usize, alignment: usize) -> (usize, Reciprocal) {
+    let mut slot_size = buffer_size.next_multiple_of(alignment);
+    loop {
+        let units = slot_size / UNIT;
+        // A power of two leaves no excess, so this ends.
+        if let Some(reciprocal) = Reciprocal::new(units as u64, (units * capacity) as u64) {
+            return (slot_size, reciprocal);
+        }
+        slot_size += alignment;
     }
 }
 

@@ -79,12 +79,6 @@ pub(crate) fn is_raw_of(mark: Mark, getter: Mark) -> bool {
     mark >> GETTER_SHIFT == getter >> GETTER_SHIFT
 }
 
-/// Whether a mark is of a raw pointer with a getter, which is another than this thread's.
-#[inline(always)]
-pub(crate) fn has_other_getter(mark: Mark, getter: Mark) -> bool {
-    mark < CLAIMED && mark >> GETTER_SHIFT != 0 && mark >> GETTER_SHIFT != getter >> GETTER_SHIFT
-}
-
 /// Whether a mark is of a raw pointer that anybody may put by an atomic exchange.
 pub(crate) fn has_no_getter(mark: Mark) -> bool {
     mark >> GETTER_SHIFT == 0

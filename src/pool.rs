@@ -176,7 +176,7 @@ impl Pool {
     pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
         let (key, address) = (self.shared.cache_key(), data.addr().get());
         if thread_cache::put(key, address, size)
-            || thread_cache::put_other(key, address, size)
+            || thread_cache::put_any_getters(key, address, size)
             || thread_cache::put_anywhere(key, address, PutSize::Sized(size), Verdict::Later)
         {
             return Ok(());

@@ -123,6 +123,11 @@ impl Reciprocal {
         (slots * excess < u128::from(multiplier)).then_some(Self { multiplier })
     }
 
+    /// Finds slot 0 nowhere: for a span without units.
+    pub(crate) const fn none() -> Self {
+        Self { multiplier: 0 }
+    }
+
     /// The slot that starts at unit `unit`; `None` if no slot starts there.
     #[inline(always)]
     pub(crate) fn slot_starting_at(self, unit: u64) -> Option<u64> {

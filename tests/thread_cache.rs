@@ -38,8 +38,7 @@ fn shared_writes_are_at_most_one_batch_move_per_batch() {
         drop(pool.get(SIZE).unwrap());
     }
     assert_eq!(class(&pool).moves, before.moves);
-    // Bursts above what the cache holds move batches of half a bin: 32 of the 64 slots that 256 KiB have room
-    // for.
+    // Bursts above the 128 slots that the cache holds move batches of 32.
     let bursts = 100;
     for _ in 0..bursts {
         churn(&pool, 200);
@@ -60,12 +59,40 @@ fn a_pool_without_thread_caches_has_none() {
 }
 
 #[test]
-fn large_classes_are_not_cached() {
-    let pool = Pool::builder().size_class(1 << 20, 100).build().unwrap();
+fn huge_classes_are_not_cached() {
+    let pool = Pool::builder().size_class(17 << 20, 100).build().unwrap();
     for _ in 0..10 {
-        drop(pool.get(1 << 20).unwrap());
+        drop(pool.get(17 << 20).unwrap());
     }
     assert_eq!((class(&pool).cached, class(&pool).idle), (0, 1));
+}
+
+#[test]
+fn large_slots_that_sleeping_threads_cache_are_used_before_fresh_ones_and_overflow() {
+    let pool = Pool::builder().size_class(1 << 20, 4).build().unwrap();
+    let (done, sleeping) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..10 {
+                drop([pool.get(1 << 20).unwrap(), pool.get(1 << 20).unwrap()]);
+            }
+            done.wait();
+            sleeping.wait();
+        });
+        done.wait();
+        let before = class(&pool);
+        assert_eq!((before.cached, before.idle, before.touched), (2, 2, 2), "this test needs a thread cache");
+        let buffers = [pool.get(1 << 20).unwrap(), pool.get(1 << 20).unwrap()];
+        assert_eq!(
+            (class(&pool).touched, class(&pool).idle),
+            (2, 0),
+            "the sleeping thread's slots were used"
+        );
+        let more = [pool.get(1 << 20).unwrap(), pool.get(1 << 20).unwrap()];
+        assert_eq!((class(&pool).touched, pool.stats().system_allocations), (4, 0));
+        drop((buffers, more));
+        sleeping.wait();
+    });
 }
 
 #[test]
@@ -231,7 +258,7 @@ fn a_freed_context_hands_out_nothing_on_threads_that_cached_through_it() {
         let context = Shared(pool.context().into_raw());
         let barrier = Barrier::new(5);
         thread::scope(|scope| {
-            for _ in 0..4 {
+            let threads = [(); 4].map(|()| {
                 scope.spawn(|| {
                     let context = &context;
                     for _ in 0..20 {
@@ -250,11 +277,13 @@ fn a_freed_context_hands_out_nothing_on_threads_that_cached_through_it() {
                     let status = unsafe { bytepool_put_checked(context.0, kept, SIZE) };
                     assert_eq!(status, 0, "a put still works");
                     assert!(bytepool_get(context.0, SIZE).is_null(), "and does not revive the context");
-                });
-            }
+                })
+            });
             barrier.wait();
             bytepool_free(context.0);
             barrier.wait();
+            // A scope waits for what threads return, not for their thread-locals' ends.
+            threads.map(|thread| thread.join().unwrap());
         });
         assert_eq!(class(&pool).outstanding, 0);
     }

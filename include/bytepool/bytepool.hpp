@@ -145,11 +145,7 @@ class [[nodiscard]] PooledBuffer {
     // No memory, size and capacity 0.
     [[nodiscard]] PooledBuffer() noexcept = default;
     // A buffer of `size` bytes, holding what it held last, or zeros. Throws rust::Error.
-    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size) {
-        if (!detail::bytepool_cpp_get(pool, size, parts_)) {
-            parts_ = detail::get(pool, size);
-        }
-    }
+    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size) : parts_(got(pool, size)) {}
     PooledBuffer(const PooledBuffer &) = delete;
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
@@ -258,6 +254,14 @@ class [[nodiscard]] PooledBuffer {
   private:
     static detail::BufferParts none() noexcept {
         return {nullptr, 0, 0, nullptr, 0, 0};
+    }
+
+    static detail::BufferParts got(const Pool &pool, std::size_t size) {
+        detail::BufferParts parts; // written whole by what follows
+        if (!detail::bytepool_cpp_get(pool, size, parts)) {
+            parts = detail::get(pool, size);
+        }
+        return parts;
     }
 
     detail::BufferParts parts_ = none();

@@ -301,10 +301,8 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY:
     // - the buffer holds a reference until it is put, so the pool exists
     let key = unsafe { &*parts.pool.cast::<Shared>() }.cache_key();
-    // Field by field: what was just written in words is slow to be read as a whole.
-    let put = parts.class_number != SYSTEM
-        && thread_cache::put_owned(key, parts.data.addr(), parts.class_number as u8, parts.slot);
-    if !put {
+    // Field by field: what was just written in words is slow to be read as a whole. No class has the number SYSTEM.
+    if !thread_cache::put_owned(key, parts.data.addr(), parts.class_number, parts.slot) {
         // SAFETY: as the caller promised
         unsafe { put_slowly(parts) };
     }
@@ -312,8 +310,10 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
 
 /// # Safety
 /// - as [`put_together`]
+// Not unwinding, and of the same signature: so it is a tail call.
 #[cold]
-unsafe fn put_slowly(parts: &BufferParts) {
+#[inline(never)]
+unsafe extern "C" fn put_slowly(parts: &BufferParts) {
     // SAFETY: as the caller promised
     drop(unsafe { put_together(parts) });
 }

@@ -323,7 +323,7 @@ unsafe fn put_slowly(context: *mut c_void, data: *mut c_void, size: PutSize, ver
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn put_sized_slowly(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
-    if thread_cache::put_other(cache_key(context), data.addr(), size) {
+    if thread_cache::put_any_getters(cache_key(context), data.addr(), size) {
         return Status::Ok as i32;
     }
     // SAFETY:

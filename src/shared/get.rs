@@ -157,6 +157,16 @@ impl Shared {
     fn take_slot(&self, class: &Class) -> Result<Option<Taken>, GetError> {
         match class.shelf.take_idle() {
             Some(slot) => self.keep_idle(class, slot).map(Some),
+            None => self.take_absent(class),
+        }
+    }
+
+    /// A slot of a class that has none on its shelf; `None` if all are out, or in other threads' caches.
+    #[cold]
+    fn take_absent(&self, class: &Class) -> Result<Option<Taken>, GetError> {
+        self.caches.recover_large(self.number_of(class), class.slot_size());
+        match class.shelf.take_idle() {
+            Some(slot) => self.keep_idle(class, slot).map(Some),
             None => self.take_fresh(class),
         }
     }
@@ -174,7 +184,6 @@ impl Shared {
     }
 
     /// A slot that was never handed out; `None` if all were.
-    #[cold]
     fn take_fresh(&self, class: &Class) -> Result<Option<Taken>, GetError> {
         let bytes = class.slot_size();
         while class.shelf.fresh() > 0 {

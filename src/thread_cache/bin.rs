@@ -35,6 +35,10 @@ pub(super) struct Place {
 }
 
 impl Place {
+    const fn none() -> Self {
+        Self { address: AtomicUsize::new(0), slot: AtomicU32::new(0), claim: AtomicU32::new(0) }
+    }
+
     #[inline(always)]
     fn write(&self, address: usize, slot: u32) {
         self.address.store(address, Relaxed);
@@ -49,13 +53,7 @@ pub(super) struct Bin {
     top: AtomicPtr<Place>,
     /// `first` until the bin is made, and for ever if the class is not cached.
     end: AtomicPtr<Place>,
-    /// The class's ledger.
-    ledger: *const AtomicU64,
-    /// The address of slot 0.
-    start: usize,
-    /// The length of all slots together, in units.
-    units: usize,
-    reciprocal: Reciprocal,
+    slots: Slots,
     pub(super) buffer_size: usize,
     pub(super) puts: AtomicU64,
 
@@ -75,11 +73,22 @@ pub(super) struct Bin {
 
 const _: () = assert!(std::mem::offset_of!(Bin, raw_base) == 64);
 
-/// The fast path.
-impl Bin {
-    /// The slot of this class that starts at an address.
+/// Where a class's slots and their ledger entries are.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Slots {
+    ledger: *const AtomicU64,
+    /// The address of slot 0.
+    start: usize,
+    /// The length of all slots together, in units.
+    units: usize,
+    reciprocal: Reciprocal,
+}
+
+impl Slots {
+    /// The slot that starts at an address.
     #[inline(always)]
-    pub(super) fn slot_at(&self, address: usize) -> Option<usize> {
+    fn at(&self, address: usize) -> Option<usize> {
         // Rotated, so that what lies inside a unit is past the end too.
         let unit = address.wrapping_sub(self.start).rotate_right(UNIT.trailing_zeros());
         if unit >= self.units {
@@ -88,13 +97,27 @@ impl Bin {
         self.reciprocal.slot_starting_at(unit as u64).map(|slot| slot as usize)
     }
 
+    /// The ledger entry of a slot that came from [`at`](Self::at) or from the shelf.
+    #[inline(always)]
+    fn entry(&self, slot: usize) -> &AtomicU64 {
+        // SAFETY:
+        // - the ledger lives as long as the pool, and `slot` is below the class's capacity (caller)
+        unsafe { &*self.ledger.add(slot) }
+    }
+}
+
+/// The fast path.
+impl Bin {
+    /// The slot of this class that starts at an address.
+    #[inline(always)]
+    pub(super) fn slot_at(&self, address: usize) -> Option<usize> {
+        self.slots.at(address)
+    }
+
     #[inline(always)]
     pub(super) fn entry(&self, slot: usize) -> &AtomicU64 {
-        debug_assert!(slot * self.slot_size < self.units * UNIT);
-        // SAFETY:
-        // - the ledger lives as long as the pool, and `slot` is below the class's capacity: it came from
-        //   `slot_at` or from the shelf
-        unsafe { &*self.ledger.add(slot) }
+        debug_assert!(slot * self.slot_size < self.slots.units * UNIT);
+        self.slots.entry(slot)
     }
 
     /// The slot put last, marked in the ledger.
@@ -187,7 +210,8 @@ impl Bin {
     pub(super) fn take_many(&self, holder: Holder, out: &mut [*mut c_void]) -> usize {
         let mark = holder.mark(self.raw_base());
         let count = out.len().min(self.len());
-        let mut top = self.top.load(Relaxed);
+        let slots = self.slots; // in registers: the stores below could change it, for all a compiler knows
+        let mut top = self.top();
         for data in &mut out[..count] {
             // SAFETY:
             // - at least `count` slots lie below `top`
@@ -196,7 +220,7 @@ impl Bin {
                 &*top
             };
             *data = ptr::with_exposed_provenance_mut(idle.address.load(Relaxed));
-            self.entry(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
+            slots.entry(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
         }
         self.top.store(top, Relaxed);
         count
@@ -205,18 +229,19 @@ impl Bin {
     /// Puts slots that this thread got, while there is room, up to the first address that is not such a one's;
     /// how many. The block is [`FAST`](super::block::FAST).
     pub(super) fn put_many(&self, data: &[*mut c_void], getter: Mark) -> usize {
-        let top = self.top.load(Relaxed);
+        let top = self.top();
         let count = data.len().min(self.free_room());
+        let slots = self.slots; // as in `take_many`
         let mut put = 0;
         for data in &data[..count] {
             let address = data.addr();
-            let Some(slot) = self.slot_at(address) else { break };
-            let found = self.entry(slot).load(Relaxed);
+            let Some(slot) = slots.at(address) else { break };
+            let found = slots.entry(slot).load(Relaxed);
             if !ledger::is_raw_of(found, getter) {
                 break;
             }
             // Relaxed: as in `put`.
-            self.entry(slot).store(NOBODY, Relaxed);
+            slots.entry(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room for `count` slots
             unsafe { (*top.add(put)).write(address, slot as u32) };
@@ -234,7 +259,12 @@ pub(super) const MAX_BATCH: usize = 32;
 
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;
-const MAX_BIN_BYTES: usize = 256 << 10;
+const MAX_BIN_BYTES: usize = 2 << 20;
+/// Slots larger than this, in bytes, are *large*: a thread keeps two of them, and none strands there, as whoever misses
+/// one looks into all caches.
+pub(super) const LARGE: usize = 128 << 10;
+/// Slots larger than this are not cached, in bytes.
+const MAX_CACHED_SIZE: usize = 16 << 20;
 /// A bin has room for at least this many slots, or none.
 const MIN_SHARE: u32 = 2;
 /// The room that a bin starts with, in slots.
@@ -242,14 +272,45 @@ const FIRST_ROOM: u32 = 4;
 
 /// How many slots of a class a thread keeps at most.
 fn most_slots(slot_size: usize) -> u32 {
-    (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32
+    if slot_size > MAX_CACHED_SIZE {
+        0
+    } else if slot_size > LARGE {
+        MIN_SHARE
+    } else {
+        (MAX_BIN_BYTES / slot_size).min(MAX_BIN_SLOTS) as u32
+    }
 }
+
+/// Under the first slot of [`Bin::none`] lies one that is none, too.
+static NO_PLACES: [Place; 2] = [const { Place::none() }; 2];
 
 /// The slow half: making, filling and emptying.
 impl Bin {
     /// How many [`Place`]s a bin of this class needs memory for.
     pub(super) fn needed(class: &Class) -> usize {
         1 + most_slots(class.slot_size()) as usize
+    }
+
+    /// A bin without anything, for ever.
+    pub(super) const fn none() -> Self {
+        // SAFETY:
+        // - stays inside
+        let first = unsafe { (&raw const NO_PLACES).cast::<Place>().add(1).cast_mut() };
+        Self {
+            top: AtomicPtr::new(first),
+            end: AtomicPtr::new(first),
+            slots: Slots { ledger: ptr::null(), start: 0, units: 0, reciprocal: Reciprocal::none() },
+            buffer_size: 0,
+            puts: AtomicU64::new(0),
+            raw_base: AtomicU64::new(0),
+            first,
+            limit: AtomicPtr::new(first),
+            slot_size: 0,
+            most: 0,
+            fresh_line: AtomicU32::new(u32::MAX),
+            shelf_line: AtomicU32::new(u32::MAX),
+            class: u8::MAX,
+        }
     }
 
     /// A bin without room.
@@ -263,10 +324,12 @@ impl Bin {
         Self {
             top: AtomicPtr::new(first),
             end: AtomicPtr::new(first),
-            ledger: class.ledger.first_entry(),
-            start: region_base + class.offset_of(0),
-            units: class.capacity() as usize * (class.slot_size() / UNIT),
-            reciprocal: class.reciprocal(),
+            slots: Slots {
+                ledger: class.ledger.first_entry(),
+                start: region_base + class.offset_of(0),
+                units: class.capacity() as usize * (class.slot_size() / UNIT),
+                reciprocal: class.reciprocal(),
+            },
             buffer_size: class.buffer_size(),
             puts: AtomicU64::new(0),
             raw_base: AtomicU64::new(ledger::raw_base(0)),
@@ -310,7 +373,7 @@ impl Bin {
             return;
         }
         let wanted = if room == 0 { FIRST_ROOM } else { room }.min(most - room);
-        let room = (room + class.caching.take(wanted)) as usize;
+        let room = (room + class.caching.take(wanted, self.slot_size > LARGE)) as usize;
         // SAFETY:
         // - there is memory for the most slots
         let limit = unsafe { self.first.add(room) };
@@ -336,7 +399,7 @@ impl Bin {
             // SAFETY:
             // - there is room for all of them
             unsafe {
-                (*top).write(self.start + slot as usize * self.slot_size, slot);
+                (*top).write(self.slots.start + slot as usize * self.slot_size, slot);
                 top = top.add(1);
             }
         }
@@ -450,10 +513,11 @@ impl CachingRoom {
         Self { left: AtomicU32::new(capacity / 2) }
     }
 
-    /// Room for one bin, up to `wanted` slots: at most half of what is left, so that others get some. 0 or
-    /// at least 2.
-    fn take(&self, wanted: u32) -> u32 {
-        let share = |left: u32| Some(wanted.min(left.div_ceil(2))).filter(|&share| share >= MIN_SHARE);
+    /// Room for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last` may
+    /// be taken, too. 0 or at least 2.
+    fn take(&self, wanted: u32, last: bool) -> u32 {
+        let most = |left: u32| if last { left } else { left.div_ceil(2) };
+        let share = |left: u32| Some(wanted.min(most(left))).filter(|&share| share >= MIN_SHARE);
         // Relaxed: only the number itself decides.
         let before = self.left.fetch_update(Relaxed, Relaxed, |left| share(left).map(|share| left - share));
         before.ok().and_then(share).unwrap_or(0)
@@ -472,7 +536,7 @@ mod tests {
     fn all_bins_together_have_at_most_half_of_a_class() {
         for capacity in [1, 3, 4, 10, 1000] {
             let room = CachingRoom::new(capacity);
-            let bins: Vec<u32> = (0..100).map(|_| room.take(MAX_BIN_SLOTS as u32)).collect();
+            let bins: Vec<u32> = (0..100).map(|_| room.take(MAX_BIN_SLOTS as u32, false)).collect();
             assert!(bins.iter().sum::<u32>() <= capacity / 2, "{bins:?}");
             assert!(bins.iter().all(|&slots| slots != 1 && slots <= MAX_BIN_SLOTS as u32));
             bins.iter().for_each(|&slots| room.give(slots as usize));
@@ -482,8 +546,10 @@ mod tests {
 
     #[test]
     fn huge_slots_are_not_cached() {
-        assert_eq!([512 << 10, 256 << 10, 128 << 10, 4 << 10, 64].map(most_slots), [0, 1, 2, 64, 128]);
-        assert_eq!(CachingRoom::new(1000).take(1), 0);
-        assert_eq!(CachingRoom::new(1000).take(2), 2);
+        assert_eq!([17 << 20, 16 << 20, 129 << 10, 128 << 10, 16 << 10].map(most_slots), [0, 2, 2, 16, 128]);
+        assert_eq!(CachingRoom::new(1000).take(1, false), 0);
+        assert_eq!(CachingRoom::new(1000).take(2, false), 2);
+        assert_eq!([4, 3].map(|capacity| CachingRoom::new(capacity).take(2, false)), [0, 0]);
+        assert_eq!([4, 3].map(|capacity| CachingRoom::new(capacity).take(2, true)), [2, 0]);
     }
 }

@@ -19,6 +19,7 @@ use crate::sync::plain_memory;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 #[cfg(feature = "capi")]
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
@@ -47,11 +48,11 @@ pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Box<[BinOffset]> {
 /// One thread's cache of one pool. Its bins follow it in memory.
 #[repr(C, align(128))] // apart from other threads' caches
 pub(crate) struct Cache {
+    /// Where sizes lead that have no class: the offset 0. It holds nothing and takes nothing.
+    none: Bin,
     /// The address of the region, and its length in bytes; 0 for no pool.
     base: usize,
     region_len: usize,
-    /// Sizes below this have a bin in `bin_of_step`, in bytes: 0 if the pool rounds.
-    fine_end: usize,
     /// What the owning thread adds to the marks of slots it gets, while their class leans.
     getter: Mark,
     /// Sizes below this fit a class, in bytes: 0 if the pool rounds.
@@ -64,8 +65,12 @@ pub(crate) struct Cache {
     /// Numbers this thread's claims.
     claims: AtomicU32,
     lost_claims: AtomicU32,
+    /// [`NO_BIN`] if the pool rounds.
     bin_of_step: [BinOffset; STEPS],
 }
+
+const NO_BIN: BinOffset = 0;
+const _: () = assert!(offset_of!(Cache, none) == NO_BIN as usize);
 
 // SAFETY:
 // - its pointers lead to the pool, which outlives it, and to its own bins
@@ -76,9 +81,9 @@ unsafe impl Sync for Cache {}
 
 /// Where entries lead whose cache was taken away: it serves nothing.
 pub(super) static NO_CACHE: Cache = Cache {
+    none: Bin::none(),
     base: 0,
     region_len: 0,
-    fine_end: 0,
     getter: 0,
     size_end: 0,
     bin_of_chunk: ptr::null(),
@@ -88,7 +93,7 @@ pub(super) static NO_CACHE: Cache = Cache {
     block: &super::block::EMPTY,
     claims: AtomicU32::new(0),
     lost_claims: AtomicU32::new(0),
-    bin_of_step: [0; STEPS],
+    bin_of_step: [NO_BIN; STEPS],
 };
 
 /// A cache where it is: its bins are reached from here, too. Good as long as the cache is.
@@ -128,7 +133,9 @@ fn in_one_register<T>(pointer: NonNull<T>) -> NonNull<T> {
 impl CacheRef {
     #[inline(always)]
     fn bin_at(&self, offset: BinOffset) -> &Bin {
-        debug_assert!((0..self.class_count).any(|class| bin_offset(class as u8) == offset));
+        debug_assert!(
+            offset == NO_BIN || (0..self.class_count).any(|class| bin_offset(class as u8) == offset)
+        );
         // SAFETY:
         // - offsets come from the tables of this pool, and a bin for each class follows the cache in memory
         unsafe { in_one_register(self.0.byte_add(usize::from(offset)).cast::<Bin>()).as_ref() }
@@ -152,7 +159,7 @@ impl CacheRef {
     #[inline(always)]
     fn bin_of_step(&self, step: usize) -> &Bin {
         // SAFETY:
-        // - steps of sizes below `size_end` are in the table
+        // - steps of sizes below `size_end`, or up to FINE_LIMIT, are in the table
         self.bin_at(unsafe { *self.bin_of_step.get_unchecked(step) })
     }
 
@@ -160,7 +167,7 @@ impl CacheRef {
     /// must look.
     #[inline(always)]
     fn fine_bin(&self, size: usize) -> Option<&Bin> {
-        if size >= self.fine_end {
+        if size > FINE_LIMIT {
             return None;
         }
         let bin = self.bin_of_step(fine_step_of(size));
@@ -211,10 +218,10 @@ impl CacheRef {
         ledger::is_raw_of(found, self.getter) && bin.put(address, slot)
     }
 
-    /// Puts a slot that its caller alone has. `false`: nothing was done.
+    /// Puts a slot that its caller alone has. `false`: nothing was done, as also for a number that no class has.
     #[inline(always)]
-    pub(super) fn put_owned(&self, address: usize, class: u8, slot: u32) -> bool {
-        self.class_count != 0 && self.bin(class).put(address, slot as usize)
+    pub(super) fn put_owned(&self, address: usize, class: u32, slot: u32) -> bool {
+        class < self.class_count && self.bin(class as u8).put(address, slot as usize)
     }
 
     /// The bin and slot that an address is the start of.
@@ -283,11 +290,10 @@ impl CacheRef {
         self.put_shared(bin, address, slot, found)
     }
 
-    /// Puts a raw buffer that another thread got, or nobody in particular, with a size of its class; while
-    /// there is room. `false`:
-    /// nothing was done, [`put_anyhow`](Self::put_anyhow) must look.
-    pub(super) fn put_other(&self, address: usize, size: usize) -> bool {
-        let Some(bin) = self.fine_bin(size) else { return false };
+    /// Puts a raw buffer with a size of its class, whoever got it; while there is room. `false`: nothing was done,
+    /// [`put_anyhow`](Self::put_anyhow) must look.
+    pub(super) fn put_any_getters(&self, address: usize, size: usize) -> bool {
+        let Some(bin) = self.fine_bin(size).or_else(|| self.bin_for(size)) else { return false };
         let Some(slot) = bin.slot_at(address) else { return false };
         let found = bin.entry(slot).load(Relaxed);
         if ledger::raw_size(found).is_none() || !bin.has_room() {
@@ -295,8 +301,10 @@ impl CacheRef {
         }
         if ledger::has_no_getter(found) {
             self.put_shared(bin, address, slot, found)
+        } else if ledger::is_raw_of(found, self.getter) {
+            bin.put(address, slot)
         } else {
-            ledger::has_other_getter(found, self.getter) && self.claim(bin, address, slot, found)
+            self.claim(bin, address, slot, found)
         }
     }
 
@@ -502,14 +510,16 @@ impl CacheRef {
         // - the layout's size is not zero
         let cache = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<Cache>())?;
         let base = pool.region().base();
+        let has_bin = |class: u8| !pool.rounds() && usize::from(class) < classes.len();
+        let bin_of_class = |class| if has_bin(class) { bin_offset(class) } else { NO_BIN };
         let size_end = if pool.rounds() { 0 } else { pool.index().largest() + 1 };
         // SAFETY:
         // - allocated above for a cache, one bin per class, and the slots of each
         unsafe {
             cache.write(Cache {
+                none: Bin::none(),
                 base,
                 region_len: pool.region().len(),
-                fine_end: size_end.min(FINE_LIMIT + 1),
                 getter: getter(block.number()),
                 size_end,
                 bin_of_chunk: pool.caches().bin_of_chunk.as_ptr(),
@@ -519,7 +529,7 @@ impl CacheRef {
                 block,
                 claims: AtomicU32::new(0),
                 lost_claims: AtomicU32::new(0),
-                bin_of_step: pool.index().table().map(bin_offset),
+                bin_of_step: pool.index().table().map(bin_of_class),
             });
             let bins = cache.add(1).cast::<Bin>();
             let mut slots = cache.byte_add(slots_start).cast::<Place>();

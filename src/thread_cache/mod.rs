@@ -25,6 +25,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 pub(crate) use self::bin::CachingRoom;
+use self::bin::LARGE;
 pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
@@ -78,9 +79,10 @@ pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
     cache.put_unsized(address)
 }
 
-/// Puts the slot of a `PooledBuffer`. `false`: nothing was done, the pool must look.
+/// Puts the slot of a `PooledBuffer`. `false`: nothing was done, the pool must look; as also for a number that no class
+/// has.
 #[inline(always)]
-pub(crate) fn put_owned(key: u64, address: usize, class: u8, slot: u32) -> bool {
+pub(crate) fn put_owned(key: u64, address: usize, class: u32, slot: u32) -> bool {
     let block = way::block();
     let Some(entry) = block.first(key) else { return false };
     let (cache, _active) = block.enter(entry);
@@ -155,13 +157,13 @@ pub(crate) fn put_many(key: u64, data: &[*mut c_void], size: usize) -> usize {
     }
 }
 
-/// Puts a raw buffer that another thread got, if nothing stands in the way. The first part of
+/// As [`put`], whoever got the buffer and however large it is; if nothing stands in the way. The first part of
 /// [`put_anywhere`], for hand-overs.
-pub(crate) fn put_other(key: u64, address: usize, size: usize) -> bool {
+pub(crate) fn put_any_getters(key: u64, address: usize, size: usize) -> bool {
     let block = way::block();
     let Some(entry) = block.first(key) else { return false };
     let (cache, _active) = block.enter(entry);
-    cache.put_other(address, size)
+    cache.put_any_getters(address, size)
 }
 
 /// Settles this thread's claims; how many did not stand since its cache was made.
@@ -276,6 +278,15 @@ impl Caches {
             // - made by CacheRef::new, out of all entries, and its thread is not using it: it was inactive
             //   after the fence, and any later use finds the entry without it
             unsafe { cache.end() };
+        }
+    }
+
+    /// Takes all caches away if they hold slots of a class that are *large*: rather than touch fresh memory of that size,
+    /// or ask the system for it.
+    pub(crate) fn recover_large(&self, class: usize, slot_size: usize) {
+        // The calling thread's own bin is empty.
+        if slot_size > LARGE && self.lock().iter().any(|cache| cache.count(class).held > 0) {
+            self.revoke();
         }
     }
 

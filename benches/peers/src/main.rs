@@ -23,7 +23,7 @@
 //! | `cases.rs`, `threads.rs`, `scale.rs`, `rust_and_cpp.rs` | the loops |
 //! | `plan.rs` | which peers run which cases |
 //! | `measure.rs` | rounds, calibration, proofs |
-//! | `targets.rs` | the comparisons and the targets of issue 3 |
+//! | `targets.rs` | the comparisons and the targets |
 //! | `table.rs`, `json.rs` | the output |
 //! | `readme.rs`, `picture.rs` | what the README shows of it |
 
