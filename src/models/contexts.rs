@@ -52,7 +52,7 @@ fn a_context_is_freed_once() {
     check(1000, || {
         let pool = pool();
         let context = context(&pool);
-        let user = spawn(context, |context| get_and_put(context));
+        let user = spawn(context, get_and_put);
         let freers = [(); 2].map(|()| spawn(context, free));
         let [first, second] = freers.map(thread::JoinHandle::join);
         assert!(first != second);

@@ -179,7 +179,7 @@ pub(crate) mod atomic {
     number!(AtomicU32, u32);
     number!(AtomicU64, u64);
     number!(AtomicUsize, usize);
-    stand_in!(AtomicBool, bool, |value| u64::from(value), |bits| bits != 0);
+    stand_in!(AtomicBool, bool, u64::from, |bits| bits != 0);
     stand_in!(AtomicPtr<T>, *mut T, |value: *mut T| value.expose_provenance() as u64, |bits: u64| {
         std::ptr::with_exposed_provenance_mut::<T>(bits as usize)
     });
@@ -382,7 +382,11 @@ pub(crate) mod thread {
     use std::time::Duration;
 
     pub(crate) fn yield_now() {
-        if shuttle::current::try_get_current_task().is_some() && !std::thread::panicking() {
+        // A model failed, and said so; unwinding waits for a thread that will not run any more.
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+        if shuttle::current::try_get_current_task().is_some() {
             shuttle::thread::yield_now();
         }
     }
