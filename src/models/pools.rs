@@ -327,22 +327,21 @@ fn the_id_of_a_new_pool_is_seen_with_the_pool() {
 #[test]
 fn no_idle_slot_anywhere_makes_a_get_fail() {
     check(600, || {
-        // Room for as many as the threads hold at once.
+        // Room for as many bytes as the threads hold at once: what one has idle, the other may need.
         let pool = Pool::builder()
             .size_class(SIZE, SLOTS)
             .size_class(2 * SIZE, SLOTS)
-            .max_bytes(3 * SIZE)
+            .max_bytes(4 * SIZE)
             .build()
             .unwrap();
-        let small = spawn(&pool, |pool| {
-            for _ in 0..3 {
-                drop(pool.get(SIZE).expect("an idle slot was not found"));
+        let get_of_both_classes = |pool: Pool| {
+            for size in [SIZE, 2 * SIZE, SIZE, 2 * SIZE] {
+                let buffer = pool.get(size).expect("an idle slot was not found");
+                use_buffer(&buffer);
             }
-        });
-        for _ in 0..2 {
-            drop(pool.get(2 * SIZE).expect("an idle slot was not found"));
-        }
-        small.join();
+        };
+        let threads = [(); 2].map(|()| spawn(&pool, get_of_both_classes));
+        threads.into_iter().for_each(thread::JoinHandle::join);
         pool.stats().assert_consistent();
     });
 }
