@@ -82,6 +82,29 @@ fn once_freed_a_context_hands_out_nothing_on_any_thread() {
 }
 
 #[test]
+fn of_racing_puts_with_a_verdict_exactly_one_is_told_ok() {
+    check(1500, || {
+        let pool = pool();
+        let context = context(&pool);
+        // A class leans towards its getters from a thread's first batch on.
+        (0..3).for_each(|_| assert!(get_and_put(context.0)));
+        let data = Pointer(bytepool_get(context.0, SIZE));
+        let put = move |context| {
+            // SAFETY:
+            // - got above; nobody uses it any more
+            unsafe { bytepool_put_checked(context, { data }.0, SIZE) }
+        };
+        let others = [(); 2].map(|()| spawn(context, put));
+        let own = put(context.0);
+        let verdicts = [own].into_iter().chain(others.into_iter().map(thread::JoinHandle::join));
+        assert_eq!(verdicts.filter(|&verdict| verdict == Status::Ok as i32).count(), 1);
+        pool.stats().assert_consistent();
+        assert_eq!((pool.stats().double_puts, pool.stats().classes[0].outstanding), (2, 0));
+        bytepool_free(context.0);
+    });
+}
+
+#[test]
 fn a_stale_context_never_reaches_another_pool() {
     check(1000, || {
         let pool = pool();

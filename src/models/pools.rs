@@ -149,6 +149,19 @@ fn of_two_others_puts_exactly_one_wins() {
 }
 
 #[test]
+fn of_two_puts_without_caches_exactly_one_wins() {
+    check(1500, || {
+        let pool = Pool::builder().size_class(SIZE, SLOTS).thread_cache(false).build().unwrap();
+        let raw = get_raw(&pool).unwrap();
+        let others = [(); 2].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
+        let [first, second] = others.map(thread::JoinHandle::join);
+        assert!(first != second);
+        assert_eq!(pool.stats().double_puts, 1);
+        assert_whole(&pool);
+    });
+}
+
+#[test]
 fn of_two_puts_of_a_system_buffer_exactly_one_wins() {
     check(1500, || {
         let pool = pool();

@@ -83,6 +83,21 @@ fn waiters_for_more_than_a_slot_get_their_room() {
 }
 
 #[test]
+fn what_a_thread_keeps_for_itself_is_found() {
+    check(600, || {
+        let pool = pool(1);
+        let other = pool.clone();
+        let waiter = thread::spawn(move || drop(other.get_timeout(SIZE, Duration::MAX).unwrap()));
+        for _ in 0..4 {
+            drop(pool.get_timeout(SIZE, Duration::MAX).unwrap());
+        }
+        // This thread lives on, with what it has cached.
+        waiter.join();
+        assert_whole(&pool, 1);
+    });
+}
+
+#[test]
 fn closing_wakes_all_who_wait() {
     check(600, || {
         let pool = pool(1);
