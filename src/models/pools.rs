@@ -133,6 +133,33 @@ fn of_a_getters_put_and_a_racing_one_exactly_one_wins() {
 }
 
 #[test]
+fn a_claim_that_the_getter_wrote_over_does_not_stand() {
+    check(1500, || {
+        let pool = pool();
+        get_use_and_put(&pool);
+        get_use_and_put(&pool);
+        let raw = get_raw(&pool).unwrap();
+        let is_ready = Arc::new(AtomicU32::new(0));
+        let ready = is_ready.clone();
+        let other = spawn(&pool, move |pool| {
+            // With a cache of its own it claims, and settles later.
+            get_use_and_put(&pool);
+            get_use_and_put(&pool);
+            ready.store(1, Release);
+            put_raw(&pool, raw).is_ok()
+        });
+        while is_ready.load(Acquire) == 0 {
+            thread::yield_now();
+        }
+        let own = put_raw(&pool, raw).is_ok();
+        assert!(other.join() || own);
+        pool.trim(usize::MAX);
+        assert_eq!(pool.stats().double_puts, 1);
+        assert_whole(&pool);
+    });
+}
+
+#[test]
 fn of_two_others_puts_exactly_one_wins() {
     check(1500, || {
         let pool = pool();
@@ -260,9 +287,9 @@ fn a_pool_without_caches_closes_as_well() {
     check(1000, || {
         let pool = Pool::builder().size_class(SIZE, 2).thread_cache(false).build().unwrap();
         let workers = [(); 3].map(|()| {
-            spawn(&pool, |pool| {
-                let Ok(buffer) = pool.get(SIZE) else { return };
-                use_buffer(&buffer);
+            spawn(&pool, |pool| match pool.get(SIZE) {
+                Ok(buffer) => use_buffer(&buffer),
+                Err(error) => assert!(matches!(error, GetError::Closed), "{error}"),
             })
         });
         pool.close();
