@@ -85,7 +85,8 @@ impl PooledBuffer {
         self.len == 0
     }
 
-    /// The most bytes the buffer can have.
+    /// The most bytes the buffer can have. Under AddressSanitizer, valgrind and their like, in programs of C
+    /// and C++: the size asked for.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity

@@ -4,6 +4,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
 
+mod address_map;
 mod anchor;
 mod barrier;
 mod buffer;
@@ -12,6 +13,7 @@ mod config;
 mod error;
 #[cfg(feature = "capi")]
 mod handle;
+mod instrument;
 mod ledger;
 mod limit;
 mod memory;

@@ -1,49 +1,92 @@
-//! The registry: every outstanding overflow and oversize buffer, found by its address.
+//! The registry: every outstanding buffer outside the region, found by its address. Overflow, oversize, and
+//! what an instrumented pool hands out in place of slots.
 //!
-//! These buffers come from the system allocator one by one, so they have no slot; the registry is their
-//! ledger. It is divided into shards by address, each with a lock of its own, held for one look-up and never
-//! while anything of the user's runs.
+//! The registry is the ledger of these buffers. It is divided into shards by address, each with a lock of its
+//! own, held for one look-up and never while anything of the user's runs.
+//!
+//! A slot keeps its address when it is put, so a second put is known as such. A stand-in does not: the
+//! registry remembers the last ones put, as many as [`REMEMBERED`] in a shard.
 //!
 //! The pooled path never comes here.
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 
+use crate::address_map::{AddressMap, hash};
+use crate::instrument::Source;
 use crate::ledger::Holder;
-use crate::memory::{Content, OutOfMemory, allocate_buffer, free_buffer};
+use crate::memory::{Content, OutOfMemory};
 
-/// A buffer from the system allocator.
+/// A buffer outside the region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SystemBuffer {
-    /// `Some` for overflow: the class it stands in for. `None` for oversize.
-    pub(crate) class: Option<u8>,
-    /// Its capacity in bytes: the class's buffer size, or the rounded request.
+    pub(crate) role: Role,
+    pub(crate) source: Source,
+    /// Its usable bytes. Usually the class's buffer size or the rounded request; in an instrumented pool the
+    /// size asked for.
     pub(crate) capacity: usize,
     /// In bytes.
     pub(crate) alignment: usize,
     pub(crate) holder: Holder,
 }
 
-/// Spreads addresses, whose low bits are zero, over all bits.
-#[derive(Default)]
-struct AddressHasher(u64);
+/// What a buffer outside the region is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Larger than the largest class, or aligned more strictly than the pool; it counts as `bytes`.
+    Oversize { bytes: usize },
+    /// The class fits, but no slot was there.
+    Overflow { class: u8 },
+    /// In place of a slot that was taken for it.
+    StandIn { class: u8, slot: u32 },
+}
 
-impl Hasher for AddressHasher {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("addresses are hashed as usize");
-    }
-    fn write_usize(&mut self, address: usize) {
-        let mixed = (address as u64 >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ mixed >> 32;
-    }
-    fn finish(&self) -> u64 {
-        self.0
+impl Role {
+    /// The class that it counts for.
+    pub(crate) fn class(self) -> Option<u8> {
+        match self {
+            Self::Oversize { .. } => None,
+            Self::Overflow { class } | Self::StandIn { class, .. } => Some(class),
+        }
     }
 }
 
-type Shard = HashMap<usize, SystemBuffer, BuildHasherDefault<AddressHasher>>;
+/// Stand-ins put that a shard remembers.
+const REMEMBERED: usize = 4096;
+
+/// The stand-ins put last: the class of each, and its number in order.
+#[derive(Default)]
+struct Put {
+    by_address: AddressMap<(u8, u64)>,
+    /// Inverted addresses, as in the map.
+    in_order: VecDeque<(usize, u64)>,
+    next: u64,
+}
+
+impl Put {
+    fn remember(&mut self, address: usize, class: u8) {
+        if self.in_order.len() == REMEMBERED
+            && let Some((inverted, number)) = self.in_order.pop_front()
+            // Not if the address was used again, and put again, since.
+            && self.by_address.get(!inverted).is_some_and(|entry| entry.1 == number)
+        {
+            self.by_address.remove(!inverted);
+        }
+        // Without memory for it a double put is called a foreign pointer: refused all the same.
+        if self.by_address.try_reserve().is_ok() && self.in_order.try_reserve(1).is_ok() {
+            self.by_address.insert(address, (class, self.next));
+            self.in_order.push_back((!address, self.next));
+            self.next += 1;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    outstanding: AddressMap<SystemBuffer>,
+    put: Put,
+}
 
 const SHARDS: usize = 16;
 
@@ -51,7 +94,7 @@ const SHARDS: usize = 16;
 #[derive(Default)]
 struct Padded(Mutex<Shard>);
 
-/// All outstanding system buffers of one pool.
+/// All outstanding buffers of one pool outside its region.
 #[derive(Default)]
 pub(crate) struct Registry {
     shards: [Padded; SHARDS],
@@ -59,10 +102,8 @@ pub(crate) struct Registry {
 
 impl Registry {
     fn shard(&self, address: usize) -> MutexGuard<'_, Shard> {
-        let mut hasher = AddressHasher::default();
-        hasher.write_usize(address);
         // The high bits choose the shard, the low ones the place in it.
-        let shard = (hasher.finish() >> 59) as usize % SHARDS;
+        let shard = (hash(address) >> 59) as usize % SHARDS;
         self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,24 +113,29 @@ impl Registry {
         buffer: SystemBuffer,
         content: Content,
     ) -> Result<NonNull<u8>, OutOfMemory> {
-        let SystemBuffer { capacity, alignment, .. } = buffer;
-        let data = allocate_buffer(capacity, alignment, content)?;
+        let SystemBuffer { source, capacity, alignment, .. } = buffer;
+        let data = source.allocate(capacity, alignment, content)?;
         let address = data.as_ptr().addr();
         let mut shard = self.shard(address);
-        if shard.try_reserve(1).is_err() {
+        if shard.outstanding.try_reserve().is_err() {
             drop(shard);
             // SAFETY:
             // - allocated above with these figures, and handed to nobody
-            unsafe { free_buffer(data, capacity, alignment) };
+            unsafe { source.free(data, capacity, alignment) };
             return Err(OutOfMemory { bytes: capacity });
         }
-        shard.insert(address, buffer);
+        shard.outstanding.insert(address, buffer);
         Ok(data)
     }
 
     /// What stands at `address`, if anything.
     pub(crate) fn find(&self, address: usize) -> Option<SystemBuffer> {
-        self.shard(address).get(&address).copied()
+        self.shard(address).outstanding.get(address).copied()
+    }
+
+    /// The class of the stand-in that was at `address` and was put, if it is remembered.
+    pub(crate) fn find_put(&self, address: usize) -> Option<u8> {
+        self.shard(address).put.by_address.get(address).map(|entry| entry.0)
     }
 
     /// Changes the holder of the buffer at `address` if `check` agrees to what it finds. `None`: no such
@@ -100,7 +146,7 @@ impl Registry {
         check: impl FnOnce(&SystemBuffer) -> Result<Holder, E>,
     ) -> Option<Result<SystemBuffer, E>> {
         let mut shard = self.shard(address);
-        let buffer = shard.get_mut(&address)?;
+        let buffer = shard.outstanding.get_mut(address)?;
         Some(check(buffer).map(|holder| {
             buffer.holder = holder;
             *buffer
@@ -115,9 +161,13 @@ impl Registry {
         check: impl FnOnce(&SystemBuffer) -> Result<(), E>,
     ) -> Option<Result<SystemBuffer, E>> {
         let mut shard = self.shard(address);
-        let buffer = *shard.get(&address)?;
+        let buffer = *shard.outstanding.get(address)?;
         Some(check(&buffer).map(|()| {
-            shard.remove(&address);
+            shard.outstanding.remove(address);
+            match buffer.role {
+                Role::StandIn { class, .. } => shard.put.remember(address, class),
+                Role::Overflow { .. } | Role::Oversize { .. } => drop(shard.put.by_address.remove(address)),
+            }
             buffer
         }))
     }
@@ -127,20 +177,51 @@ impl Registry {
 mod tests {
     use super::*;
 
+    fn buffer(role: Role) -> SystemBuffer {
+        let source = Source::Allocator;
+        SystemBuffer { role, source, capacity: 100, alignment: 64, holder: Holder::Raw(100) }
+    }
+
+    fn remove(registry: &Registry, data: NonNull<u8>) -> Option<SystemBuffer> {
+        registry.remove(data.as_ptr().addr(), |_| Ok::<_, ()>(())).map(Result::unwrap)
+    }
+
+    fn free(data: NonNull<u8>, buffer: SystemBuffer) {
+        // SAFETY:
+        // - tests free what they removed, once, with its own figures
+        unsafe { buffer.source.free(data, buffer.capacity, buffer.alignment) };
+    }
+
     #[test]
     fn buffers_are_found_until_removed() {
         let registry = Registry::default();
-        let buffer = SystemBuffer { class: None, capacity: 100, alignment: 64, holder: Holder::Raw(100) };
-        let data = registry.allocate(buffer, Content::Zeros).unwrap();
+        let data = registry.allocate(buffer(Role::Oversize { bytes: 100 }), Content::Zeros).unwrap();
         let address = data.as_ptr().addr();
         assert_eq!(registry.find(address).unwrap().capacity, 100);
         assert!(registry.find(address + 64).is_none());
         assert!(matches!(registry.remove(address, |_| Err("no")), Some(Err("no"))));
         assert!(registry.find(address).is_some());
-        assert!(matches!(registry.remove(address, |_| Ok::<_, ()>(())), Some(Ok(_))));
-        assert!(registry.remove(address, |_| Ok::<_, ()>(())).is_none());
-        // SAFETY:
-        // - just removed, and allocated with these figures
-        unsafe { free_buffer(data, 100, 64) };
+        free(data, remove(&registry, data).unwrap());
+        assert!(remove(&registry, data).is_none());
+        assert_eq!(registry.find_put(address), None, "only stand-ins are remembered");
+    }
+
+    #[test]
+    fn the_last_stand_ins_put_are_remembered() {
+        let registry = Registry::default();
+        let most = SHARDS * REMEMBERED;
+        let all: Vec<_> = (0..2 * most)
+            .map(|slot| {
+                let role = Role::StandIn { class: 3, slot: slot as u32 };
+                registry.allocate(buffer(role), Content::Anything).unwrap()
+            })
+            .collect();
+        let removed: Vec<_> = all.iter().map(|&data| remove(&registry, data).unwrap()).collect();
+        let remembered = |data: &&NonNull<u8>| {
+            registry.find_put(data.as_ptr().addr()).inspect(|c| assert_eq!(*c, 3)).is_some()
+        };
+        assert!(all[all.len() - most / 2..].iter().all(|data| remembered(&data)));
+        assert!(all.iter().filter(remembered).count() <= most);
+        all.into_iter().zip(removed).for_each(|(data, buffer)| free(data, buffer));
     }
 }

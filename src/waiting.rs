@@ -9,15 +9,15 @@
 //!   looks under that lock whether it was given something before it leaves: nothing handed over is lost.
 //! - No wake-up is lost: a waiter is counted before the pool is searched for it once more, and whoever frees memory
 //!   does so before it looks at the count. So one of the two sees the other.
-//! - A waiter sleeps on a bell (a condition variable), which leaves the lock free.
+//! - A waiter sleeps on a bell of its own and holds no lock of the pool meanwhile.
 //!
 //! Any thread may call anything at any time. The queue knows nothing of slots and limits: who serves says what
 //! a waiter can be given.
 
 use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError};
-use std::array;
 use std::collections::VecDeque;
+use std::ptr::NonNull;
 
 use crate::memory::OutOfMemory;
 
@@ -41,11 +41,50 @@ pub(crate) enum Given {
     Closed,
 }
 
+/// Wakes one waiter.
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Self {
+        Self { rung: Mutex::new(false), condvar: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        *self.lock() = true;
+        self.condvar.notify_one();
+    }
+
+    /// Sleeps until the bell rings, or rang before, or the deadline has passed (never, if there is none).
+    pub(crate) fn sleep(&self, deadline: Option<Instant>) {
+        let mut rung = self.lock();
+        while !*rung {
+            rung = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.condvar.wait(rung).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return,
+                Some(left) => self.condvar.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+}
+
 struct Waiter {
     ticket: u64,
     wanted: Wanted,
     given: Option<Given>,
+    /// Its [`Place`] borrows it, and takes the waiter out of the queue before that ends.
+    bell: NonNull<Bell>,
 }
+
+// SAFETY:
+// - a bell may be rung by any thread
+unsafe impl Send for Waiter {}
 
 /// The waiters, ascending by ticket. One that was given something stays until it wakes up and leaves.
 #[derive(Default)]
@@ -54,33 +93,48 @@ pub(crate) struct Queue {
     next_ticket: u64,
 }
 
-/// Waiters whose tickets differ by a multiple of this share a bell, and wake up for each other.
-const BELLS: usize = 64;
+impl Queue {
+    fn position(&self, ticket: u64) -> Option<usize> {
+        self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
+    }
+}
 
 pub(crate) struct Waiting {
     /// How many are in the queue. Changed under its lock.
     count: AtomicUsize,
     queue: Mutex<Queue>,
-    bells: [Condvar; BELLS],
 }
 
-impl Queue {
-    fn position(&self, ticket: u64) -> Option<usize> {
-        self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
+/// A waiter's place in the queue, until it leaves.
+pub(crate) struct Place<'a> {
+    waiting: &'a Waiting,
+    ticket: u64,
+    _bell: &'a Bell,
+}
+
+impl Place<'_> {
+    pub(crate) fn is_served(&self, queue: &Queue) -> bool {
+        queue.position(self.ticket).is_some_and(|at| queue.waiters[at].given.is_some())
     }
 
-    fn is_served(&self, ticket: u64) -> bool {
-        self.position(ticket).is_some_and(|at| self.waiters[at].given.is_some())
+    /// Takes the waiter out of the queue; what it was given. `None`: nothing, and those behind it may now be served.
+    pub(crate) fn leave(self, queue: &mut Queue) -> Option<Given> {
+        let given = self.waiting.take_out(queue, self.ticket);
+        std::mem::forget(self);
+        given
+    }
+}
+
+/// Only by unwinding, without the lock: the bell must not be rung any more.
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.take_out(&mut self.waiting.lock(), self.ticket);
     }
 }
 
 impl Waiting {
     pub(crate) fn new() -> Self {
-        Self {
-            count: AtomicUsize::new(0),
-            queue: Mutex::new(Queue::default()),
-            bells: array::from_fn(|_| Condvar::new()),
-        }
+        Self { count: AtomicUsize::new(0), queue: Mutex::new(Queue::default()) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -94,46 +148,27 @@ impl Waiting {
         self.count.load(SeqCst) != 0
     }
 
-    /// Adds a waiter; its ticket. The caller searches once more what it wants, and serves the queue.
+    /// Adds a waiter. The caller then searches once more what it wants, and serves the queue.
     ///
     /// SeqCst, and so is that search: it finds what was freed before, or who frees later finds the waiter counted.
-    pub(crate) fn enter(&self, queue: &mut Queue, wanted: Wanted) -> Result<u64, OutOfMemory> {
+    pub(crate) fn enter<'a>(
+        &'a self,
+        queue: &mut Queue,
+        wanted: Wanted,
+        bell: &'a Bell,
+    ) -> Result<Place<'a>, OutOfMemory> {
         queue.waiters.try_reserve(1).map_err(|_| OutOfMemory { bytes: size_of::<Waiter>() })?;
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
-        queue.waiters.push_back(Waiter { ticket, wanted, given: None });
+        queue.waiters.push_back(Waiter { ticket, wanted, given: None, bell: NonNull::from(bell) });
         self.count.fetch_add(1, SeqCst);
-        Ok(ticket)
+        Ok(Place { waiting: self, ticket, _bell: bell })
     }
 
-    /// Takes a waiter out of the queue; what it was given. `None`: nothing, and those behind it may now be served.
-    pub(crate) fn leave(&self, queue: &mut Queue, ticket: u64) -> Option<Given> {
+    fn take_out(&self, queue: &mut Queue, ticket: u64) -> Option<Given> {
         let waiter = queue.waiters.remove(queue.position(ticket)?);
         self.count.fetch_sub(1, SeqCst);
         waiter?.given
-    }
-
-    /// Sleeps until the waiter was given something, or its deadline has passed (never, if there is none). Calls
-    /// `on_sleep` if it has to sleep at all.
-    pub(crate) fn sleep<'a>(
-        &'a self,
-        mut queue: MutexGuard<'a, Queue>,
-        ticket: u64,
-        deadline: Option<Instant>,
-        on_sleep: impl FnOnce(),
-    ) -> MutexGuard<'a, Queue> {
-        let bell = self.bell(ticket);
-        if !queue.is_served(ticket) {
-            on_sleep();
-        }
-        while !queue.is_served(ticket) {
-            queue = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => bell.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => break,
-                Some(left) => bell.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-        queue
     }
 
     /// Offers every waiter that has nothing yet to `give`, first come first; what it gives is that waiter's.
@@ -141,22 +176,18 @@ impl Waiting {
         for waiter in queue.waiters.iter_mut().filter(|waiter| waiter.given.is_none()) {
             waiter.given = give(waiter.wanted);
             if waiter.given.is_some() {
-                self.bell(waiter.ticket).notify_all();
+                // SAFETY:
+                // - the waiter is in the queue, and leaves it under the lock, which is held, before its bell goes
+                unsafe { waiter.bell.as_ref() }.ring();
             }
         }
     }
 
-    fn bell(&self, ticket: u64) -> &Condvar {
-        &self.bells[(ticket % BELLS as u64) as usize]
-    }
-
-    /// Forgets all waiters: the child of a fork has none of their threads. The caller holds the lock since before
-    /// the fork. What they were given and did not take yet is theirs to lose.
-    #[cfg_attr(
-        any(not(test), bytepool_shuttle),
-        expect(dead_code, reason = "called where forks are handled")
-    )]
-    pub(crate) fn after_fork_in_child(&self, queue: &mut Queue) {
+    /// Forgets all waiters: the child of a fork has none of their threads. What they were given and did not take yet is
+    /// lost with them. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
+    #[cfg_attr(any(not(test), bytepool_shuttle), expect(dead_code, reason = "for the handling of forks"))]
+    pub(crate) fn after_fork_in_child(&self) {
+        let mut queue = self.lock();
         queue.waiters.clear();
         self.count.store(0, SeqCst);
     }
@@ -168,6 +199,7 @@ mod tests {
     use std::time::Duration;
 
     const WANTED: Wanted = Wanted { class: None, bytes: 1 };
+    const LONG: Duration = Duration::from_secs(30);
 
     /// Room for so many, as mapped bytes are for a pool.
     struct Room(AtomicUsize);
@@ -189,11 +221,14 @@ mod tests {
         }
 
         fn wait(&self, waiting: &Waiting, deadline: Option<Instant>) -> Option<Given> {
+            let bell = Bell::new();
             let mut queue = waiting.lock();
-            let ticket = waiting.enter(&mut queue, WANTED).unwrap();
+            let place = waiting.enter(&mut queue, WANTED, &bell).unwrap();
             self.serve(waiting, &mut queue);
-            let mut queue = waiting.sleep(queue, ticket, deadline, || ());
-            let given = waiting.leave(&mut queue, ticket);
+            drop(queue);
+            bell.sleep(deadline);
+            let mut queue = waiting.lock();
+            let given = place.leave(&mut queue);
             if given.is_none() {
                 self.serve(waiting, &mut queue);
             }
@@ -203,28 +238,32 @@ mod tests {
 
     #[test]
     fn waiters_are_served_in_order_and_keep_what_they_were_given() {
-        let waiting = Waiting::new();
+        let (waiting, bell) = (Waiting::new(), Bell::new());
         let mut queue = waiting.lock();
-        let tickets = [0; 3].map(|_| waiting.enter(&mut queue, WANTED).unwrap());
+        let [first, second, third] = [0; 3].map(|_| waiting.enter(&mut queue, WANTED, &bell).unwrap());
         let mut slots = [2, 1].into_iter();
         waiting.serve(&mut queue, |_| slots.next().map(Given::Slot));
         waiting.serve(&mut queue, |_| None);
-        assert_eq!(waiting.leave(&mut queue, tickets[1]), Some(Given::Slot(1)));
-        assert_eq!(waiting.leave(&mut queue, tickets[0]), Some(Given::Slot(2)));
+        assert!(first.is_served(&queue) && second.is_served(&queue) && !third.is_served(&queue));
+        assert_eq!(second.leave(&mut queue), Some(Given::Slot(1)));
+        assert_eq!(first.leave(&mut queue), Some(Given::Slot(2)));
         assert!(waiting.has_waiters());
-        assert_eq!(waiting.leave(&mut queue, tickets[2]), None);
-        assert_eq!(waiting.leave(&mut queue, tickets[2]), None, "again has no effect");
+        assert_eq!(third.leave(&mut queue), None);
         assert!(!waiting.has_waiters());
     }
 
     #[test]
     fn what_was_given_before_the_deadline_passed_is_not_lost() {
-        let waiting = Waiting::new();
-        let mut queue = waiting.lock();
-        let ticket = waiting.enter(&mut queue, WANTED).unwrap();
-        waiting.serve(&mut queue, |_| Some(Given::Room));
-        let mut queue = waiting.sleep(queue, ticket, Some(Instant::now()), || panic!("it was served"));
-        assert_eq!(waiting.leave(&mut queue, ticket), Some(Given::Room));
+        let (waiting, bell) = (Waiting::new(), Bell::new());
+        let place = waiting.enter(&mut waiting.lock(), WANTED, &bell).unwrap();
+        bell.sleep(Some(Instant::now()));
+        // Between the deadline and the look under the lock.
+        waiting.serve(&mut waiting.lock(), |_| Some(Given::Room));
+        assert_eq!(place.leave(&mut waiting.lock()), Some(Given::Room));
+        // It has rung: nobody sleeps any more.
+        let start = Instant::now();
+        bell.sleep(Some(start + LONG));
+        assert!(start.elapsed() < LONG);
     }
 
     #[test]
@@ -239,17 +278,29 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_child_has_no_waiters() {
+    fn a_place_that_is_dropped_rings_no_bell() {
         let waiting = Waiting::new();
-        let mut queue = waiting.lock();
-        waiting.enter(&mut queue, WANTED).unwrap();
-        waiting.after_fork_in_child(&mut queue);
+        {
+            let bell = Bell::new();
+            let _place = waiting.enter(&mut waiting.lock(), WANTED, &bell).unwrap();
+        }
+        waiting.serve(&mut waiting.lock(), |_| panic!("nobody waits"));
         assert!(!waiting.has_waiters());
-        waiting.serve(&mut queue, |_| panic!("nobody waits"));
+    }
+
+    #[test]
+    fn a_forked_child_has_no_waiters() {
+        let (waiting, bell) = (Waiting::new(), Bell::new());
+        let place = waiting.enter(&mut waiting.lock(), WANTED, &bell).unwrap();
+        waiting.after_fork_in_child();
+        assert!(!waiting.has_waiters());
+        waiting.serve(&mut waiting.lock(), |_| panic!("nobody waits"));
+        assert_eq!(place.leave(&mut waiting.lock()), None);
+        assert!(!waiting.has_waiters());
     }
 
     /// Room for three, eight threads, deadlines that pass at the moment of a hand-over: all room comes back,
-    /// and no thread without a deadline sleeps for ever.
+    /// and no thread with a far deadline meets it.
     #[test]
     fn nothing_is_lost_between_giving_sleeping_and_deadlines() {
         let (waiting, room) = (Waiting::new(), Room(AtomicUsize::new(3)));
@@ -259,14 +310,14 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..2000 {
                         let patience = Duration::from_micros((round * 7 + thread * 13) % 50);
-                        let deadline = (thread % 2 == 0).then(|| Instant::now() + patience);
-                        match room.wait(waiting, deadline) {
+                        let patience = if thread % 2 == 0 { patience } else { LONG };
+                        match room.wait(waiting, Some(Instant::now() + patience)) {
                             Some(given) => {
                                 assert_eq!(given, Given::Room);
                                 std::thread::yield_now();
                                 room.give(waiting);
                             }
-                            None => assert!(deadline.is_some()),
+                            None => assert!(patience < LONG, "it was not woken"),
                         }
                     }
                 });

@@ -1,5 +1,5 @@
-//! The C programs of `tests/c`, linked with the real static library: each is run, and run again under
-//! valgrind.
+//! The C programs of `tests/c`, linked with the real static library: each is run, run again under valgrind,
+//! and once more with AddressSanitizer.
 
 #![cfg(all(unix, feature = "capi"))]
 
@@ -15,6 +15,7 @@ macro_rules! programs {
             let program = Program::c(&[$($source),+]);
             program.check();
             program.check_memory();
+            Program::check_addresses(&[$($source),+]);
         })*
     };
 }
@@ -32,6 +33,7 @@ programs! {
     no_lasting_memory: "lasting.c";
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
+    gets_that_wait: "waiting.c";
     racing_puts: "threads_race.c";
 }
 

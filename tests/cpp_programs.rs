@@ -1,5 +1,5 @@
 //! The C++ programs of `tests/cpp`, linked with the real static library, as C++17 and as C++20: each is run,
-//! and run again under valgrind.
+//! run again under valgrind, and once more with AddressSanitizer.
 
 #![cfg(all(unix, feature = "cxx"))]
 
@@ -12,6 +12,7 @@ fn check(sources: &[&str]) {
     let program = Program::cpp(sources, "c++17");
     program.check();
     program.check_memory();
+    Program::check_addresses(sources);
 }
 
 #[test]
@@ -22,4 +23,9 @@ fn three_languages() {
 #[test]
 fn pooled_buffers_and_memory_resources() {
     check(&["pooled_buffer.cpp"]);
+}
+
+#[test]
+fn gets_that_wait() {
+    check(&["waiting.cpp"]);
 }

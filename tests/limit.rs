@@ -203,6 +203,104 @@ fn idle_slots_that_sleeping_threads_keep_are_recovered() {
     assert_eq!(limit_failures(&pool), 1);
 }
 
+/// Runs `body` while another thread sleeps that did `first`.
+fn beside_a_sleeper(first: impl FnOnce() + Send, body: impl FnOnce()) {
+    let (ready, done) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            first();
+            ready.wait();
+            done.wait();
+        });
+        ready.wait();
+        let _stop_sleeping = WaitOnDrop(&done);
+        body();
+    });
+}
+
+#[test]
+fn slots_of_the_own_class_come_first_and_then_those_of_others() {
+    let pool =
+        Pool::builder().size_class(UNIT, 32).size_class(2 * UNIT, 8).max_bytes(10 * UNIT).build().unwrap();
+    let use_and_put = || {
+        (0..20).for_each(|_| drop([0; 4].map(|_| pool.get(UNIT).unwrap())));
+        drop([0; 3].map(|_| pool.get(2 * UNIT).unwrap()));
+    };
+    beside_a_sleeper(use_and_put, || {
+        let idle = || pool.stats().classes.iter().map(|class| class.idle).collect::<Vec<_>>();
+        assert_eq!((idle(), pool.stats().mapped_bytes), (vec![4, 3], 10 * UNIT));
+        let held = [0; 4].map(|_| pool.get(UNIT).unwrap());
+        assert_eq!(idle(), [0, 3], "slots of another class went although the own one had some");
+        let more = GIVES_UP.then(|| pool.get(UNIT).unwrap());
+        assert!(!GIVES_UP || idle()[1] < 3);
+        drop((held, more));
+    });
+    assert_eq!(limit_failures(&pool), 0);
+}
+
+#[test]
+fn oversize_recovers_what_sleeping_threads_keep() {
+    let pool = Pool::builder().size_class(UNIT, 32).max_bytes(8 * UNIT).build().unwrap();
+    let use_and_put = || (0..20).for_each(|_| drop([0; 8].map(|_| pool.get(UNIT).unwrap())));
+    beside_a_sleeper(use_and_put, || {
+        assert_eq!(pool.stats().classes[0].idle, 8);
+        assert_eq!(pool.get(8 * UNIT).is_ok(), GIVES_UP);
+    });
+}
+
+/// Slots that a thread put for another are not settled until it puts more: a get at the limit settles them.
+#[test]
+fn what_a_sleeping_thread_put_for_another_is_recovered() {
+    const COUNT: usize = 40;
+    let pool = Pool::builder().size_class(4096, COUNT).max_bytes(COUNT << 12).build().unwrap();
+    // So that they come from this thread's cache, with this thread as their getter.
+    (0..200).for_each(|_| drop((0..COUNT).map(|_| pool.get(4096).unwrap()).collect::<Vec<_>>()));
+    let raw: Vec<usize> = (0..COUNT).map(|_| pool.get_raw(4096).unwrap().expose_provenance().get()).collect();
+    let put_all = || {
+        (0..200).for_each(|_| drop(pool.get(100).ok()));
+        for &address in &raw {
+            let data = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
+            // SAFETY:
+            // - this test's buffer, put once
+            unsafe { pool.put_raw(data, 4096) }.unwrap();
+        }
+    };
+    beside_a_sleeper(put_all, || {
+        let again: Vec<_> = (0..COUNT).map(|_| pool.get(4096)).collect();
+        assert!(again.iter().all(Result::is_ok), "{:?}", pool.stats());
+    });
+    let stats = pool.stats();
+    stats.assert_consistent();
+    assert_eq!((stats.double_puts, stats.gets), (0, stats.puts));
+}
+
+/// What DESIGN.md names: an idle slot that shares a page with an outstanding one is of use to its own class only,
+/// until its neighbours are put.
+#[test]
+fn a_slot_that_shares_a_page_is_of_use_to_its_own_class_until_it_has_the_page_alone() {
+    if !GIVES_UP {
+        return;
+    }
+    // A class each for a page and for slots of 64 bytes, 64 KiB of them.
+    let pool = Pool::builder().size_class(64, UNIT / 64).size_class(UNIT, 1).max_bytes(UNIT).build().unwrap();
+    let mut small: Vec<_> = (0..UNIT / 64).map(|_| pool.get(64).unwrap()).collect();
+    let one_of_each_page = |index: usize| index.is_multiple_of(16);
+    let mut kept = Vec::new();
+    for (index, buffer) in small.drain(..).enumerate() {
+        if one_of_each_page(index) {
+            kept.push(buffer);
+        }
+    }
+    assert!(matches!(pool.get(UNIT), Err(GetError::Limit { .. })));
+    let idle = pool.stats().classes[0].idle;
+    assert_eq!(idle, UNIT / 64 - kept.len());
+    let again: Vec<_> = (0..idle).map(|_| pool.get(64).unwrap()).collect();
+    refused(&pool, 64);
+    drop((kept, again));
+    pool.get(UNIT).unwrap();
+    assert_eq!(limit_failures(&pool), 2);
+}
+
 /// Lets threads that wait go on, also when the test fails.
 struct WaitOnDrop<'a>(&'a Barrier);
 

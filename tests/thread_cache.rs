@@ -283,7 +283,7 @@ fn a_freed_context_hands_out_nothing_on_threads_that_cached_through_it() {
             bytepool_free(context.0);
             barrier.wait();
             // A scope waits for what threads return, not for their thread-locals' ends.
-            threads.map(|thread| thread.join().unwrap());
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
         assert_eq!(class(&pool).outstanding, 0);
     }

@@ -168,8 +168,8 @@ void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 void *bytepool_copy(void *context, const void *data, size_t size);
 
 /* How many bytes an outstanding buffer has room for: its class's buffer size, or its own size after rounding if
- * oversize. 0 for NULL and for any pointer that is not an outstanding buffer of this pool (no misuse: asking is
- * allowed). */
+ * oversize; under AddressSanitizer, valgrind and their like the size asked for. 0 for NULL and for any pointer that is
+ * not an outstanding buffer of this pool (no misuse: asking is allowed). */
 size_t bytepool_usable_size(void *context, const void *data);
 
 /* ---- memory and statistics ---- */

@@ -15,6 +15,7 @@ use crate::config::Builder;
 use crate::error::{BuildError, GetError};
 use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
+use crate::ffi::status::discard;
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
 use crate::ledger::Holder;
 use crate::pool::Pool;
@@ -161,7 +162,7 @@ impl Error for CppError {}
 /// Turns a panic of `body` into an error.
 fn guarded<T>(body: impl FnOnce() -> Result<T, CppError>) -> Result<T, CppError> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        std::mem::forget(payload); // its own drop may panic
+        discard(payload);
         Err(CppError::Panic)
     })
 }

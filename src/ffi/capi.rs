@@ -12,6 +12,7 @@ use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
 pub use crate::ffi::types::{CClassStats, CStats, Config, SizeClass};
 use crate::ffi::types::{read_config, timeout_of, write_struct};
+use crate::instrument::written;
 use crate::ledger::Holder;
 use crate::pool::Pool;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
@@ -71,6 +72,7 @@ pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
+        written(out);
         // SAFETY:
         // - as the caller promised
         let builder = unsafe { read_config(config) }?;
@@ -91,6 +93,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
+        written(out);
         let resolved = resolve_live(context, 0)?;
         let clone =
             Context::new(Pool::from_reference(resolved.pool)).map_err(|error| Status::from(&error))?;
@@ -256,6 +259,7 @@ pub unsafe extern "C" fn bytepool_get_many(
 /// Gets the buffers from `got` on, or undoes those before.
 #[cold]
 fn get_rest(context: *mut c_void, size: usize, out: &mut [*mut c_void], got: usize) -> i32 {
+    written(out);
     status_of(|| {
         let resolved = resolve_live(context, size)?;
         resolved.attach(context);

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::error::Misuse;
 use crate::ffi::status::{Status, set_last_error};
+use crate::instrument::written;
 
 /// `bytepool_misuse`.
 #[derive(Debug)]
@@ -82,8 +83,9 @@ fn report(
     size: usize,
     buffer_size: usize,
 ) -> Status {
-    let report =
+    let mut report =
         Report { struct_size: size_of::<Report>(), kind: status as i32, context, data, size, buffer_size };
+    written(&mut report);
     let (handler, user_data) = {
         let installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
         (installed.handler, installed.user_data)

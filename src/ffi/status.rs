@@ -1,5 +1,6 @@
 //! Status codes, the calling thread's last error, and the boundary that no panic crosses.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -148,11 +149,18 @@ pub(crate) fn set_last_error(status: Status) {
 #[inline]
 pub(crate) fn boundary<T>(failed: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        discard(payload);
         set_last_error(Status::Panic);
-        // A payload's own drop may panic; leaking it cannot.
-        std::mem::forget(payload);
         failed
     })
+}
+
+/// Drops what a panic carried.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(of_its_drop) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // Once is enough: leaking cannot panic.
+        std::mem::forget(of_its_drop);
+    }
 }
 
 #[cfg(test)]
@@ -174,5 +182,22 @@ mod tests {
     fn a_panic_becomes_a_status() {
         let value = boundary(7, || -> i32 { panic!("caught on purpose") });
         assert_eq!((value, last_error()), (7, Status::Panic));
+    }
+
+    #[test]
+    fn what_a_panic_carries_is_dropped_and_may_panic_itself() {
+        struct Payload {
+            _count: std::sync::Arc<()>,
+        }
+        impl Drop for Payload {
+            fn drop(&mut self) {
+                panic!("caught on purpose, too");
+            }
+        }
+        let count = std::sync::Arc::new(());
+        let payload = Payload { _count: count.clone() };
+        let value = boundary(7, || -> i32 { std::panic::panic_any(payload) });
+        assert_eq!((value, last_error()), (7, Status::Panic));
+        assert_eq!(std::sync::Arc::strong_count(&count), 1, "the payload was leaked");
     }
 }

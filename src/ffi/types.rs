@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Builder;
 use crate::ffi::status::Status;
+use crate::instrument::written;
 use crate::stats::{ClassStats, Stats};
 
 /// `bytepool_size_class`.
@@ -246,6 +247,7 @@ pub(crate) unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), 
         out.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
         out.cast::<u8>().add(known).write_bytes(0, struct_size - known);
         out.cast::<usize>().write(struct_size);
+        written(std::slice::from_raw_parts_mut(out.cast::<u8>(), struct_size));
     }
     Ok(())
 }

@@ -289,6 +289,11 @@ impl Condvar {
         Ok(self.wait_while(guard, || !weak::times_out(nanoseconds)))
     }
 
+    /// Of the library's, each has one thread that waits.
+    pub(crate) fn notify_one(&self) {
+        self.notify_all();
+    }
+
     pub(crate) fn notify_all(&self) {
         point();
         self.0.fetch_add(1, Relaxed);

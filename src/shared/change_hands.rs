@@ -3,12 +3,11 @@
 
 use std::ptr::NonNull;
 
-use super::put::check_system_put;
 use super::{Buffer, Fill, Place, PutSize, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
 use crate::ledger::Holder;
-use crate::registry::SystemBuffer;
+use crate::registry::{Role, SystemBuffer};
 
 impl Shared {
     /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too.
@@ -28,9 +27,11 @@ impl Shared {
         }
         // The rounding function is the user's: it runs without our lock.
         let classes = self.classes_of(size);
-        let check =
-            |buffer: &SystemBuffer| check_system_put(buffer, data, size, classes).map(|()| Holder::Owned);
-        let buffer = self.registry.update(address, check).ok_or(Misuse::ForeignPointer { address })??;
+        let check = |buffer: &SystemBuffer| {
+            self.check_system_put(buffer, data, size, classes).map(|()| Holder::Owned)
+        };
+        let outcome = self.registry.update(address, check);
+        let buffer = outcome.unwrap_or_else(|| Err(self.not_in_registry(address)))?;
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }
 
@@ -89,6 +90,14 @@ impl Shared {
         {
             return Ok(Realloc::InPlace);
         }
+        if let Some(stand_in) = self.registry.find(data.as_ptr().addr())
+            && let Role::StandIn { class, .. } = stand_in.role
+            && self.index.class_of(rounded) == Some(usize::from(class))
+        {
+            // SAFETY:
+            // - the caller owns the buffer
+            return unsafe { self.replace_stand_in(data, stand_in, new_size) }.map(Realloc::Moved);
+        }
         let new = self.get_rounded(rounded, new_size, Holder::Raw(new_size), Fill::Anything)?;
         let bytes = old_size.min(capacity).min(new_size);
         // SAFETY:
@@ -115,10 +124,11 @@ impl Shared {
         match self.find(data) {
             Some((Holder::Raw(size), capacity)) => Ok((size, capacity)),
             Some((Holder::Owned, buffer_size)) => Err(Misuse::DoublePut { address, buffer_size }),
-            None => match self.slot_of(data) {
-                Some(Ok((class, _))) => Err(Misuse::DoublePut { address, buffer_size: class.buffer_size() }),
-                _ => Err(Misuse::ForeignPointer { address }),
-            },
+            None => Err(match self.slot_of(data) {
+                Some(Ok((class, _))) => Misuse::DoublePut { address, buffer_size: class.buffer_size() },
+                Some(Err(misuse)) => misuse,
+                None => self.not_in_registry(address),
+            }),
         }
     }
 }

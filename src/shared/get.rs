@@ -7,9 +7,10 @@ use super::reclaim::Room;
 use super::{Place, Shared};
 use crate::class::Class;
 use crate::error::GetError;
+use crate::instrument::Source;
 use crate::ledger::Holder;
 use crate::memory::Content;
-use crate::registry::SystemBuffer;
+use crate::registry::{Role, SystemBuffer};
 use crate::thread_cache;
 use crate::waiting::Given;
 
@@ -83,13 +84,13 @@ impl Shared {
         }
         let Some(class) = self.index.class_of(rounded) else {
             self.make_room_for_oversize(rounded, self.alignment)?;
-            return self.get_oversize(rounded, self.alignment, holder, fill);
+            return self.get_oversize(rounded, self.alignment, size, holder, fill);
         };
         if let Some(buffer) = self.get_cached(class, size, holder, fill) {
             return Ok(buffer);
         }
         match self.take_slot(&self.classes[class])? {
-            Some(taken) => Ok(self.hand_out(class, taken, size, holder, fill)),
+            Some(taken) => self.hand_out(class, taken, size, holder, fill),
             None => self.get_overflow(class, size, holder, fill),
         }
     }
@@ -111,7 +112,7 @@ impl Shared {
         let rounded = self.rounded(size);
         let room = self.make_room_for_oversize(rounded, alignment);
         self.counting_failures(
-            room.and_then(|()| self.get_oversize(rounded, alignment, holder, Fill::Anything)),
+            room.and_then(|()| self.get_oversize(rounded, alignment, size, holder, Fill::Anything)),
         )
     }
 
@@ -128,16 +129,16 @@ impl Shared {
         match (given, class) {
             (Given::Slot(slot), Some(class)) => {
                 let taken = self.keep_idle(&self.classes[class], slot)?;
-                Ok(self.hand_out(class, taken, size, holder, fill))
+                self.hand_out(class, taken, size, holder, fill)
             }
             (Given::Room, Some(class)) => match self.classes[class].shelf.take_fresh() {
                 Some(slot) => {
                     let taken = self.open_fresh(&self.classes[class], slot)?;
-                    Ok(self.hand_out(class, taken, size, holder, fill))
+                    self.hand_out(class, taken, size, holder, fill)
                 }
-                None => self.get_overflow_in_room(class, holder, fill),
+                None => self.get_overflow_in_room(class, size, holder, fill),
             },
-            (Given::Room, None) => self.get_oversize(rounded, self.alignment, holder, fill),
+            (Given::Room, None) => self.get_oversize(rounded, self.alignment, size, holder, fill),
             (Given::Closed, _) | (Given::Slot(_), None) => Err(GetError::Closed),
         }
     }
@@ -213,7 +214,7 @@ impl Shared {
         // SeqCst: as in `keep_idle`.
         let failure = if self.closed.load(SeqCst) {
             GetError::Closed
-        } else if class.open(&self.region, slot).is_err() {
+        } else if !self.instrument.replaces_all() && class.open(&self.region, slot).is_err() {
             GetError::OutOfMemory { requested: bytes }
         } else {
             return Ok(Taken { slot, fresh: true });
@@ -239,9 +240,19 @@ impl Shared {
     }
 
     #[inline]
-    fn hand_out(&self, class_number: usize, taken: Taken, size: usize, holder: Holder, fill: Fill) -> Buffer {
+    fn hand_out(
+        &self,
+        class_number: usize,
+        taken: Taken,
+        size: usize,
+        holder: Holder,
+        fill: Fill,
+    ) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         let Taken { slot, fresh } = taken;
+        if let Some(source) = self.instrument.source() {
+            return self.stand_in(class_number, slot, source, size, holder, fill);
+        }
         class.ledger.set(slot, Some(holder));
         self.home.retain(1);
         let data = self.region.at(class.offset_of(slot));
@@ -251,7 +262,8 @@ impl Shared {
             // - the slot was just taken, so nobody else uses it; it is open and has at least `bytes` bytes
             unsafe { data.as_ptr().write_bytes(0, bytes) };
         }
-        Buffer { data, capacity: class.buffer_size(), place: Place::Slot { class: class_number as u8, slot } }
+        let place = Place::Slot { class: class_number as u8, slot };
+        Ok(Buffer { data, capacity: class.buffer_size(), place })
     }
 
     /// The class fits, but all its slots are out: the system allocator stands in.
@@ -266,25 +278,23 @@ impl Shared {
         let class = &self.classes[class_number];
         if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
             let taken = self.keep_idle(class, slot)?;
-            return Ok(self.hand_out(class_number, taken, size, holder, fill));
+            return self.hand_out(class_number, taken, size, holder, fill);
         }
-        self.get_overflow_in_room(class_number, holder, fill)
+        self.get_overflow_in_room(class_number, size, holder, fill)
     }
 
     /// As [`get_overflow`](Self::get_overflow); its bytes are reserved.
     fn get_overflow_in_room(
         &self,
         class_number: usize,
+        size: usize,
         holder: Holder,
         fill: Fill,
     ) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
-        let buffer = SystemBuffer {
-            class: Some(class_number as u8),
-            capacity: class.buffer_size(),
-            alignment: self.alignment,
-            holder,
-        };
+        let (source, capacity) = self.source_and_capacity(size, class.buffer_size());
+        let role = Role::Overflow { class: class_number as u8 };
+        let buffer = SystemBuffer { role, source, capacity, alignment: self.alignment, holder };
         let buffer = self.get_system(buffer, class.slot_size(), fill)?;
         class.counters.overflow.fetch_add(1, Relaxed);
         class.counters.overflow_gets.fetch_add(1, Relaxed);
@@ -304,17 +314,24 @@ impl Shared {
     #[cold]
     fn get_oversize(
         &self,
-        capacity: usize,
+        bytes: usize,
         alignment: usize,
+        size: usize,
         holder: Holder,
         fill: Fill,
     ) -> Result<Buffer, GetError> {
-        let buffer =
-            self.get_system(SystemBuffer { class: None, capacity, alignment, holder }, capacity, fill)?;
-        self.counters.oversize_bytes.fetch_add(capacity, Relaxed);
+        let (source, capacity) = self.source_and_capacity(size, bytes);
+        let buffer = SystemBuffer { role: Role::Oversize { bytes }, source, capacity, alignment, holder };
+        let buffer = self.get_system(buffer, bytes, fill)?;
+        self.counters.oversize_bytes.fetch_add(bytes, Relaxed);
         self.counters.oversize_buffers.fetch_add(1, Relaxed);
         self.counters.oversize_gets.fetch_add(1, Relaxed);
         Ok(buffer)
+    }
+
+    /// Where a buffer that is no slot comes from, and its capacity, which usually is `usual`.
+    fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
+        self.instrument.source().map_or((Source::Allocator, usual), |source| (source, size))
     }
 
     /// `reserved` bytes were reserved for it.
@@ -323,12 +340,15 @@ impl Shared {
             self.release_room(reserved);
             return Err(GetError::Closed);
         }
+        self.allocate(buffer, fill).inspect_err(|_| self.release_room(reserved))
+    }
+
+    /// A buffer outside the region, with a reference.
+    pub(super) fn allocate(&self, buffer: SystemBuffer, fill: Fill) -> Result<Buffer, GetError> {
         let zeros = fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
-        let data = self.registry.allocate(buffer, content).map_err(|_| {
-            self.release_room(reserved);
-            GetError::OutOfMemory { requested: buffer.capacity }
-        })?;
+        let refused = GetError::OutOfMemory { requested: buffer.capacity };
+        let data = self.registry.allocate(buffer, content).map_err(|_| refused)?;
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }

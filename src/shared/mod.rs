@@ -16,6 +16,7 @@ mod change_hands;
 mod get;
 mod put;
 mod reclaim;
+mod stand_in;
 mod wait;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -30,6 +31,7 @@ use crate::config::{Config, Flags, Rounding};
 use crate::error::BuildError;
 #[cfg(feature = "capi")]
 use crate::handle::Handles;
+use crate::instrument::Instrument;
 use crate::limit::MappedBytes;
 use crate::region::Region;
 use crate::registry::Registry;
@@ -51,6 +53,7 @@ pub(crate) struct Shared {
     round: Option<Rounding>,
     closed: AtomicBool,
 
+    instrument: Instrument,
     caches: Caches,
     registry: Registry,
     mapped: MappedBytes,
@@ -73,7 +76,7 @@ pub(crate) enum Place {
         class: u8,
         slot: u32,
     },
-    /// In the registry.
+    /// In the registry: also a slot's stand-in.
     System,
 }
 
@@ -85,9 +88,11 @@ impl Shared {
         if flags.huge_pages {
             region.advise_huge_pages();
         }
-        // Zeroing is done outside the fast path; a pool without classes has nothing to cache.
-        let may_cache =
-            flags.thread_cache && !flags.zero_on_get && !flags.zero_on_put && !layout.spans.is_empty();
+        let instrument = Instrument::of_new_pool();
+        // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
+        // cache.
+        let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
+        let may_cache = flags.thread_cache && !outside_fast_path && !layout.spans.is_empty();
         let sizes: Vec<usize> = layout.spans.iter().map(|span| span.buffer_size).collect();
         let classes: Result<Box<[Class]>, _> =
             layout.spans.into_iter().map(|span| Class::new(span, flags.huge_pages)).collect();
@@ -100,6 +105,7 @@ impl Shared {
             flags,
             round,
             closed: AtomicBool::new(false),
+            instrument,
             caches: Caches::new(may_cache, &layout.class_of_chunk),
             class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),

@@ -7,8 +7,8 @@ use super::{Place, Shared};
 use crate::class::Class;
 use crate::error::Misuse;
 use crate::ledger::Holder;
-use crate::memory::{self, free_buffer};
-use crate::registry::SystemBuffer;
+use crate::memory;
+use crate::registry::{Role, SystemBuffer};
 use crate::thread_cache;
 
 /// The size given with a put.
@@ -145,9 +145,14 @@ impl Shared {
             unsafe { memory::wipe(data, class.buffer_size()) };
         }
         let (address, number) = (data.addr().get(), self.number_of(class) as u8);
-        if thread_cache::put_owned_or_flush(self.cache_key(), address, number, slot) {
-            return;
+        if !thread_cache::put_owned_or_flush(self.cache_key(), address, number, slot) {
+            self.put_on_shelf(class, slot);
         }
+    }
+
+    /// Puts a slot that this thread took from its holder.
+    #[inline]
+    pub(super) fn put_on_shelf(&self, class: &Class, slot: u32) {
         class.counters.puts.fetch_add(1, Relaxed);
         class.shelf.put(slot);
         self.home.release_some(1);
@@ -165,7 +170,7 @@ impl Shared {
     unsafe fn put_system(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
         let address = data.as_ptr().addr();
         let remove = |classes: u64| {
-            self.registry.remove(address, |buffer| check_system_put(buffer, data, size, classes))
+            self.registry.remove(address, |buffer| self.check_system_put(buffer, data, size, classes))
         };
         let outcome = match remove(0) {
             // Perhaps another size of its class. The rounding function is the user's: it runs without our
@@ -173,7 +178,7 @@ impl Shared {
             Some(Err(Misuse::SizeMismatch { .. })) => remove(self.classes_of(size)),
             other => other,
         };
-        let buffer = outcome.ok_or(Misuse::ForeignPointer { address })??;
+        let buffer = outcome.unwrap_or_else(|| Err(self.not_in_registry(address)))?;
         // SAFETY:
         // - just removed from the registry, so this thread alone has it
         unsafe { self.free_system(data, buffer) };
@@ -188,10 +193,39 @@ impl Shared {
         }
     }
 
+    /// What a pointer outside the region is that the registry does not have.
+    #[cold]
+    pub(super) fn not_in_registry(&self, address: usize) -> Misuse {
+        match self.registry.find_put(address) {
+            Some(class) => {
+                Misuse::DoublePut { address, buffer_size: self.classes[usize::from(class)].buffer_size() }
+            }
+            None => Misuse::ForeignPointer { address },
+        }
+    }
+
+    /// As [`check_put`], for a system buffer; `classes` has a bit for each class that `size` is of.
+    pub(super) fn check_system_put(
+        &self,
+        buffer: &SystemBuffer,
+        data: NonNull<u8>,
+        size: PutSize,
+        classes: u64,
+    ) -> Result<(), Misuse> {
+        let same_class = buffer.role.class().is_some_and(|class| classes & 1 << class != 0);
+        let buffer_size = match buffer.role {
+            Role::Oversize { bytes } => bytes,
+            Role::Overflow { class } | Role::StandIn { class, .. } => {
+                self.classes[usize::from(class)].buffer_size()
+            }
+        };
+        check_put(Some(buffer.holder), data, size, same_class, buffer_size)
+    }
+
     /// # Safety
     /// - `data` is a system buffer that this thread just removed from the registry
     unsafe fn free_system(&self, data: NonNull<u8>, buffer: SystemBuffer) {
-        let SystemBuffer { class, capacity, alignment, .. } = buffer;
+        let SystemBuffer { role, source, capacity, alignment, .. } = buffer;
         if self.flags.zero_on_put {
             // SAFETY:
             // - the buffer has this capacity, and is this thread's
@@ -199,34 +233,24 @@ impl Shared {
         }
         // SAFETY:
         // - allocated with these figures (the registry keeps them), and out of the registry: freed once
-        unsafe { free_buffer(data, capacity, alignment) };
-        self.home.release_some(1);
-        match class {
-            Some(class) => {
+        unsafe { source.free(data, capacity, alignment) };
+        match role {
+            Role::StandIn { class, slot } => return self.put_stood_in(class, slot),
+            Role::Overflow { class } => {
                 let class = &self.classes[usize::from(class)];
                 class.counters.puts.fetch_add(1, Relaxed);
                 class.counters.overflow.fetch_sub(1, Relaxed);
                 self.mapped.release(class.slot_size());
             }
-            None => {
-                self.counters.oversize_bytes.fetch_sub(capacity, Relaxed);
+            Role::Oversize { bytes } => {
+                self.counters.oversize_bytes.fetch_sub(bytes, Relaxed);
                 self.counters.oversize_buffers.fetch_sub(1, Relaxed);
-                self.mapped.release(capacity);
+                self.mapped.release(bytes);
             }
         }
+        self.home.release_some(1);
         self.serve_waiters();
     }
-}
-
-/// As [`check_put`], for a system buffer; `classes` has a bit for each class that `size` is of.
-pub(super) fn check_system_put(
-    buffer: &SystemBuffer,
-    data: NonNull<u8>,
-    size: PutSize,
-    classes: u64,
-) -> Result<(), Misuse> {
-    let same_class = buffer.class.is_some_and(|class| classes & 1 << class != 0);
-    check_put(Some(buffer.holder), data, size, same_class, buffer.capacity)
 }
 
 /// Whether a put of `size` may take a buffer from the holder that was found.

@@ -17,7 +17,7 @@ use super::reclaim::Discard;
 use crate::error::GetError;
 use crate::ledger::Holder;
 use crate::sync::Instant;
-use crate::waiting::{Given, Queue, Wanted};
+use crate::waiting::{Bell, Given, Place, Queue, Wanted};
 
 impl Shared {
     /// As [`get`](Self::get), but where that fails at the limit, waits for memory up to `timeout`. Zero does not wait;
@@ -60,17 +60,14 @@ impl Shared {
         }
     }
 
-    /// Waits in the queue.
+    /// Waits in the queue, asleep and without a lock.
     fn wait(&self, wanted: Wanted, timeout: Duration, deadline: Option<Instant>) -> Result<Given, GetError> {
         let requested = wanted.bytes;
+        let bell = Bell::new();
+        let place = self.enter_queue(wanted, &bell)?;
+        bell.sleep(deadline);
         let mut queue = self.lock_reclaiming();
-        let entered = self.waiting.enter(&mut queue, wanted);
-        let ticket = entered.map_err(|error| GetError::OutOfMemory { requested: error.bytes })?;
-        // Counted from now on: what is put after this comes to the shelf, and to `serve`.
-        self.caches.revoke();
-        self.serve(&mut queue);
-        let mut queue = self.waiting.sleep(queue, ticket, deadline, || self.counters.count_wait());
-        let given = self.waiting.leave(&mut queue, ticket);
+        let given = place.leave(&mut queue);
         if given.is_none() {
             // It stood before others.
             self.serve(&mut queue);
@@ -82,6 +79,22 @@ impl Shared {
             mapped: self.mapped.get(),
             requested,
         })
+    }
+
+    /// Queues, and looks a last time whether there is what is wanted.
+    fn enter_queue<'a>(&'a self, wanted: Wanted, bell: &'a Bell) -> Result<Place<'a>, GetError> {
+        // Declared first: should this unwind, the lock goes before the place, which takes it to leave the queue.
+        let place;
+        let mut queue = self.lock_reclaiming();
+        let entered = self.waiting.enter(&mut queue, wanted, bell);
+        place = entered.map_err(|error| GetError::OutOfMemory { requested: error.bytes })?;
+        // Counted from now on: what is put after this comes to the shelf, and to `serve`.
+        self.caches.revoke();
+        self.serve(&mut queue);
+        if !place.is_served(&queue) {
+            self.counters.count_wait();
+        }
+        Ok(place)
     }
 
     /// To be called when a slot was laid on the shelf or bytes were released: hands them over if anybody waits.
@@ -128,5 +141,68 @@ impl Shared {
                 return self.mapped.try_reserve(bytes);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+    use crate::Pool;
+    use std::sync::Barrier;
+
+    const WANTED: Wanted = Wanted { class: Some(0), bytes: 1024 };
+
+    fn pool() -> Pool {
+        Pool::builder().size_class(1024, 100).max_bytes(100 << 10).build().unwrap()
+    }
+
+    fn use_and_put(pool: &Pool, buffers: usize) {
+        drop((0..buffers).map(|_| pool.get(1024).unwrap()).collect::<Vec<_>>());
+    }
+
+    /// Between a get's search and its entry into the queue, threads may have begun to cache again.
+    #[test]
+    fn who_enters_finds_what_sleeping_threads_cache() {
+        let pool = pool();
+        let (kept, done) = (Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                use_and_put(&pool, 100);
+                kept.wait();
+                done.wait();
+            });
+            kept.wait();
+            let shared = pool.reference();
+            let shelf = &shared.class(0).shelf;
+            let on_shelf: Vec<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
+            let cached = pool.stats().classes[0].cached;
+            let timeout = Duration::from_secs(5);
+            let given = shared.wait(WANTED, timeout, Some(Instant::now() + timeout));
+            done.wait();
+            assert!(cached > 0);
+            let Ok(Given::Slot(slot)) = given else { panic!("{given:?}") };
+            on_shelf.into_iter().chain([slot]).for_each(|slot| shelf.put(slot));
+        });
+        assert_eq!(pool.stats().waits, 0);
+    }
+
+    #[test]
+    fn nothing_is_cached_while_somebody_waits() {
+        let pool = pool();
+        let shared = pool.reference();
+        use_and_put(&pool, 50);
+        assert!(pool.stats().classes[0].cached > 0);
+        let bell = Bell::new();
+        let place = shared.waiting.enter(&mut shared.lock_reclaiming(), WANTED, &bell).unwrap();
+        shared.caches.revoke();
+        // More than the operations that go to the shelf after any revoke.
+        (0..10_000).for_each(|_| use_and_put(&pool, 1));
+        assert_eq!(pool.stats().classes[0].cached, 0);
+        // The first of the puts was for the waiter.
+        let given = place.leave(&mut shared.lock_reclaiming());
+        let Some(Given::Slot(slot)) = given else { panic!("{given:?}") };
+        shared.class(0).shelf.put(slot);
+        (0..10_000).for_each(|_| use_and_put(&pool, 1));
+        assert!(pool.stats().classes[0].cached > 0);
     }
 }

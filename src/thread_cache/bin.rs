@@ -413,14 +413,13 @@ impl Bin {
         for (index, slot) in out.iter_mut().enumerate() {
             *slot = self.place(index).slot.load(Relaxed);
         }
-        for index in out.len()..len {
-            let place = self.place(index);
-            let to = self.place(index - out.len());
-            to.write(place.address.load(Relaxed), place.slot.load(Relaxed));
-        }
+        let left = len - out.len();
         // SAFETY:
-        // - stays between `first` and `top`
-        self.top.store(unsafe { self.first.add(len - out.len()) }, Relaxed);
+        // - between `first` and `top`, where only the owner looks
+        unsafe {
+            ptr::copy(self.first.add(out.len()), self.first, left);
+            self.top.store(self.first.add(left), Relaxed);
+        }
     }
 
     fn place(&self, index: usize) -> &Place {

@@ -31,6 +31,22 @@ static inline int check_is_full(void) {
     return check_percent >= 100;
 }
 
+/* Whether a checker of memory watches the pools, as valgrind and AddressSanitizer do: then each buffer is a block of
+ * malloc of exactly the size asked for, not used again soon, and with nothing in it. */
+static inline int is_watched(void) {
+#ifdef __SANITIZE_ADDRESS__
+    return 1;
+#else
+    const char *preloaded = getenv("LD_PRELOAD");
+    return preloaded != NULL && strstr(preloaded, "vgpreload_memcheck") != NULL;
+#endif
+}
+
+/* What a buffer asked for with `size` bytes has room for, which usually is `usual`. */
+static inline size_t room_of(size_t size, size_t usual) {
+    return is_watched() ? size : usual;
+}
+
 static inline int check_end(const char *program) {
     printf("%s: %lu checks, %lu failed\n", program, check_count, check_failures);
     return check_failures == 0 ? 0 : 1;

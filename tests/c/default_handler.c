@@ -33,9 +33,9 @@ static void rest(void) {
     printf("silence 1200\n");
 }
 
-static void each_kind(void *context, char *data) {
-    announce("double", context, data + 128, 100, 100);
-    bytepool_put(context, data + 128, 100);
+static void each_kind(void *context, char *data, char *put) {
+    announce("double", context, put, 100, 100);
+    bytepool_put(context, put, 100);
     announce("mismatch", context, data, 300, 100);
     bytepool_put(context, data, 300);
     announce("foreign", context, data + 1, 77, 0);
@@ -47,17 +47,19 @@ static void each_kind(void *context, char *data) {
 int main(int argc, char **argv) {
     void *context = pool_of(classes, 2);
     char *data = get_filled(context, 100, 1);
+    char *put = get_filled(context, 100, 1);
     record seen = {0};
     long start;
     size_t i;
     check_begin(argc, argv);
+    bytepool_put(context, put, 100);
 
     /* Silent while another handler is set, and again the default after NULL. */
     bytepool_set_misuse_handler(remember, &seen);
     bytepool_put(context, data + 1, 1);
     CHECK_EQ(seen.calls, 1);
     bytepool_set_misuse_handler(NULL, NULL);
-    each_kind(context, data);
+    each_kind(context, data, put);
     rest();
 
     start = milliseconds();

@@ -104,16 +104,18 @@ static void clones_are_handles_on_one_pool(void) {
     void *context = pool_of(classes, 2);
     void *clone = NULL;
     void *data;
+    void *again;
     CHECK_EQ(bytepool_clone(context, NULL), BYTEPOOL_ERR_INVALID_ARGUMENT);
     CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_INVALID_ARGUMENT);
     CHECK_EQ(bytepool_clone(context, &clone), BYTEPOOL_OK);
     CHECK(clone != NULL && clone != context);
     data = get_filled(context, 100, 1);
-    CHECK_EQ(bytepool_usable_size(clone, data), 512);
+    CHECK_EQ(bytepool_usable_size(clone, data), room_of(100, 512));
     CHECK_EQ(bytepool_put_checked(clone, data, 100), BYTEPOOL_OK);
     bytepool_free(context);
-    CHECK_PTR(bytepool_get(clone, 100), data);
-    bytepool_put(clone, data, 100);
+    again = bytepool_get(clone, 100);
+    CHECK(again == data || is_watched());
+    bytepool_put(clone, again, 100);
     bytepool_free(clone);
     check_invalid(context);
     check_invalid(clone);
@@ -161,7 +163,7 @@ static void closing_is_for_every_handle(void) {
     CHECK_PTR(bytepool_realloc(clone, data, 5000), NULL);
     CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_CLOSED);
     CHECK_BYTES(data, 1, 4000);
-    CHECK_EQ(bytepool_usable_size(context, data), 4096);
+    CHECK_EQ(bytepool_usable_size(context, data), room_of(4000, 4096));
     CHECK_EQ(bytepool_put_checked(context, data, 4000), BYTEPOOL_OK);
     CHECK_EQ(bytepool_put_checked(context, data, 4000), BYTEPOOL_ERR_DOUBLE_PUT);
     CHECK_EQ(figures_of(clone).pool.mapped_bytes, 0);
@@ -202,7 +204,7 @@ static void a_freed_context_hands_out_nothing(void) {
     CHECK_EQ(bytepool_invalid_context_count(), count + 1);
     CHECK_SAME_FIGURES(context, before);
 
-    CHECK_EQ(bytepool_usable_size(freed, data[0]), 512);
+    CHECK_EQ(bytepool_usable_size(freed, data[0]), room_of(100, 512));
     CHECK_BYTES(data[0], 7, 100);
     CHECK_EQ(bytepool_put_checked(freed, data[0], 100), BYTEPOOL_OK);
     bytepool_put(freed, data[1], 100);

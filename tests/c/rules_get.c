@@ -20,7 +20,7 @@ static void zero_bytes_are_a_real_buffer(void) {
     for (i = 0; i < 3; i++) {
         CHECK(pooled[i] != NULL && pooled[i] != pooled[(i + 1) % 3]);
         CHECK(oversize[i] != NULL && oversize[i] != oversize[(i + 1) % 3]);
-        CHECK_EQ(bytepool_usable_size(context, pooled[i]), 100);
+        CHECK_EQ(bytepool_usable_size(context, pooled[i]), room_of(0, 100));
     }
     CHECK_EQ(figures_of(bare).pool.oversize_buffers, 3);
     CHECK_EQ(bytepool_put_many(context, pooled, 3, 0), BYTEPOOL_OK);
@@ -37,8 +37,8 @@ static void the_smallest_class_that_fits(void) {
     size_t i;
     for (i = 0; i < COUNT_OF(sizes); i++) {
         void *data = get_filled(context, sizes[i], 1);
-        CHECK_EQ(bytepool_usable_size(context, data), usable[i]);
-        memset(data, 2, usable[i]);
+        CHECK_EQ(bytepool_usable_size(context, data), room_of(sizes[i], usable[i]));
+        memset(data, 2, room_of(sizes[i], usable[i]));
         CHECK_EQ(stats_of(context).system_allocations, 0);
         bytepool_put(context, data, sizes[i]);
     }
@@ -112,7 +112,7 @@ static void asking_for_an_alignment(void) {
         memset(large, 2, 5000);
         CHECK_EQ(figures_of(context).pool.oversize_buffers, 1 + is_oversize);
         CHECK_EQ(stats_of(context).oversize_bytes, 5000 + 300 * is_oversize);
-        CHECK_EQ(bytepool_usable_size(context, data), is_oversize ? 300 : 512);
+        CHECK_EQ(bytepool_usable_size(context, data), is_oversize ? 300 : room_of(300, 512));
         CHECK_EQ(bytepool_put_checked(context, large, 5000), BYTEPOOL_OK);
         CHECK_EQ(bytepool_put_checked(context, data, 300), BYTEPOOL_OK);
     }
@@ -239,7 +239,9 @@ static void zeroing_pools(void) {
             make_dirty(context);
             data = bytepool_get(context, sizes[j]);
             REQUIRE(data != NULL);
-            CHECK_BYTES(data, flags[i] == 0 ? 0xDD : 0, bytepool_usable_size(context, data));
+            if (!is_watched() || (flags[i] & BYTEPOOL_ZERO_ON_GET)) {
+                CHECK_BYTES(data, flags[i] == 0 ? 0xDD : 0, bytepool_usable_size(context, data));
+            }
             bytepool_put(context, data, sizes[j]);
         }
         if (flags[i] & BYTEPOOL_ZERO_ON_GET) {
@@ -344,7 +346,7 @@ static void usable_sizes(void) {
     unsigned long calls = seen.calls;
     bytepool_put(context, idle, 512);
     before = figures_of(context);
-    CHECK_EQ(bytepool_usable_size(context, data), 100);
+    CHECK_EQ(bytepool_usable_size(context, data), room_of(50, 100));
     CHECK_EQ(bytepool_usable_size(context, oversize), 9000);
     CHECK_EQ(bytepool_usable_size(context, NULL), 0);
     CHECK_EQ(bytepool_usable_size(context, data + 1), 0);

@@ -246,17 +246,24 @@ pub struct Program {
 impl Program {
     /// From sources in `tests/c`, C11. Its name is the first source's.
     pub fn c(sources: &[&str]) -> Self {
-        Self::build(sources, "c11", None)
+        Self::build(sources, "c11", None, &Build::plain())
     }
 
     /// From sources in `tests/cpp`, and in `tests/c` if they end in `.c`, which are compiled as C.
     pub fn cpp(sources: &[&str], standard: &str) -> Self {
-        Self::build(sources, "c11", Some(standard))
+        Self::build(sources, "c11", Some(standard), &Build::plain())
     }
 
-    fn build(sources: &[&str], c_standard: &str, cpp_standard: Option<&str>) -> Self {
+    /// As [`c`](Self::c), or as [`cpp`](Self::cpp) if the first source is C++, built in a way of its own.
+    pub fn built(sources: &[&str], build: &Build) -> Self {
+        let is_cpp = sources[0].ends_with(".cpp");
+        Self::build(sources, "c11", is_cpp.then_some("c++17"), build)
+    }
+
+    fn build(sources: &[&str], c_standard: &str, cpp_standard: Option<&str>, build: &Build) -> Self {
         let name = sources[0].rsplit_once('.').expect("a source has an extension").0.to_owned();
-        let folder = scratch(&format!("{name}-{}", cpp_standard.unwrap_or(c_standard)));
+        let name = name.rsplit('/').next().expect("a name is not empty").to_owned();
+        let folder = scratch(&format!("{name}-{}{}", cpp_standard.unwrap_or(c_standard), build.name));
         let objects: Vec<PathBuf> = sources
             .iter()
             .map(|source| {
@@ -264,14 +271,20 @@ impl Program {
                     (false, Some(standard)) => (Language::Cpp, standard),
                     _ => (Language::C, c_standard),
                 };
-                let object = folder.join(format!("{source}.o"));
-                compile_object(source, language, standard, &object);
+                let object = folder.join(format!("{}.o", source.replace('/', "-")));
+                let mut compiler = build.compiler(language);
+                compile_object(compiler.args(&build.flags), source, language, standard, &object);
                 object
             })
             .collect();
         let executable = folder.join(&name);
         let language = if cpp_standard.is_some() { Language::Cpp } else { Language::C };
-        link(compiler(language), &objects, &executable);
+        let mut linker = build.compiler(language);
+        linker.args(&build.flags);
+        match &build.shared_library {
+            None => link(linker, &objects, &executable),
+            Some(library) => link_with_shared(linker, &objects, &executable, library),
+        }
         Self { name, executable }
     }
 
@@ -294,6 +307,26 @@ impl Program {
             skip("valgrind", &format!("{} under valgrind", self.name));
             return;
         }
+        self.run_under_valgrind(&[SLOW_PERCENT]).assert_checked(&self.name);
+    }
+
+    /// Runs it with few rounds, built with AddressSanitizer: no error, and nothing leaked.
+    #[track_caller]
+    pub fn check_addresses(sources: &[&str]) {
+        let program = Self::built(sources, &Build::address_sanitizer());
+        program.run(&[SLOW_PERCENT]).assert_checked(&program.name);
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        run(Command::new(&self.executable).args(arguments), SLOW_TIME_LIMIT)
+    }
+
+    /// With an environment variable set.
+    pub fn run_with(&self, name: &str, value: &str) -> Outcome {
+        run(Command::new(&self.executable).env(name, value), SLOW_TIME_LIMIT)
+    }
+
+    pub fn run_under_valgrind(&self, arguments: &[&str]) -> Outcome {
         let mut command = Command::new("valgrind");
         command
             .args([
@@ -305,19 +338,55 @@ impl Program {
             // Threads take turns fairly: spinning ones would starve the one they wait for.
             .arg("--fair-sched=yes")
             .arg(&self.executable)
-            .arg(SLOW_PERCENT);
-        run(&mut command, SLOW_TIME_LIMIT).assert_checked(&self.name);
+            .args(arguments);
+        run(&mut command, SLOW_TIME_LIMIT)
     }
 }
 
-/// Compiles `source` of `tests/c` or `tests/cpp`, warnings being errors.
+/// How a [`Program`] is built.
+#[derive(Clone)]
+pub struct Build {
+    /// Tells its files apart from those built otherwise.
+    pub name: String,
+    /// The C and the C++ compiler; `None` for the user's.
+    pub compilers: Option<(&'static str, &'static str)>,
+    pub flags: Vec<&'static str>,
+    /// Instead of the static library.
+    pub shared_library: Option<PathBuf>,
+}
+
+impl Build {
+    pub fn plain() -> Self {
+        Self { name: String::new(), compilers: None, flags: Vec::new(), shared_library: None }
+    }
+
+    /// With gcc's AddressSanitizer.
+    pub fn address_sanitizer() -> Self {
+        let compilers = Some(("gcc", "g++"));
+        let flags = vec!["-fsanitize=address", "-g", "-O1"];
+        Self { name: "-address".into(), compilers, flags, shared_library: None }
+    }
+
+    fn compiler(&self, language: Language) -> Command {
+        match self.compilers {
+            None => compiler(language),
+            Some((c, cpp)) => Command::new(if language == Language::C { c } else { cpp }),
+        }
+    }
+}
+
+/// Compiles `source` of `tests/c` or `tests/cpp`, or of another folder of `tests` that it names, warnings being
+/// errors.
 #[track_caller]
-fn compile_object(source: &str, language: Language, standard: &str, object: &Path) {
-    let folder = if language == Language::C { "c" } else { "cpp" };
-    let mut command = compiler(language);
-    command.arg(format!("-std={standard}")).args(WARNINGS).arg(include_path());
-    command.arg("-c").arg(root().join("tests").join(folder).join(source)).arg("-o").arg(object);
-    compile(&mut command).assert_succeeded();
+fn compile_object(compiler: &mut Command, source: &str, language: Language, standard: &str, object: &Path) {
+    let folder = match (source.contains('/'), language) {
+        (true, _) => "",
+        (false, Language::C) => "c",
+        (false, Language::Cpp) => "cpp",
+    };
+    compiler.arg(format!("-std={standard}")).args(WARNINGS).arg(include_path());
+    compiler.arg("-c").arg(root().join("tests").join(folder).join(source)).arg("-o").arg(object);
+    compile(compiler).assert_succeeded();
 }
 
 /// Where a user has the headers; what cxx generated is held to the same warnings.
@@ -330,6 +399,15 @@ pub fn include_path() -> String {
 pub fn link(mut linker: Command, objects: &[PathBuf], executable: &Path) {
     let Library { archive, system, .. } = library();
     linker.args(objects).arg("-o").arg(executable).arg(archive).args(system).arg("-pthread");
+    compile(&mut linker).assert_succeeded();
+}
+
+/// Links objects with a shared library that is found where it is now.
+#[track_caller]
+fn link_with_shared(mut linker: Command, objects: &[PathBuf], executable: &Path, library: &Path) {
+    let folder = library.parent().expect("a library is in a folder").display();
+    linker.args(objects).arg("-o").arg(executable).arg(library).arg(format!("-Wl,-rpath,{folder}"));
+    linker.args(&self::library().system).arg("-pthread");
     compile(&mut linker).assert_succeeded();
 }
 

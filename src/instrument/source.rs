@@ -1,0 +1,46 @@
+//! Where the memory of buffers outside the region comes from.
+
+use std::ptr::NonNull;
+
+use super::checker;
+use crate::memory::{self, Content, OutOfMemory};
+
+/// Where a buffer outside the region has its memory from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The global allocator.
+    Allocator,
+    /// The `malloc` that a checker watches.
+    Checker,
+}
+
+impl Source {
+    /// A buffer of `size` bytes; give it back with [`free`](Self::free) and the same figures.
+    pub(crate) fn allocate(
+        self,
+        size: usize,
+        alignment: usize,
+        content: Content,
+    ) -> Result<NonNull<u8>, OutOfMemory> {
+        match self {
+            Self::Allocator => memory::allocate_buffer(size, alignment, content),
+            Self::Checker => checker::allocate(size, alignment, content),
+        }
+    }
+
+    /// Gives a buffer back.
+    ///
+    /// # Safety
+    /// - `data` came from [`allocate`](Self::allocate) with this source, `size` and `alignment`, and was not
+    ///   freed since
+    /// - nobody uses it any more
+    pub(crate) unsafe fn free(self, data: NonNull<u8>, size: usize, alignment: usize) {
+        match self {
+            // SAFETY:
+            // - as the caller promised
+            Self::Allocator => unsafe { memory::free_buffer(data, size, alignment) },
+            // SAFETY: as above
+            Self::Checker => unsafe { checker::free(data) },
+        }
+    }
+}
