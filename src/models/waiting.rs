@@ -161,3 +161,24 @@ fn first_come_is_first_served() {
         assert_whole(&pool, 1);
     });
 }
+
+#[test]
+fn who_gives_up_lets_those_behind_have_the_room() {
+    check(600, || {
+        let pool = pool(2);
+        let held = pool.get(SIZE).unwrap();
+        let other = pool.clone();
+        let large = thread::spawn(move || {
+            let outcome = other.get_timeout(2 * SIZE, Duration::from_millis(1));
+            assert!(matches!(outcome, Err(GetError::Timeout { .. })));
+        });
+        // Behind it, if it waits still.
+        while pool.stats().waits == 0 {
+            thread::yield_now();
+        }
+        drop(pool.get_timeout(SIZE, Duration::MAX).unwrap());
+        large.join();
+        drop(held);
+        assert_whole(&pool, 2);
+    });
+}
