@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(bytepool_shuttle, allow(dead_code, reason = "a model does not fork"))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
@@ -14,6 +15,7 @@ mod buffer;
 mod class;
 mod config;
 mod error;
+#[cfg_attr(bytepool_shuttle, path = "models/fork.rs")]
 mod fork;
 #[cfg(feature = "capi")]
 mod handle;
@@ -22,6 +24,8 @@ mod ledger;
 mod limit;
 mod line;
 mod memory;
+#[cfg(bytepool_shuttle)]
+mod models;
 mod pool;
 mod region;
 mod registry;

@@ -16,6 +16,7 @@
 //! cannot discard. `--cfg bytepool_portable` selects that path anywhere.
 
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::plain_memory;
 use std::io;
 use std::ptr::NonNull;
 
@@ -94,6 +95,7 @@ impl Region {
         if self.is_unmapped() {
             return false;
         }
+        plain_memory::is_cleared(self.at(offset), len);
         // SAFETY:
         // - the pages lie in this mapping (checked above)
         // - nobody needs their content (caller)
@@ -126,6 +128,7 @@ impl Region {
     /// - nobody uses the region's memory from now on, or opens or discards pages of it
     pub(crate) unsafe fn unmap(&self) {
         if !self.unmapped.swap(true, Relaxed) {
+            plain_memory::ends(self.base, self.len);
             // SAFETY:
             // - once, and nobody uses it from now on (caller)
             unsafe { self.mapping.unmap() };

@@ -9,13 +9,14 @@
 //! [`serve_waiters`](Shared::serve_waiters). And while somebody waits there is no idle slot that could serve a waiter:
 //! it is handed over as it comes. A plain get does not queue, it takes what it finds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Shared;
 use super::get::{Buffer, Request, check_oversize};
 use super::reclaim::Discard;
 use crate::error::GetError;
 use crate::fork;
+use crate::sync::Instant;
 use crate::waiting::{Bell, Given, Place, Queue, Wanted};
 
 impl Shared {
@@ -149,7 +150,7 @@ impl Shared {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
     use crate::Pool;
