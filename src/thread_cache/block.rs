@@ -193,9 +193,13 @@ impl Drop for Active {
 }
 
 impl Block {
+    #[cfg_attr(
+        not(bytepool_shuttle),
+        expect(clippy::forget_non_drop, reason = "a model's atomics have a destructor")
+    )]
     pub(super) const fn without_caches(number: u32, older: Option<&'static Block>) -> Self {
         let mut entries = [const { Entry::unused(1) }; PLACES];
-        // Not dropped: a model's atomics have a destructor, which no constant may run.
+        // Not dropped: no constant may run a destructor.
         std::mem::forget(std::mem::replace(&mut entries[0], Entry::unused(0)));
         Self {
             activity: AtomicU8::new(INACTIVE),
