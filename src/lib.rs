@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![cfg_attr(bytepool_shuttle, allow(dead_code, reason = "a model does not fork"))]
+#![cfg_attr(bytepool_shuttle, allow(dead_code, unused_imports, reason = "a model does not fork"))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
