@@ -9,8 +9,8 @@
 //!                      generation       references
 //! ```
 //!
-//! - A reference is held by every handle (a Rust `Pool`, a context), every outstanding buffer, and every C
-//!   call that is running.
+//! - A reference is held by every handle (a Rust `Pool`, a context), every outstanding buffer, every slot in a thread
+//!   cache, and every C call that is running.
 //! - Who gives up the last one owns the pool alone and destroys it; then the anchor takes its next
 //!   generation.
 //! - A generation is used once. An anchor that has used its last is retired: an id never names two pools.
@@ -289,7 +289,11 @@ impl Reference {
         // - `pool` came from Box::into_raw in `to_new_pool`
         // - the last reference is gone, and `to_live_pool` makes none from zero: nobody else can reach the
         //   pool
-        drop(unsafe { Box::from_raw(self.pool.as_ptr()) });
+        let mut pool = unsafe { Box::from_raw(self.pool.as_ptr()) };
+        let round = pool.take_round();
+        drop(pool);
+        // Its end is the user's code.
+        fork::outside(|| drop(round));
     }
 }
 

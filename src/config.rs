@@ -207,6 +207,10 @@ impl Builder {
 
     /// Builds the pool. It reserves addresses; memory is used as buffers are handed out.
     pub fn build(self) -> Result<Pool, BuildError> {
+        fork::prepare()?;
+        // Declared first, so dropped last: the end of the user's function is the user's code, too.
+        let _round = self.round.clone();
+        let _section = fork::section();
         let config = self.validate()?;
         Pool::from_config(config)
     }

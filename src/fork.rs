@@ -17,8 +17,8 @@
 //! The user's functions run [`outside`]: they may take any time, or fork.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, compiler_fence};
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, compiler_fence};
+use crate::sync::thread;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
@@ -235,30 +235,49 @@ extern "C" fn in_child() {
     // Others may have counted themselves in to look at the gate. The rest is done by who takes over.
     OUTSIDERS.store(usize::from(thread_cache::own_sections().is_none()), Relaxed);
     thread_cache::note_forked();
+    // Registered, or this would not run; the thread that was about to say so may be in the parent.
+    PREPARED.store(true, Release);
     GATE.store(CHILD, Release);
     count_out(1);
 }
 
+/// Whether the handlers are registered.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
 /// Prepares this process for forks; before a pool is made.
 #[cfg(unix)]
 pub(crate) fn prepare() -> Result<(), OutOfMemory> {
-    static PREPARED: AtomicBool = AtomicBool::new(false);
-    static PREPARING: Mutex<()> = Mutex::new(());
-    // Once prepared, the lock must not be taken: a fork would not wait for its end.
-    if PREPARED.load(Acquire) {
-        return Ok(());
-    }
-    let _preparing = PREPARING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !PREPARED.load(Acquire) {
+    /// The process of which a thread registers them now; 0 if none does. No lock, as the fork of another thread would
+    /// not wait for it yet.
+    static PREPARER: AtomicI32 = AtomicI32::new(0);
+    // Acquire: partner in `register`, and in `in_child`.
+    while !PREPARED.load(Acquire) {
         // SAFETY:
-        // - the handlers are good as long as this library is loaded; the C library drops them with it
-        let refused = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } != 0;
-        if refused {
-            return Err(OutOfMemory { bytes: size_of::<[extern "C" fn(); 3]>() });
+        // - only reads
+        let own = unsafe { libc::getpid() };
+        let preparer = PREPARER.load(Relaxed);
+        // A preparer of another process is a thread that this one, its child, does not have.
+        if preparer == own || PREPARER.compare_exchange(preparer, own, Acquire, Relaxed).is_err() {
+            thread::yield_now();
+            continue;
         }
-        // Release pairs with the Acquire above: who makes a pool was prepared.
-        PREPARED.store(true, Release);
+        let outcome = if PREPARED.load(Acquire) { Ok(()) } else { register() };
+        // Release pairs with the Acquire above: the next one sees what this one did.
+        PREPARER.store(0, Release);
+        outcome?;
     }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn register() -> Result<(), OutOfMemory> {
+    // SAFETY:
+    // - the handlers are good as long as this library is loaded; the C library drops them with it
+    if unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } != 0 {
+        return Err(OutOfMemory { bytes: size_of::<[extern "C" fn(); 3]>() });
+    }
+    // Release: partner in `prepare`: who makes a pool was prepared.
+    PREPARED.store(true, Release);
     Ok(())
 }
 

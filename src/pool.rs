@@ -35,8 +35,6 @@ impl Pool {
     }
 
     pub(crate) fn from_config(config: Config) -> Result<Self, BuildError> {
-        fork::prepare()?;
-        let _section = fork::section();
         let home = Home::allocate().map_err(|error| match error {
             NoAnchor::TooManyPools => BuildError::TooManyPools { limit: MAX_POOLS },
             NoAnchor::OutOfMemory(error) => error.into(),

@@ -417,6 +417,7 @@ fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
         return buffer.data.as_ptr();
     }
     let got = guarded(|| {
+        let _section = fork::section();
         let request = Request::raw(size, SOMEWHERE);
         let got =
             if aligned { pool.get_for(&request) } else { pool.reference().get_aligned(alignment, &request) };

@@ -66,6 +66,12 @@ mod system {
             give_back(signal, previous);
             return;
         }
+        // As the system does for a handler that is to be called once.
+        if previous.sa_flags & libc::SA_RESETHAND != 0 {
+            // SAFETY:
+            // - all-zero bytes are a sigaction: the default one
+            give_back(signal, &unsafe { mem::zeroed() });
+        }
         match previous.sa_sigaction {
             libc::SIG_DFL | libc::SIG_IGN if is_fault => give_back(signal, previous),
             libc::SIG_IGN => {}

@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 
 use super::fault;
 use super::tracking::{Outstanding, this_thread};
+use crate::fork;
 use crate::line::Line;
 use crate::memory::{OutOfMemory, Zeroable, zeroed_slice};
 use crate::region::{CAN_SEAL, Region, page_size};
@@ -174,7 +175,8 @@ pub(super) unsafe fn free(data: NonNull<u8>, size: usize) {
     if let Some(offset) = slack.iter().position(|&byte| byte != SLACK) {
         let mut line = Line::new();
         line.add(format_args!("bytepool: overflow found at the put: {offset} bytes after the end of {note}"));
-        line.print();
+        // Whoever reads stderr may be slow, or fork.
+        fork::outside(|| line.print());
     }
     note.end();
     // SAFETY:

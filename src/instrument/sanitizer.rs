@@ -4,6 +4,8 @@
 //! without, finds it by the names of its functions.
 
 #[cfg(feature = "capi")]
+use crate::fork;
+#[cfg(feature = "capi")]
 use crate::sync::OnceLock;
 use std::ffi::{CStr, c_void};
 
@@ -30,10 +32,13 @@ fn find(name: &CStr) -> *mut c_void {
 pub(crate) fn written<T: ?Sized>(place: &mut T) {
     type Unpoison = unsafe extern "C" fn(*const c_void, usize);
     static UNPOISON: OnceLock<Option<Unpoison>> = OnceLock::new();
-    let unpoison = UNPOISON.get_or_init(|| {
-        // SAFETY:
-        // - the runtime's function has this type; a null pointer is None
-        unsafe { std::mem::transmute::<*mut c_void, Option<Unpoison>>(find(c"__msan_unpoison")) }
+    let unpoison = UNPOISON.get().unwrap_or_else(|| {
+        let _section = fork::section(); // a fork waits until it is set
+        UNPOISON.get_or_init(|| {
+            // SAFETY:
+            // - the runtime's function has this type; a null pointer is None
+            unsafe { std::mem::transmute::<*mut c_void, Option<Unpoison>>(find(c"__msan_unpoison")) }
+        })
     });
     if let Some(unpoison) = unpoison {
         // SAFETY:

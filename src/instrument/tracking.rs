@@ -15,6 +15,7 @@ use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use super::Sampler;
+use crate::fork;
 use crate::line::Line;
 use crate::shared::Request;
 
@@ -201,15 +202,21 @@ pub(crate) fn report_at_close(pool: u64, tracker: &Tracker) {
     if all.is_empty() {
         return;
     }
-    let mut line = Line::new();
-    line.add(format_args!("bytepool: pool {pool} was closed with {} tracked buffers outstanding", all.len()));
-    line.print();
-    print(&all[..all.len().min(LINES_AT_CLOSE)]);
-    if all.len() > LINES_AT_CLOSE {
+    // Whoever reads stderr may be slow, or fork.
+    fork::outside(|| {
         let mut line = Line::new();
-        line.add(format_args!("bytepool: and {} more", all.len() - LINES_AT_CLOSE));
+        line.add(format_args!(
+            "bytepool: pool {pool} was closed with {} tracked buffers outstanding",
+            all.len()
+        ));
         line.print();
-    }
+        print(&all[..all.len().min(LINES_AT_CLOSE)]);
+        if all.len() > LINES_AT_CLOSE {
+            let mut line = Line::new();
+            line.add(format_args!("bytepool: and {} more", all.len() - LINES_AT_CLOSE));
+            line.print();
+        }
+    });
 }
 
 /// One line on stderr for each buffer.

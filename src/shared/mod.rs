@@ -199,6 +199,11 @@ impl Shared {
         self.chunk_shift
     }
 
+    /// The user's function, of a pool that ends.
+    pub(crate) fn take_round(&mut self) -> Option<Rounding> {
+        self.round.take()
+    }
+
     /// Whether requests are rounded by the user's function.
     pub(crate) fn rounds(&self) -> bool {
         self.round.is_some()

@@ -54,7 +54,8 @@ impl Shared {
                 pause = Some(self.caches.revoke_and_pause());
                 continue;
             }
-            let gained = bytes <= limit && self.discard_idle(Discard::AtLeast(missing)) > 0;
+            // At least one: another thread may have released some since, and a third reserved them.
+            let gained = bytes <= limit && self.discard_idle(Discard::AtLeast(missing.max(1))) > 0;
             // Or a slot was put behind the search, or a system buffer freed.
             if gained || (bytes <= limit && self.shelf_puts() != puts) {
                 continue;

@@ -69,9 +69,10 @@ impl Shared {
     ) -> Result<NonNull<u8>, ReallocError> {
         let new_size = request.size;
         let new = SystemBuffer { capacity: new_size, holder: request.holder, ..old };
+        let content = if self.flags.zero_on_get { Content::Zeros } else { Content::Anything };
         let moved = self
             .registry
-            .allocate(new, Content::Anything)
+            .allocate(new, content)
             .map_err(|_| GetError::OutOfMemory { requested: new_size })?;
         self.instrument.got_outside(moved, &new, request);
         // SAFETY:

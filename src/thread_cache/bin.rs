@@ -414,12 +414,14 @@ impl Bin {
             *slot = self.place(index).slot.load(Relaxed);
         }
         let left = len - out.len();
-        // SAFETY:
-        // - between `first` and `top`, where only the owner looks
-        unsafe {
-            ptr::copy(self.first.add(out.len()), self.first, left);
-            self.top.store(self.first.add(left), Relaxed);
+        // One by one: statistics may still read a place that was a claim's.
+        for index in 0..left {
+            let place = self.place(index + out.len());
+            self.place(index).write(place.address.load(Relaxed), place.slot.load(Relaxed));
         }
+        // SAFETY:
+        // - stays between `first` and `top`
+        self.top.store(unsafe { self.first.add(left) }, Relaxed);
     }
 
     fn place(&self, index: usize) -> &Place {
