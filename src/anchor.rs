@@ -21,6 +21,8 @@ use crate::sync::{Mutex, OnceLock, PoisonError};
 use std::collections::VecDeque;
 use std::ptr;
 
+use crate::fork;
+use crate::memory::{self, OutOfMemory, Zeroable};
 use crate::shared::Shared;
 
 /// Bits of an anchor's number.
@@ -46,11 +48,10 @@ pub(crate) struct Anchor {
     pool: AtomicPtr<Shared>,
 }
 
-impl Anchor {
-    const fn new() -> Self {
-        Self { word: AtomicU64::new(0), pool: AtomicPtr::new(ptr::null_mut()) }
-    }
-}
+// SAFETY:
+// - zero is a valid value of both atomics: generation 0 without references, and a null pointer
+// - they need no drop
+unsafe impl Zeroable for Anchor {}
 
 /// Chunk `n` holds `64 << n` anchors; together they hold all of [`MAX_POOLS`].
 const FIRST_CHUNK: usize = 64;
@@ -75,9 +76,29 @@ fn anchor(index: u32) -> Option<&'static Anchor> {
     TABLE.get(chunk)?.get()?.get(offset)
 }
 
-/// An anchor was refused: the process has [`MAX_POOLS`] pools.
+/// All pools there are.
+pub(crate) fn live_pools() -> impl Iterator<Item = Reference> {
+    let made = UNUSED.lock().unwrap_or_else(PoisonError::into_inner).made;
+    (0..made as u32).filter_map(|index| {
+        // Relaxed: only names the pool.
+        let word = anchor(index)?.word.load(Relaxed);
+        Reference::to_live_pool(PoolId { index, generation: (word >> REFERENCE_BITS) as u32 })
+    })
+}
+
+/// Why an anchor was refused.
 #[derive(Debug)]
-pub(crate) struct TooManyPools;
+pub(crate) enum NoAnchor {
+    /// The process has [`MAX_POOLS`] pools.
+    TooManyPools,
+    OutOfMemory(OutOfMemory),
+}
+
+impl From<OutOfMemory> for NoAnchor {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory(error)
+    }
+}
 
 /// A pool's place in the table, from before it is made until it is gone.
 pub(crate) struct Home {
@@ -87,7 +108,7 @@ pub(crate) struct Home {
 
 impl Home {
     /// A place for a pool that is being made; [`Reference::to_new_pool`] makes it live.
-    pub(crate) fn allocate() -> Result<Self, TooManyPools> {
+    pub(crate) fn allocate() -> Result<Self, NoAnchor> {
         let mut unused = UNUSED.lock().unwrap_or_else(PoisonError::into_inner);
         let index = match unused.anchors.pop_front() {
             Some(index) => index,
@@ -124,16 +145,21 @@ impl Home {
 }
 
 impl Unused {
-    fn make_one(&mut self) -> Result<u32, TooManyPools> {
+    fn make_one(&mut self) -> Result<u32, NoAnchor> {
         if self.made == MAX_POOLS {
-            return Err(TooManyPools);
+            return Err(NoAnchor::TooManyPools);
         }
         let index = self.made as u32;
         let (chunk, _) = place(index);
-        TABLE[chunk].get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| Anchor::new()).collect());
-        self.made += 1;
+        if TABLE[chunk].get().is_none() {
+            let anchors = memory::zeroed_slice(FIRST_CHUNK << chunk)?;
+            TABLE[chunk].get_or_init(|| anchors);
+        }
         // So that giving an anchor back never allocates.
-        self.anchors.reserve(self.made);
+        let made = self.made + 1;
+        let refused = OutOfMemory { bytes: made * size_of::<u32>() };
+        self.anchors.try_reserve(made).map_err(|_| refused)?;
+        self.made = made;
         Ok(index)
     }
 }
@@ -171,7 +197,6 @@ impl Reference {
     }
 
     /// Another reference to the pool named `id`, if it still exists. Touches the anchor only.
-    #[cfg(any(test, feature = "capi"))]
     pub(crate) fn to_live_pool(id: PoolId) -> Option<Self> {
         let anchor = anchor(id.index)?;
         let mut word = anchor.word.load(Relaxed);
@@ -239,6 +264,7 @@ impl std::ops::Deref for Reference {
 impl Drop for Reference {
     #[inline]
     fn drop(&mut self) {
+        let _section = fork::section();
         // Release: what this thread did with the pool comes before its end; partner: the load in `destroy`.
         let before = self.anchor().word.fetch_sub(1, Release);
         debug_assert!(before & REFERENCE_MASK != 0, "a reference was given up twice");

@@ -34,10 +34,23 @@ mod system {
     }
 }
 
+static AVAILABLE: OnceLock<bool> = OnceLock::new();
+
 /// Whether this system has the heavy fence. Without it there are no thread caches.
 pub(crate) fn is_available() -> bool {
-    static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(system::register)
+}
+
+/// Whether it is available, and somebody asked.
+pub(crate) fn is_in_use() -> bool {
+    AVAILABLE.get() == Some(&true)
+}
+
+/// In a child of `fork`. Linux lets it inherit the registration, which costs nothing again.
+pub(crate) fn register_again() {
+    if is_in_use() {
+        system::register();
+    }
 }
 
 /// Runs a full fence on every thread of this process that is running; the others had one when they stopped.
@@ -51,4 +64,18 @@ pub(crate) fn fence_all_threads() {
     // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
     // than any processor holds a store back, or runs on without an interrupt, which fences as well.
     crate::sync::thread::sleep(std::time::Duration::from_millis(100));
+}
+
+/// Waits for another thread, which will not take long.
+pub(crate) fn wait_until(is_over: impl Fn() -> bool) {
+    let mut tries = 0;
+    while !is_over() {
+        // A thread of higher priority must not keep the other from going on.
+        tries += 1;
+        if tries < 100 {
+            crate::sync::thread::yield_now();
+        } else {
+            crate::sync::thread::sleep(std::time::Duration::from_micros(100));
+        }
+    }
 }

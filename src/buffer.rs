@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 
 use crate::anchor::Reference;
 use crate::error::{Misuse, ResizeError};
+use crate::fork;
 use crate::pool::Pool;
 use crate::shared::{Buffer, Place, Shared};
 use crate::thread_cache;
@@ -54,6 +55,7 @@ impl PooledBuffer {
     ///   on
     /// - all its usable bytes ([`Pool::usable_size`]) are initialised; those of a class's slots always are
     pub unsafe fn from_raw(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<Self, Misuse> {
+        let _section = fork::section();
         // SAFETY:
         // - the caller owns the buffer
         let buffer = unsafe { pool.reference().adopt(data, size)? };
@@ -129,6 +131,7 @@ impl PooledBuffer {
 impl PooledBuffer {
     #[cold]
     fn put_slowly(&mut self) {
+        let _section = fork::section();
         // SAFETY:
         // - the buffer holds a reference until it is put below
         let pool = unsafe { Reference::to_existing(self.pool) };

@@ -1,10 +1,12 @@
 //! What a pool is built from: the builder, its validation, and the layout of the region that follows from it.
 
 use crate::sync::Arc;
-use std::{fmt, iter};
+use std::fmt;
 
 use crate::error::BuildError;
+use crate::fork;
 use crate::ledger::MAX_BUFFER_SIZE;
+use crate::memory::{self, OutOfMemory};
 use crate::pool::Pool;
 use crate::region::{HUGE_PAGE, page_size};
 use crate::size_class::{GRANULE, MAX_CLASSES, Reciprocal, UNIT};
@@ -64,17 +66,46 @@ impl Default for Flags {
 #[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    size_classes: Vec<(usize, usize)>,
+    size_classes: GivenClasses,
     alignment: usize,
     max_bytes: usize,
     round: Option<Rounding>,
     flags: Flags,
+    /// While the builder was filled in.
+    out_of_memory: Option<OutOfMemory>,
+}
+
+/// Size classes as they were given: buffer size and capacity.
+#[derive(Clone)]
+struct GivenClasses {
+    first: [(usize, usize); MAX_CLASSES],
+    count: usize,
+}
+
+impl Default for GivenClasses {
+    fn default() -> Self {
+        Self { first: [(0, 0); MAX_CLASSES], count: 0 }
+    }
+}
+
+impl GivenClasses {
+    fn push(&mut self, class: (usize, usize)) {
+        if let Some(place) = self.first.get_mut(self.count) {
+            *place = class;
+        }
+        self.count += 1;
+    }
+
+    /// All but those that are too many.
+    fn as_slice(&self) -> &[(usize, usize)] {
+        &self.first[..self.count.min(MAX_CLASSES)]
+    }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("size_classes", &self.size_classes)
+            .field("size_classes", &self.size_classes.as_slice())
             .field("alignment", &self.alignment)
             .field("max_bytes", &self.max_bytes)
             .field("round", &self.round.is_some())
@@ -109,7 +140,11 @@ impl Builder {
     /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics and
     /// nothing else happens.
     pub fn round(mut self, round: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
-        self.round = Some(Arc::new(round));
+        // An Arc ends the process without memory for its two counts and the function.
+        match memory::probe(size_of_val(&round) + align_of_val(&round) + 2 * size_of::<usize>()) {
+            Ok(()) => self.round = Some(Arc::new(round)),
+            Err(error) => self.out_of_memory = Some(error),
+        }
         self
     }
 
@@ -149,8 +184,12 @@ impl Builder {
         if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
             return Err(BuildError::Alignment { alignment, limit: MAX_ALIGNMENT });
         }
-        let size_classes = validate_classes(&self.size_classes, self.round.as_deref())?;
-        let layout = Layout::new(&size_classes, alignment, self.flags.huge_pages)?;
+        if let Some(error) = self.out_of_memory {
+            return Err(error.into());
+        }
+        let mut size_classes = self.size_classes;
+        validate_classes(&mut size_classes, self.round.as_deref())?;
+        let layout = Layout::new(size_classes.as_slice(), alignment, self.flags.huge_pages)?;
         Ok(Config {
             layout,
             alignment,
@@ -161,20 +200,21 @@ impl Builder {
     }
 }
 
-/// Rounded, sorted, and each within the limits.
+/// Rounds and sorts them, each within the limits.
 fn validate_classes(
-    given: &[(usize, usize)],
+    given: &mut GivenClasses,
     round: Option<&(dyn Fn(usize) -> usize + Send + Sync)>,
-) -> Result<Vec<(usize, usize)>, BuildError> {
-    if given.len() > MAX_CLASSES {
-        return Err(BuildError::TooManyClasses { count: given.len(), limit: MAX_CLASSES });
+) -> Result<(), BuildError> {
+    if given.count > MAX_CLASSES {
+        return Err(BuildError::TooManyClasses { count: given.count, limit: MAX_CLASSES });
     }
-    let mut classes = Vec::with_capacity(given.len());
-    for (index, &(size, capacity)) in given.iter().enumerate() {
+    let classes = &mut given.first[..given.count];
+    for (index, class) in classes.iter_mut().enumerate() {
+        let (size, capacity) = *class;
         if size == 0 {
             return Err(BuildError::ZeroBufferSize { index });
         }
-        let buffer_size = round.map_or(size, |round| round(size).max(size));
+        let buffer_size = round.map_or(size, |round| fork::outside(|| round(size)).max(size));
         if buffer_size > MAX_BUFFER_SIZE {
             return Err(BuildError::BufferSizeTooLarge { buffer_size, limit: MAX_BUFFER_SIZE });
         }
@@ -184,12 +224,12 @@ fn validate_classes(
         if capacity > MAX_CAPACITY {
             return Err(BuildError::CapacityTooLarge { buffer_size, capacity, limit: MAX_CAPACITY });
         }
-        classes.push((buffer_size, capacity));
+        class.0 = buffer_size;
     }
     classes.sort_unstable();
     match classes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         Some(pair) => Err(BuildError::DuplicateBufferSize { buffer_size: pair[0].0 }),
-        None => Ok(classes),
+        None => Ok(()),
     }
 }
 
@@ -219,7 +259,7 @@ pub(crate) struct Span {
 /// How the region is divided: spans of whole chunks, and the table from chunk to class.
 pub(crate) struct Layout {
     /// Ascending by buffer size.
-    pub(crate) spans: Vec<Span>,
+    pub(crate) spans: Box<[Span]>,
     pub(crate) chunk_shift: u32,
     pub(crate) class_of_chunk: Box<[u8]>,
     /// The region's length in bytes.
@@ -246,12 +286,12 @@ impl Layout {
         if least > MAX_ADDRESS_SPACE as u128 {
             return Err(too_large(usize::try_from(least).unwrap_or(usize::MAX)));
         }
-        let slots: Vec<(usize, Reciprocal)> =
-            classes.iter().map(|&(size, capacity)| slot_of(size, capacity, slot_alignment)).collect();
-        let span_bytes: Vec<usize> = iter::zip(classes, &slots)
-            .map(|(&(_, capacity), &(slot_size, _))| slot_size * capacity)
-            .collect();
-        let chunks = |shift: u32| span_bytes.iter().map(|n| n.div_ceil(1 << shift)).sum::<usize>();
+        let slots = memory::boxed_slice(classes.len(), |class| {
+            let (size, capacity) = classes[class];
+            Ok::<_, OutOfMemory>(slot_of(size, capacity, slot_alignment))
+        })?;
+        let chunks_of = |class: usize, shift: u32| (slots[class].0 * classes[class].1).div_ceil(1 << shift);
+        let chunks = |shift: u32| (0..classes.len()).map(|class| chunks_of(class, shift)).sum::<usize>();
         while chunks(chunk_shift) > MAX_CHUNKS {
             chunk_shift += 1;
         }
@@ -260,18 +300,18 @@ impl Layout {
             return Err(too_large(len));
         }
 
-        let mut spans = Vec::with_capacity(classes.len());
-        let mut class_of_chunk = Vec::with_capacity(chunks(chunk_shift));
-        for (class, (&(buffer_size, capacity), (slot_size, reciprocal))) in
-            iter::zip(classes, slots).enumerate()
-        {
-            let bytes = slot_size * capacity;
+        let mut class_of_chunk = Vec::new();
+        let refused = OutOfMemory { bytes: chunks(chunk_shift) };
+        class_of_chunk.try_reserve_exact(chunks(chunk_shift)).map_err(|_| refused)?;
+        let spans = memory::boxed_slice(classes.len(), |class| {
+            let ((buffer_size, capacity), (slot_size, reciprocal)) = (classes[class], slots[class]);
             let start = class_of_chunk.len() << chunk_shift;
-            class_of_chunk.resize(class_of_chunk.len() + bytes.div_ceil(1 << chunk_shift), class as u8);
-            let len = (class_of_chunk.len() << chunk_shift) - start;
-            spans.push(Span { buffer_size, slot_size, capacity: capacity as u32, start, len, reciprocal });
-        }
-        let class_of_chunk = class_of_chunk.into();
+            let chunks = chunks_of(class, chunk_shift);
+            class_of_chunk.resize(class_of_chunk.len() + chunks, class as u8);
+            let (capacity, len) = (capacity as u32, chunks << chunk_shift);
+            Ok::<_, OutOfMemory>(Span { buffer_size, slot_size, capacity, start, len, reciprocal })
+        })?;
+        let class_of_chunk = class_of_chunk.into_boxed_slice();
         Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment: least_chunk })
     }
 }

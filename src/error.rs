@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::memory::OutOfMemory;
+
 /// Why [`Builder::build`](crate::Builder::build) refused a configuration.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -77,6 +79,12 @@ pub enum BuildError {
         /// The most.
         limit: usize,
     },
+}
+
+impl From<OutOfMemory> for BuildError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory { bytes: error.bytes }
+    }
 }
 
 impl fmt::Display for BuildError {

@@ -14,6 +14,7 @@ mod buffer;
 mod class;
 mod config;
 mod error;
+mod fork;
 #[cfg(feature = "capi")]
 mod handle;
 mod instrument;
@@ -42,7 +43,7 @@ pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 #[cfg(feature = "capi")]
 pub use ffi::context::{Context, ContextError};
 pub use pool::Pool;
-pub use stats::{ClassStats, Stats};
+pub use stats::{ClassList, ClassStats, Stats};
 
 /// How the library works inside.
 pub mod design {

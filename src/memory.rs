@@ -42,8 +42,21 @@ pub(crate) fn zeroed_slice<T: Zeroable>(len: usize) -> Result<Box<[T]>, OutOfMem
     Ok(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(data, len)) })
 }
 
-/// A value that lives for ever.
-pub(crate) fn leak<T>(value: T) -> Result<&'static T, OutOfMemory> {
+/// A slice of `len` values, made from their indices.
+pub(crate) fn boxed_slice<T, E: From<OutOfMemory>>(
+    len: usize,
+    make: impl FnMut(usize) -> Result<T, E>,
+) -> Result<Box<[T]>, E> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
+    for value in (0..len).map(make) {
+        values.push(value?);
+    }
+    Ok(values.into_boxed_slice())
+}
+
+/// A value in memory of its own.
+pub(crate) fn boxed<T>(value: T) -> Result<Box<T>, OutOfMemory> {
     let layout = Layout::new::<T>();
     assert!(layout.size() > 0, "a value without a size needs no memory");
     // SAFETY:
@@ -51,11 +64,45 @@ pub(crate) fn leak<T>(value: T) -> Result<&'static T, OutOfMemory> {
     let place =
         NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(OutOfMemory { bytes: layout.size() })?;
     // SAFETY:
-    // - allocated above for this type, and never freed
+    // - allocated above by the global allocator with this type's layout
     unsafe {
         place.write(value);
-        Ok(place.as_ref())
+        Ok(Box::from_raw(place.as_ptr()))
     }
+}
+
+/// A value that lives for ever.
+pub(crate) fn leak<T>(value: T) -> Result<&'static T, OutOfMemory> {
+    boxed(value).map(|value| &*Box::leak(value))
+}
+
+/// Whether there are `bytes` bytes now, for what is about to allocate as many and ends the process if there are
+/// not. What was freed a moment ago is there again.
+pub(crate) fn probe(bytes: usize) -> Result<(), OutOfMemory> {
+    let refused = OutOfMemory { bytes };
+    let mut memory = Vec::<u64>::new();
+    memory.try_reserve_exact(bytes.div_ceil(size_of::<u64>())).map_err(|_| refused)?;
+    // Lest the optimiser find that nobody uses it.
+    std::hint::black_box(memory.as_mut_ptr());
+    Ok(())
+}
+
+/// As [`probe`], for what the C library is about to allocate.
+#[cfg(unix)]
+pub(crate) fn probe_c(bytes: usize) -> Result<(), OutOfMemory> {
+    // SAFETY:
+    // - freed once, as it was allocated
+    let refused = unsafe {
+        let memory = std::hint::black_box(libc::malloc(bytes));
+        libc::free(memory);
+        memory.is_null()
+    };
+    if refused { Err(OutOfMemory { bytes }) } else { Ok(()) }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn probe_c(bytes: usize) -> Result<(), OutOfMemory> {
+    probe(bytes)
 }
 
 /// What a buffer from the system allocator holds at first.

@@ -4,11 +4,13 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use crate::anchor::{Home, MAX_POOLS, Reference};
+use crate::anchor::{Home, MAX_POOLS, NoAnchor, Reference};
 use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
+use crate::fork;
 use crate::ledger::Holder;
+use crate::memory;
 use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
 use crate::stats::Stats;
 use crate::thread_cache::{self, Verdict};
@@ -30,8 +32,13 @@ impl Pool {
     }
 
     pub(crate) fn from_config(config: Config) -> Result<Self, BuildError> {
-        let home = Home::allocate().map_err(|_| BuildError::TooManyPools { limit: MAX_POOLS })?;
-        let shared = Box::new(Shared::new(config, home)?);
+        fork::prepare()?;
+        let _section = fork::section();
+        let home = Home::allocate().map_err(|error| match error {
+            NoAnchor::TooManyPools => BuildError::TooManyPools { limit: MAX_POOLS },
+            NoAnchor::OutOfMemory(error) => error.into(),
+        })?;
+        let shared = memory::boxed(Shared::new(config, home)?)?;
         Ok(Self { shared: Reference::to_new_pool(shared) })
     }
 
@@ -108,6 +115,7 @@ impl Pool {
         if let Some(buffer) = thread_cache::get_or_fill(self.shared.cache_key(), size, holder) {
             return Ok(buffer);
         }
+        let _section = fork::section();
         self.attach();
         self.shared.get_timeout(size, timeout, holder, fill)
     }
@@ -154,6 +162,7 @@ impl Pool {
         if let Some(buffer) = cached {
             return Ok(buffer);
         }
+        let _section = fork::section();
         // First: a slot for this thread then comes from a ledger line of its own.
         self.attach();
         self.shared.get(size, holder, fill)
@@ -190,6 +199,7 @@ impl Pool {
     /// - as for [`put_raw`](Self::put_raw)
     #[cold]
     unsafe fn put_slowly(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+        let _section = fork::section();
         // SAFETY:
         // - the caller owns the buffer
         unsafe { self.shared.put(data, size)? };
@@ -203,6 +213,7 @@ impl Pool {
     /// # Errors
     /// As [`get`](Self::get); [`GetError::Alignment`] if it is not a power of two.
     pub fn get_raw_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>, GetError> {
+        let _section = fork::section();
         Ok(self.shared.get_aligned(alignment, size, Holder::Raw(size))?.data)
     }
 
@@ -238,6 +249,7 @@ impl Pool {
         data: NonNull<u8>,
         new_size: usize,
     ) -> Result<NonNull<u8>, ReallocError> {
+        let _section = fork::section();
         // SAFETY:
         // - the caller owns the buffer
         match unsafe { self.shared.realloc(data, new_size)? } {
@@ -249,6 +261,7 @@ impl Pool {
     /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of
     /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
+        let _section = fork::section();
         self.shared.find(data).map_or(0, |(_, capacity)| capacity)
     }
 
@@ -260,6 +273,7 @@ impl Pool {
     /// Closes the pool for all handles: gets fail from now on, idle memory goes back to the system.
     /// Outstanding buffers stay good, and the rest goes when the last is put. Closing again has no effect.
     pub fn close(&self) {
+        let _section = fork::section();
         self.shared.close();
     }
 
@@ -272,11 +286,13 @@ impl Pool {
     /// bytes by which [`Stats::mapped_bytes`] fell. Whole pages go: a small slot only with all others on its
     /// page.
     pub fn trim(&self, keep_idle_bytes: usize) -> usize {
+        let _section = fork::section();
         self.shared.trim(keep_idle_bytes)
     }
 
     /// The pool's figures now.
     pub fn stats(&self) -> Stats {
+        let _section = fork::section();
         self.shared.stats()
     }
 }
@@ -290,6 +306,7 @@ impl Clone for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        let _section = fork::section();
         self.shared.close_handle();
     }
 }

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use crate::address_map::{AddressMap, hash};
+use crate::fork;
 use crate::instrument::Source;
 use crate::ledger::Holder;
 use crate::memory::{Content, OutOfMemory};
@@ -102,6 +103,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     fn shard(&self, address: usize) -> MutexGuard<'_, Shard> {
+        debug_assert!(fork::is_inside());
         // The high bits choose the shard, the low ones the place in it.
         let shard = (hash(address) >> 59) as usize % SHARDS;
         self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -194,6 +196,7 @@ mod tests {
 
     #[test]
     fn buffers_are_found_until_removed() {
+        let _section = fork::section();
         let registry = Registry::default();
         let data = registry.allocate(buffer(Role::Oversize { bytes: 100 }), Content::Zeros).unwrap();
         let address = data.as_ptr().addr();
@@ -208,6 +211,7 @@ mod tests {
 
     #[test]
     fn the_last_stand_ins_put_are_remembered() {
+        let _section = fork::section();
         let registry = Registry::default();
         let most = SHARDS * REMEMBERED;
         let all: Vec<_> = (0..2 * most)

@@ -106,16 +106,17 @@ impl Shelf {
     /// A shelf whose `slots` slots (at least one) are all fresh.
     pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
         let line_count = slots.div_ceil(LINE_SLOTS);
-        // `ArrayQueue` aborts without memory for its two words per line: ask for as much first.
-        drop(std::hint::black_box(memory::zeroed_slice::<AtomicU64>(line_count as usize * 2 + 64)?));
         let lines: Box<[AtomicU64]> = memory::zeroed_slice(line_count as usize)?;
+        // Two words per line.
+        memory::probe(line_count as usize * 2 * size_of::<AtomicU64>())?;
+        let queue = ArrayQueue::new(line_count as usize);
         // Slots that the last line lacks are neither fresh nor idle, for ever.
         let absent = line_count * LINE_SLOTS - slots;
         let touched = LINE_MASK & !(LINE_MASK >> absent);
         lines[line_count as usize - 1].store(touched << TOUCHED_SHIFT, Relaxed);
         Ok(Self {
             lines,
-            queue: ArrayQueue::new(line_count as usize),
+            queue,
             recent: AtomicU32::new(0),
             fresh_line: AtomicU32::new(0),
             idle: Permits(AtomicU32::new(0)),

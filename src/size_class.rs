@@ -47,9 +47,9 @@ pub(crate) type StepTable = [u8; STEPS];
 /// says whether it fits this size too; if not, the class bound lies inside the step and the next
 /// class is tried. Only a step that holds several bounds is walked further.
 pub(crate) struct SizeClassIndex {
-    first_class: Box<StepTable>,
+    first_class: StepTable,
     /// Ascending; one per class.
-    buffer_sizes: Box<[usize]>,
+    buffer_sizes: [usize; MAX_CLASSES],
     largest: usize,
 }
 
@@ -62,7 +62,7 @@ impl SizeClassIndex {
         assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
 
         // A bound serves its own step in part and every later step up to the next bound's.
-        let mut first_class = Box::new([0u8; STEPS]);
+        let mut first_class = [0u8; STEPS];
         let mut class = 0;
         for (step, entry) in first_class.iter_mut().enumerate() {
             while class < buffer_sizes.len() && step_of(buffer_sizes[class]) < step {
@@ -70,7 +70,9 @@ impl SizeClassIndex {
             }
             *entry = class as u8;
         }
-        Self { first_class, buffer_sizes: buffer_sizes.into(), largest }
+        let mut sizes = [0; MAX_CLASSES];
+        sizes[..buffer_sizes.len()].copy_from_slice(buffer_sizes);
+        Self { first_class, buffer_sizes: sizes, largest }
     }
 
     /// For each step, the class to start looking at.
@@ -86,7 +88,8 @@ impl SizeClassIndex {
     /// The smallest class with buffers of at least `size` bytes; `None` if even the largest is too small.
     #[inline]
     pub(crate) fn class_of(&self, size: usize) -> Option<usize> {
-        if size > self.largest || self.buffer_sizes.is_empty() {
+        // The largest is 0 without classes.
+        if size > self.largest || self.largest == 0 {
             return None;
         }
         let mut class = usize::from(self.first_class[step_of(size)]);

@@ -6,9 +6,12 @@
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use std::fmt;
+use std::ops::Deref;
 
 use crate::class::Class;
 use crate::error::Misuse;
+use crate::size_class::MAX_CLASSES;
 use crate::thread_cache::Caches;
 
 /// What the pool itself counts as it happens. All accesses are Relaxed: figures only.
@@ -45,12 +48,65 @@ impl PoolCounters {
     }
 }
 
+/// The figures of a pool's size classes, by ascending buffer size: a slice, in place, as reading figures must not
+/// need memory.
+#[derive(Clone)]
+pub struct ClassList {
+    first: [ClassStats; MAX_CLASSES],
+    count: usize,
+}
+
+impl ClassList {
+    fn of(mut classes: impl Iterator<Item = ClassStats>) -> Self {
+        let mut count = 0;
+        let first = std::array::from_fn(|_| classes.next().inspect(|_| count += 1).unwrap_or_default());
+        Self { first, count }
+    }
+}
+
+impl Deref for ClassList {
+    type Target = [ClassStats];
+    fn deref(&self) -> &[ClassStats] {
+        &self.first[..self.count]
+    }
+}
+
+impl<'a> IntoIterator for &'a ClassList {
+    type Item = &'a ClassStats;
+    type IntoIter = std::slice::Iter<'a, ClassStats>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for ClassList {
+    type Item = ClassStats;
+    type IntoIter = std::iter::Take<std::array::IntoIter<ClassStats, MAX_CLASSES>>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().take(self.count)
+    }
+}
+
+impl PartialEq for ClassList {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for ClassList {}
+
+impl fmt::Debug for ClassList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 /// A pool's figures at one moment. Bytes, buffers and calls, as each says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// One per size class, by ascending buffer size.
-    pub classes: Vec<ClassStats>,
+    pub classes: ClassList,
     /// The limit on `mapped_bytes`; 0 for none.
     pub max_bytes: usize,
     /// Bytes taken from the system for buffers: touched slots, overflow and oversize.
@@ -80,7 +136,7 @@ pub struct Stats {
 }
 
 /// One size class's figures at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
     /// What a buffer holds, in bytes, after rounding.
@@ -145,7 +201,7 @@ impl Stats {
         limit: usize,
     ) -> Self {
         let overflow_gets: u64 = classes.iter().map(|class| class.counters.overflow_gets.load(Relaxed)).sum();
-        let mut cached = vec![(0, 0); classes.len()];
+        let mut cached = [(0, 0); MAX_CLASSES];
         let mut double_puts = counters.double_puts.load(Relaxed);
         caches.count(classes.len(), |class, count| {
             cached[class].0 += count.held;
@@ -153,7 +209,7 @@ impl Stats {
             double_puts += count.double_puts;
         });
         let of_class = |(class, &(held, puts)): (&Class, &(u32, u64))| ClassStats::of(class, held, puts);
-        let classes: Vec<ClassStats> = classes.iter().zip(&cached).map(of_class).collect();
+        let classes = ClassList::of(classes.iter().zip(&cached).map(of_class));
         let oversize_bytes = counters.oversize_bytes.load(Relaxed);
         let oversize_buffers = counters.oversize_buffers.load(Relaxed);
         let oversize_gets = counters.oversize_gets.load(Relaxed);

@@ -185,11 +185,14 @@ impl Waiting {
     }
 
     /// Forgets all waiters: the child of a fork has none of their threads. What they were given and did not take yet is
-    /// lost with them. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the handling of forks"))]
-    pub(crate) fn after_fork_in_child(&self) {
+    /// `take_back`'s. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
+    pub(crate) fn after_fork_in_child(&self, mut take_back: impl FnMut(Wanted, Given)) {
         let mut queue = self.lock();
-        queue.waiters.clear();
+        for waiter in queue.waiters.drain(..) {
+            if let Some(given) = waiter.given {
+                take_back(waiter.wanted, given);
+            }
+        }
         self.count.store(0, SeqCst);
     }
 }
@@ -293,7 +296,10 @@ mod tests {
     fn a_forked_child_has_no_waiters() {
         let (waiting, bell) = (Waiting::new(), Bell::new());
         let place = waiting.enter(&mut waiting.lock(), WANTED, &bell).unwrap();
-        waiting.after_fork_in_child();
+        waiting.serve(&mut waiting.lock(), |_| Some(Given::Room));
+        let mut taken_back = Vec::new();
+        waiting.after_fork_in_child(|wanted, given| taken_back.push((wanted, given)));
+        assert_eq!(taken_back, [(WANTED, Given::Room)]);
         assert!(!waiting.has_waiters());
         waiting.serve(&mut waiting.lock(), |_| panic!("nobody waits"));
         assert_eq!(place.leave(&mut waiting.lock()), None);

@@ -5,7 +5,12 @@
 
 mod support;
 
-use support::{Outcome, Program, link_shared, scratch};
+use std::path::Path;
+
+use support::{
+    Language, Outcome, Program, WARNINGS, compile, compiler, include_path, link, link_shared,
+    link_shared_with, root, scratch,
+};
 
 /// One test for each program: its sources, the first of which names it.
 macro_rules! programs {
@@ -31,10 +36,17 @@ programs! {
     rules_of_limits: "rules_limits.c";
     rules_of_misuse: "rules_misuse.c";
     no_lasting_memory: "lasting.c";
+    out_of_memory: "out_of_memory.c";
     many_threads: "threads.c";
     many_threads_at_the_limit: "threads_limit.c";
     gets_that_wait: "waiting.c";
     racing_puts: "threads_race.c";
+}
+
+/// Not under valgrind, which calls the stacks of the threads that a child does not have lost memory.
+#[test]
+fn forks() {
+    Program::c(&["fork.c"]).check();
 }
 
 #[test]
@@ -46,6 +58,38 @@ fn two_copies_of_the_library_keep_apart() {
         path.to_str().expect("the target folder's name is UTF-8").to_owned()
     });
     Program::c(&["two_copies.c"]).check_with(&[&copies[0], &copies[1]]);
+}
+
+/// As the package links its shared library.
+fn shared_library(path: &Path) {
+    link_shared_with(&["-Wl,-z,nodelete", "-Wl,-soname,libbytepool-test.so"], path);
+}
+
+#[test]
+fn plugins_come_and_go_and_keep_apart() {
+    let folder = scratch("plugins");
+    let object = folder.join("plugin.o");
+    let mut compiler = compiler(Language::C);
+    compiler.args(["-std=c11", "-fPIC", "-c"]).args(WARNINGS).arg(include_path());
+    compiler.arg(root().join("tests/c/plugin.c")).arg("-o").arg(&object);
+    compile(&mut compiler).assert_succeeded();
+
+    // Without the library's own names, lest another copy's take their place.
+    let with_static = folder.join("with_static.so");
+    let mut linker = support::compiler(Language::C);
+    linker.args(["-shared", "-Wl,--exclude-libs,ALL"]);
+    link(linker, std::slice::from_ref(&object), &with_static);
+
+    shared_library(&folder.join("libbytepool-test.so"));
+    let with_shared = folder.join("with_shared.so");
+    let mut linker = support::compiler(Language::C);
+    linker.arg("-shared").arg(&object).arg("-o").arg(&with_shared);
+    linker.arg(folder.join("libbytepool-test.so")).arg(format!("-Wl,-rpath,{}", folder.display()));
+    compile(&mut linker).assert_succeeded();
+
+    let paths = [with_static, with_shared];
+    let paths = paths.each_ref().map(|path| path.to_str().expect("the target folder's name is UTF-8"));
+    Program::c(&["plugins.c"]).check_with(&paths);
 }
 
 /// How many misuses a line stands for that says how many were not shown.

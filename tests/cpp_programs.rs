@@ -26,6 +26,14 @@ fn pooled_buffers_and_memory_resources() {
 }
 
 #[test]
+fn ends_of_pools_threads_and_processes() {
+    if cfg!(bytepool_portable) {
+        return; // its regions cannot give idle pages back
+    }
+    check(&["lifecycle.cpp"]);
+}
+
+#[test]
 fn gets_that_wait() {
     check(&["waiting.cpp"]);
 }

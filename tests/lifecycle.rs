@@ -853,6 +853,69 @@ mod contexts {
         }
     }
 
+    /// Sixteen threads make, use and free contexts of each other's, and read figures, trim and close.
+    #[test]
+    fn contexts_come_and_go_under_sixteen_threads_and_every_call_works_or_says_why() {
+        use std::sync::atomic::AtomicUsize;
+        for round in 0..40 {
+            let (pool, witness) = witnessed();
+            let places: [AtomicUsize; 8] =
+                std::array::from_fn(|_| AtomicUsize::new(pool.context().into_raw().expose_provenance()));
+            in_sixteen_threads(|thread| {
+                let mut random = (round * THREADS + thread + 1) as u64;
+                for _ in 0..200 {
+                    let dice = next(&mut random);
+                    let place = &places[(dice >> 32) as usize % places.len()];
+                    let context = ptr::with_exposed_provenance_mut(place.load(SeqCst));
+                    step_on(context, place, dice);
+                }
+            });
+            for place in &places {
+                bytepool_free(ptr::with_exposed_provenance_mut(place.load(SeqCst)));
+            }
+            assert_eq!(outstanding(&pool.stats()), 0);
+            drop(pool);
+            assert!(!witness.pool_exists(), "a handle or buffer was lost");
+        }
+    }
+
+    /// Any of these may find that another thread freed the context, or closed the pool.
+    fn step_on(context: *mut c_void, place: &std::sync::atomic::AtomicUsize, dice: u64) {
+        let may_be_gone = |status: i32| {
+            assert!([0, Status::Closed as i32, Status::InvalidContext as i32].contains(&status), "{status}");
+        };
+        let mut clone = ptr::null_mut();
+        let mut stats = std::mem::MaybeUninit::<CStats>::zeroed();
+        // SAFETY:
+        // - all out-pointers are locals; the stats are told their size first
+        unsafe {
+            match dice % 32 {
+                0 => {
+                    may_be_gone(bytepool_clone(context, &raw mut clone));
+                    if !clone.is_null() {
+                        let old = place.swap(clone.expose_provenance(), SeqCst);
+                        bytepool_free(ptr::with_exposed_provenance_mut(old));
+                    }
+                }
+                1..4 => {
+                    stats.as_mut_ptr().cast::<usize>().write(size_of::<CStats>());
+                    may_be_gone(bytepool_read_stats(context, stats.as_mut_ptr()));
+                }
+                4 => drop(bytepool_trim(context, 0)),
+                5 if dice >> 40 & 31 == 0 => may_be_gone(bytepool_close(context)),
+                _ => {
+                    let data = bytepool_get(context, SMALL);
+                    if data.is_null() {
+                        may_be_gone(bytepool_last_error());
+                    } else {
+                        // The buffer keeps the pool, so a freed context still puts.
+                        assert_eq!(put_checked(context, data, SMALL), 0);
+                    }
+                }
+            }
+        }
+    }
+
     // ---- a panic of rounding becomes a status ----
 
     #[test]

@@ -17,7 +17,9 @@ use crate::ffi::context::{ContextError, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::discard;
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
+use crate::fork;
 use crate::ledger::Holder;
+use crate::memory;
 use crate::pool::Pool;
 use crate::shared::{Place, Shared};
 use crate::thread_cache;
@@ -87,7 +89,7 @@ mod cpp {
 
         /// Another handle on the same pool.
         #[cxx_name = "clone"]
-        fn clone_pool(self: &Pool) -> Box<Pool>;
+        fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
         /// As `bytepool_close`.
         fn close(self: &Pool);
         /// Whether the pool was closed.
@@ -169,24 +171,29 @@ fn guarded<T>(body: impl FnOnce() -> Result<T, CppError>) -> Result<T, CppError>
 
 // ---- pools ----
 
+fn boxed(pool: Pool) -> Result<Box<Pool>, CppError> {
+    memory::boxed(pool).map_err(|error| CppError::Build(error.into()))
+}
+
 fn new_pool(size_classes: &[SizeClass]) -> Result<Box<Pool>, CppError> {
     let add = |builder: Builder, class: &SizeClass| builder.size_class(class.buffer_size, class.capacity);
     let builder = size_classes.iter().fold(Pool::builder(), add);
-    guarded(|| builder.build().map(Box::new).map_err(CppError::Build))
+    guarded(|| boxed(builder.build().map_err(CppError::Build)?))
 }
 
 fn new_pool_of_config(config: &Config) -> Result<Box<Pool>, CppError> {
     // SAFETY:
     // - bytepool.hpp fills the config in from a vector of classes, which outlives this call
     let builder = unsafe { builder_of(config) }.map_err(|_| CppError::InvalidConfig)?;
-    guarded(|| builder.build().map(Box::new).map_err(CppError::Build))
+    guarded(|| boxed(builder.build().map_err(CppError::Build)?))
 }
 
 /// # Safety
 /// - none: the context is checked; cxx asks for `unsafe` with any raw pointer
 unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
+    let _section = fork::section();
     match resolve(context.cast()) {
-        Some(resolved) if resolved.is_live => Ok(Box::new(Pool::from_reference(resolved.pool))),
+        Some(resolved) if resolved.is_live => boxed(Pool::from_reference(resolved.pool)),
         Some(_) => Err(CppError::Get(GetError::Closed)),
         None => {
             refuse_context(context.cast(), ptr::null(), 0);
@@ -204,8 +211,8 @@ fn same_pool(a: &Pool, b: &Pool) -> bool {
 }
 
 impl Pool {
-    fn clone_pool(&self) -> Box<Pool> {
-        Box::new(self.clone())
+    fn clone_pool(&self) -> Result<Box<Pool>, CppError> {
+        boxed(self.clone())
     }
 
     fn c_stats(&self) -> CStats {

@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ptr;
 
 use crate::anchor::{GENERATION_BITS, INDEX_BITS, PoolId, Reference};
+use crate::fork;
 use crate::handle::{HandleError, HandleState, MAX_HANDLES, NUMBER_BITS};
 use crate::pool::Pool;
 use crate::thread_cache::{key_of, product_of};
@@ -102,6 +103,7 @@ impl Resolved {
 
 /// Gives the handle up; `false` if the context is not a live one.
 pub(crate) fn free(context: *mut c_void) -> bool {
+    let _section = fork::section();
     let Some(resolved) = resolve(context) else { return false };
     if !resolved.pool.handles().give_up(resolved.handle) {
         return false;
@@ -154,6 +156,7 @@ unsafe impl Sync for Context {}
 
 impl Context {
     pub(crate) fn new(pool: Pool) -> Result<Self, ContextError> {
+        let _section = fork::section();
         let number = pool.reference().handles().make().map_err(|error| match error {
             HandleError::TooMany => ContextError::TooMany { limit: MAX_HANDLES },
             HandleError::OutOfMemory => ContextError::OutOfMemory,
@@ -179,11 +182,13 @@ impl Context {
     /// # Safety
     /// - the caller owns the context: nobody else frees it from now on
     pub unsafe fn from_raw(context: *mut c_void) -> Option<Self> {
+        let _section = fork::section();
         resolve(context)?.is_live.then_some(Self { context })
     }
 
     /// The pool, as a handle of its own.
     pub fn pool(&self) -> Option<Pool> {
+        let _section = fork::section();
         resolve(self.context).map(|resolved| Pool::from_reference(resolved.pool))
     }
 }

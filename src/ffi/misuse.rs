@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::error::Misuse;
 use crate::ffi::status::{Status, set_last_error};
+use crate::fork;
 use crate::instrument::written;
 
 /// `bytepool_misuse`.
@@ -83,6 +84,7 @@ fn report(
     size: usize,
     buffer_size: usize,
 ) -> Status {
+    let _section = fork::section();
     let mut report =
         Report { struct_size: size_of::<Report>(), kind: status as i32, context, data, size, buffer_size };
     written(&mut report);
@@ -94,7 +96,7 @@ fn report(
         // SAFETY:
         // - the setter of the handler vouched that it may be called so, on any thread
         // - no lock of ours is held
-        Some(handler) => unsafe { handler(&report, user_data) },
+        Some(handler) => fork::outside(|| unsafe { handler(&report, user_data) }),
         None => print(&report, status),
     }
     // After the handler, which may have failed in calls of its own.
@@ -153,7 +155,23 @@ fn print(report: &Report, status: Status) {
         let _ = fmt::write(&mut line, format_args!(", class of {buffer_size} bytes"));
     }
     let _ = fmt::write(&mut line, format_args!("\n"));
-    let _ = std::io::stderr().write_all(line.bytes());
+    let _ = fork::outside(|| write_to_stderr(line.bytes()));
+}
+
+/// Past the lock of the standard library's stderr, which another thread may hold for ever in a child of
+/// `fork`.
+#[cfg(unix)]
+fn write_to_stderr(text: &[u8]) -> std::io::Result<()> {
+    use std::os::fd::FromRawFd;
+    // SAFETY:
+    // - it is not closed here: the process's it stays
+    let stderr = unsafe { std::fs::File::from_raw_fd(libc::STDERR_FILENO) };
+    std::mem::ManuallyDrop::new(stderr).write_all(text)
+}
+
+#[cfg(not(unix))]
+fn write_to_stderr(text: &[u8]) -> std::io::Result<()> {
+    std::io::stderr().write_all(text)
 }
 
 /// Text on the stack: reporting must not allocate. What does not fit is cut off.

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::ffi::context::ContextError;
+use crate::fork;
 
 /// `bytepool_status`: the values of the `BYTEPOOL_` enumeration in `bytepool.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,13 +143,17 @@ pub(crate) fn set_last_error(status: Status) {
     LAST_ERROR.set(status);
 }
 
-/// Runs the body of a C function. A panic becomes `Status::Panic` and the value `failed`.
+/// Runs the body of a C function, in a section. A panic becomes `Status::Panic` and the value `failed`.
 ///
 /// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
 /// function runs: so unwinding out of it is safe.
 #[inline]
 pub(crate) fn boundary<T>(failed: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+    let in_section = || {
+        let _section = fork::section();
+        body()
+    };
+    catch_unwind(AssertUnwindSafe(in_section)).unwrap_or_else(|payload| {
         discard(payload);
         set_last_error(Status::Panic);
         failed

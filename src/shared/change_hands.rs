@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use super::{Buffer, Fill, Place, PutSize, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
+use crate::fork;
 use crate::ledger::Holder;
 use crate::registry::{Role, SystemBuffer};
 
@@ -56,6 +57,7 @@ impl Shared {
                 self.classes[usize::from(class)].ledger.set(slot, Some(Holder::Raw(size)));
             }
             Place::System => {
+                let _section = fork::section();
                 self.registry.update(data.as_ptr().addr(), |_| Ok::<_, Misuse>(Holder::Raw(size)));
             }
         }

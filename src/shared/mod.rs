@@ -29,10 +29,12 @@ use crate::anchor::Home;
 use crate::class::Class;
 use crate::config::{Config, Flags, Rounding};
 use crate::error::BuildError;
+use crate::fork;
 #[cfg(feature = "capi")]
 use crate::handle::Handles;
 use crate::instrument::Instrument;
 use crate::limit::MappedBytes;
+use crate::memory::{self, OutOfMemory};
 use crate::region::Region;
 use crate::registry::Registry;
 use crate::size_class::SizeClassIndex;
@@ -93,20 +95,22 @@ impl Shared {
         // cache.
         let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
         let may_cache = flags.thread_cache && !outside_fast_path && !layout.spans.is_empty();
-        let sizes: Vec<usize> = layout.spans.iter().map(|span| span.buffer_size).collect();
-        let classes: Result<Box<[Class]>, _> =
-            layout.spans.into_iter().map(|span| Class::new(span, flags.huge_pages)).collect();
+        let sizes = memory::boxed_slice(layout.spans.len(), |class| {
+            Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
+        })?;
+        let make_class = |class| Class::new(layout.spans[class], flags.huge_pages);
+        let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
         Ok(Self {
             index: SizeClassIndex::new(&sizes),
             region,
             chunk_shift: layout.chunk_shift,
-            classes: classes.map_err(|error| BuildError::OutOfMemory { bytes: error.bytes })?,
+            classes,
             alignment,
             flags,
             round,
             closed: AtomicBool::new(false),
             instrument,
-            caches: Caches::new(may_cache, &layout.class_of_chunk),
+            caches: Caches::new(may_cache, &layout.class_of_chunk)?,
             class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),
             mapped: MappedBytes::new(max_bytes),
@@ -186,7 +190,7 @@ impl Shared {
     pub(crate) fn rounded(&self, size: usize) -> usize {
         match &self.round {
             None => size,
-            Some(round) => round(size).max(size),
+            Some(round) => fork::outside(|| round(size)).max(size),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::Shared;
 use super::get::{Buffer, Fill, check_oversize};
 use super::reclaim::Discard;
 use crate::error::GetError;
+use crate::fork;
 use crate::ledger::Holder;
 use crate::waiting::{Bell, Given, Place, Queue, Wanted};
 
@@ -64,7 +65,7 @@ impl Shared {
         let requested = wanted.bytes;
         let bell = Bell::new();
         let place = self.enter_queue(wanted, &bell)?;
-        bell.sleep(deadline);
+        fork::outside(|| bell.sleep(deadline));
         let mut queue = self.lock_reclaiming();
         let given = place.leave(&mut queue);
         if given.is_none() {
@@ -128,6 +129,18 @@ impl Shared {
         });
     }
 
+    /// In a child of a fork: waiters of threads that it does not have are gone, and what they were given comes back.
+    pub(crate) fn forget_waiters(&self) {
+        self.waiting.after_fork_in_child(|wanted, given| match given {
+            Given::Slot(slot) => {
+                let class = wanted.class.expect("who was given a slot wanted one of a class");
+                self.classes[class].shelf.put(slot);
+            }
+            Given::Room => self.mapped.release(wanted.bytes),
+            Given::Closed => {}
+        });
+    }
+
     /// Reserves bytes, giving up idle slots for them. The caller holds the reclaiming lock, and no thread caches any.
     fn reserve_or_reclaim(&self, bytes: usize) -> bool {
         loop {
@@ -171,6 +184,7 @@ mod tests {
                 done.wait();
             });
             kept.wait();
+            let _section = fork::section();
             let shared = pool.reference();
             let shelf = &shared.class(0).shelf;
             let on_shelf: Vec<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
@@ -188,6 +202,7 @@ mod tests {
     #[test]
     fn nothing_is_cached_while_somebody_waits() {
         let pool = pool();
+        let _section = fork::section();
         let shared = pool.reference();
         use_and_put(&pool, 50);
         assert!(pool.stats().classes[0].cached > 0);

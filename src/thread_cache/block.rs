@@ -13,18 +13,17 @@
 //!   gone.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, compiler_fence};
-use crate::sync::thread;
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, compiler_fence};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::iter;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
-use std::time::Duration;
 
 use super::cache::{Cache, CacheRef, NO_CACHE};
 use super::way;
-use crate::anchor::Reference;
+use crate::anchor::{self, Reference};
 use crate::barrier;
+use crate::fork;
 use crate::ledger::MAX_THREADS;
 use crate::memory;
 
@@ -111,6 +110,10 @@ pub(crate) struct Block {
     activity: AtomicU8,
     /// From 1; no two threads have blocks of the same number at once.
     number: u32,
+    /// How many sections the owner is in; see [`fork`].
+    sections: AtomicU32,
+    /// Whether caches of the owner are left that no entry may lead to, since a fork.
+    was_cut: AtomicBool,
     /// The block made before this one.
     older: Option<&'static Block>,
     /// Guards against the owner and revoking threads changing entries at once. The owner's fast path does not
@@ -193,7 +196,15 @@ impl Block {
     pub(super) const fn without_caches(number: u32, older: Option<&'static Block>) -> Self {
         let mut entries = [const { Entry::unused(1) }; PLACES];
         entries[0] = Entry::unused(0);
-        Self { activity: AtomicU8::new(INACTIVE), number, older, changing: Mutex::new(()), entries }
+        Self {
+            activity: AtomicU8::new(INACTIVE),
+            number,
+            sections: AtomicU32::new(0),
+            was_cut: AtomicBool::new(false),
+            older,
+            changing: Mutex::new(()),
+            entries,
+        }
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -311,11 +322,18 @@ impl Block {
 
     fn wait_while(&self, waits: impl Fn(u8) -> bool) {
         // Acquire: partner in `Active::drop`.
-        let mut tries = 0;
-        while waits(self.activity.load(Acquire)) {
-            // A thread of higher priority must not keep the owner from going on.
-            tries += 1;
-            if tries < 100 { thread::yield_now() } else { thread::sleep(Duration::from_micros(100)) }
+        barrier::wait_until(|| !waits(self.activity.load(Acquire)));
+    }
+
+    /// Takes every cache away from all its keys; the caches stay in their pools' lists. Any thread.
+    fn cut_ways(&self) {
+        let _changing = self.lock();
+        for entry in &self.entries {
+            if entry.cache().is_some() {
+                // Relaxed, both: as in `take_away`; the owner reads the flag under the lock.
+                entry.cache.store(no_cache(), Relaxed);
+                self.was_cut.store(true, Relaxed);
+            }
         }
     }
 
@@ -331,17 +349,25 @@ struct ExitHook;
 
 impl Drop for ExitHook {
     fn drop(&mut self) {
+        let _section = fork::section();
         let block = way::block();
         if ptr::eq(block, &EMPTY) {
             return;
         }
-        way::set_block(&EMPTY);
+        fork::change_block(|| way::set_block(&EMPTY));
         while let Some(pool) = block.some_pool() {
             pool.caches().give_up(block);
+        }
+        // Relaxed: the lock that `some_pool` took orders it.
+        if block.was_cut.swap(false, Relaxed) {
+            anchor::live_pools().for_each(|pool| pool.caches().give_up(block));
         }
         unused().blocks.push(block);
     }
 }
+
+/// What the C library takes for the hook, at most; it ends the process if it cannot.
+const EXIT_HOOK_BYTES: usize = 128;
 
 thread_local! {
     static EXIT_HOOK: ExitHook = const { ExitHook };
@@ -354,9 +380,60 @@ pub(super) fn own_block() -> Option<&'static Block> {
     if !ptr::eq(block, &EMPTY) {
         return Some(block);
     }
+    memory::probe_c(EXIT_HOOK_BYTES).ok()?;
     // Registers the hook; fails once the thread's locals are torn down.
     EXIT_HOOK.try_with(|_| ()).ok()?;
     let block = unused().take()?;
-    way::set_block(block);
+    fork::change_block(|| way::set_block(block));
     Some(block)
+}
+
+/// For [`fork`].
+///
+/// How many sections the calling thread is in; `None` if it has no block.
+#[inline]
+pub(crate) fn own_sections() -> Option<&'static AtomicU32> {
+    let block = way::block();
+    (block.number != 0).then_some(&block.sections)
+}
+
+/// How many sections each thread with a block is in.
+pub(crate) fn all_sections() -> impl Iterator<Item = &'static AtomicU32> {
+    all().map(|block| &block.sections)
+}
+
+/// Makes all keys of all threads lead nowhere, and waits until no thread uses a cache. No thread is in a
+/// section, so no key is led anywhere meanwhile.
+pub(crate) fn cut_all_ways() {
+    all().for_each(Block::cut_ways);
+    barrier::fence_all_threads();
+    all().for_each(Block::wait_until_inactive);
+}
+
+/// The block of the thread that forked, in its child.
+static FORKED: AtomicPtr<Block> = AtomicPtr::new((&raw const EMPTY).cast_mut());
+
+/// In a child, on the thread that forked.
+pub(crate) fn note_forked() {
+    FORKED.store(ptr::from_ref(way::block()).cast_mut(), Relaxed);
+}
+
+/// In a child: whether a block is of a thread that is in the parent only.
+pub(super) fn is_of_other_thread(block: &'static Block) -> bool {
+    // Relaxed: written before this process had another thread.
+    !ptr::eq(block, FORKED.load(Relaxed))
+}
+
+/// In a child, before anything else: the blocks of threads that it does not have are unused.
+pub(crate) fn forget_other_threads() {
+    let mut unused = unused();
+    unused.blocks.clear();
+    for block in all().filter(|block| is_of_other_thread(block)) {
+        // Relaxed, all: no other thread of this process uses a block yet.
+        block.activity.store(INACTIVE, Relaxed);
+        block.sections.store(0, Relaxed);
+        block.was_cut.store(false, Relaxed);
+        // There is room for all that were made.
+        unused.blocks.push(block);
+    }
 }

@@ -28,6 +28,7 @@ use super::block::{Block, wait_for_getters};
 use crate::anchor::Reference;
 use crate::class::Class;
 use crate::ledger::{self, Holder, Mark, getter};
+use crate::memory::{self, OutOfMemory};
 use crate::shared::{Buffer, PutSize, Shared};
 use crate::size_class::{FINE_LIMIT, MAX_CLASSES, STEPS, fine_step_of, step_of};
 
@@ -40,8 +41,8 @@ const fn bin_offset(class: u8) -> BinOffset {
 const _: () = assert!(size_of::<Cache>() + MAX_CLASSES * size_of::<Bin>() <= BinOffset::MAX as usize);
 
 /// From chunk to bin, for all caches of a pool.
-pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Box<[BinOffset]> {
-    class_of_chunk.iter().map(|&class| bin_offset(class)).collect()
+pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Result<Box<[BinOffset]>, OutOfMemory> {
+    memory::boxed_slice(class_of_chunk.len(), |chunk| Ok(bin_offset(class_of_chunk[chunk])))
 }
 
 /// One thread's cache of one pool. Its bins follow it in memory.

@@ -30,11 +30,14 @@ pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
 pub(crate) use self::block::wait_for_getters;
-use self::block::{Block, own_block};
+use self::block::{Block, is_of_other_thread, own_block};
+pub(crate) use self::block::{all_sections, cut_all_ways, forget_other_threads, note_forked, own_sections};
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
 pub(crate) use self::leaning::Leaning;
 use crate::barrier;
+use crate::fork;
 use crate::ledger::{self, Holder, Mark};
+use crate::memory::OutOfMemory;
 use crate::shared::{Buffer, PutSize, Shared};
 
 /// After a revoke at the limit or for a waiter, this many operations go to the shelf before threads may cache again, lest
@@ -193,20 +196,21 @@ fn is_attached(key: u64) -> bool {
 }
 
 impl Caches {
-    pub(crate) fn new(allowed: bool, class_of_chunk: &[u8]) -> Self {
+    pub(crate) fn new(allowed: bool, class_of_chunk: &[u8]) -> Result<Self, OutOfMemory> {
         // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
         // in the first get.
         let allowed = allowed && barrier::is_available();
-        Self {
+        Ok(Self {
             list: Mutex::new(Vec::new()),
-            bin_of_chunk: bins_of_chunks(class_of_chunk),
+            bin_of_chunk: bins_of_chunks(class_of_chunk)?,
             allowed,
             paused: AtomicBool::new(false),
             scarce: AtomicU32::new(0),
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<CacheRef>> {
+        debug_assert!(fork::is_inside());
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -318,6 +322,20 @@ impl Caches {
         // SAFETY:
         // - made by CacheRef::new and out of all entries; its thread is this one, here
         unsafe { cache.end() };
+    }
+
+    /// In a child of `fork`: ends the caches of threads that it does not have.
+    pub(crate) fn end_all_of_other_threads(&self) {
+        self.lock().retain(|cache| {
+            let is_left = is_of_other_thread(cache.block());
+            if is_left {
+                // SAFETY:
+                // - made by CacheRef::new; the forking thread took it out of all entries and waited until
+                //   nobody used it
+                unsafe { cache.end() };
+            }
+            !is_left
+        });
     }
 
     /// What each cache has of each class, given to `add`.

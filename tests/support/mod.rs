@@ -429,10 +429,17 @@ fn link_with_shared(mut linker: Command, objects: &[PathBuf], executable: &Path,
 /// A shared object with the whole library in it.
 #[track_caller]
 pub fn link_shared(path: &Path) {
+    link_shared_with(&[], path);
+}
+
+/// The same, with further arguments for the linker.
+#[track_caller]
+pub fn link_shared_with(arguments: &[&str], path: &Path) {
     let Library { archive, system, .. } = library();
     let mut linker = compiler(Language::C);
     linker
         .args(["-shared", "-Wl,-Bsymbolic", "-Wl,--whole-archive"])
+        .args(arguments)
         .arg(archive)
         .arg("-Wl,--no-whole-archive");
     linker.args(system).arg("-o").arg(path);

@@ -1,0 +1,270 @@
+//! fork: the child has a copy of all memory, but only the thread that forked. What other threads were in the
+//! middle of stays so for ever, and a lock that one of them held is never released.
+//!
+//! So nobody is in the middle of anything while a process forks. Whatever may hold a lock of ours, or leaves
+//! something half done meanwhile, runs in a *section*; what runs in a thread cache needs none.
+//!
+//! ```text
+//! before the fork     close the gate -> wait until no other thread is in a section
+//!                     -> cut every thread's ways to its caches -> wait until no thread uses one
+//! in the parent       open the gate: threads find their caches again as they go on
+//! in the child        the first section: put what the other threads cached on the shelves, open the gate
+//! ```
+//!
+//! Until it uses a pool, a child pays nothing. What it loses is what only threads knew that it does not have:
+//! the buffers they held stay outstanding.
+//!
+//! The user's functions run [`outside`]: they may take any time, or fork.
+
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, compiler_fence};
+use crate::sync::{Mutex, PoisonError};
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+use crate::anchor;
+use crate::barrier;
+use crate::memory::OutOfMemory;
+use crate::thread_cache;
+
+/// Whether sections may begin.
+static GATE: AtomicU8 = AtomicU8::new(OPEN);
+const OPEN: u8 = 0;
+/// A thread is forking, or takes over in a child.
+const CLOSED: u8 = 1;
+/// This is a child in which no section began yet.
+const CHILD: u8 = 2;
+
+/// Threads without a block that are in a section. The others say so in their blocks, which costs no shared
+/// write.
+static OUTSIDERS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// How many sections the thread is in, one inside the other, while it has no block. Without a destructor,
+    /// so it serves during a thread's teardown too.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// While it exists, no other thread forks. On the thread that made it only.
+pub(crate) struct Section(PhantomData<*const ()>);
+
+/// Waits while another thread forks. May be inside another section.
+#[inline]
+pub(crate) fn section() -> Section {
+    enter(1);
+    Section(PhantomData)
+}
+
+impl Drop for Section {
+    #[inline]
+    fn drop(&mut self) {
+        count_out(1);
+    }
+}
+
+/// Runs a function of the user's, or one that waits for other threads: neither may keep a process from
+/// forking. The caller holds no lock of ours, and left nothing half done.
+pub(crate) fn outside<R>(run: impl FnOnce() -> R) -> R {
+    struct Back(u32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                enter(self.0);
+            }
+        }
+    }
+    let back = Back(depth());
+    if back.0 > 0 {
+        count_out(back.0);
+    }
+    run()
+}
+
+/// Whether the calling thread is in a section.
+pub(crate) fn is_inside() -> bool {
+    depth() > 0
+}
+
+/// How many sections the calling thread is in.
+fn depth() -> u32 {
+    // Relaxed: only this thread writes it.
+    thread_cache::own_sections().map_or_else(|| DEPTH.get(), |own| own.load(Relaxed))
+}
+
+#[inline]
+fn enter(levels: u32) {
+    // SeqCst: as in `count_in`.
+    if count_in(levels) && GATE.load(SeqCst) != OPEN {
+        wait_at_gate(levels);
+    }
+}
+
+/// Says that the calling thread is in so many more sections; whether it was in none.
+///
+/// It says so before it looks at the gate, and the forking thread closes the gate before it looks who is in:
+/// one of them sees the other. Without a block both are SeqCst; with one the compiler fence keeps the order
+/// here, and its partner is the heavy fence in [`wait_for_others`].
+#[inline]
+fn count_in(levels: u32) -> bool {
+    let before = match thread_cache::own_sections() {
+        Some(own) => {
+            let before = own.load(Relaxed);
+            own.store(before + levels, Relaxed);
+            compiler_fence(SeqCst);
+            before
+        }
+        None => {
+            let before = DEPTH.replace(DEPTH.get() + levels);
+            if before == 0 {
+                OUTSIDERS.fetch_add(1, SeqCst);
+            }
+            before
+        }
+    };
+    before == 0
+}
+
+/// Release pairs with the Acquire in [`wait_for_others`]: what was done in the section comes before the fork.
+#[inline]
+fn count_out(levels: u32) {
+    match thread_cache::own_sections() {
+        Some(own) => own.store(own.load(Relaxed) - levels, Release),
+        None => {
+            let left = DEPTH.get() - levels;
+            DEPTH.set(left);
+            if left == 0 {
+                OUTSIDERS.fetch_sub(1, Release);
+            }
+        }
+    }
+}
+
+/// Gives the calling thread another block, or none, and counts its sections there from now on.
+pub(crate) fn change_block(set_block: impl FnOnce()) {
+    let levels = depth();
+    let old = thread_cache::own_sections();
+    set_block();
+    if levels == 0 {
+        return;
+    }
+    // There before it is not here any more: the forking thread must not see it nowhere.
+    count_in(levels);
+    match old {
+        Some(sections) => sections.store(0, Release),
+        None => {
+            DEPTH.set(0);
+            OUTSIDERS.fetch_sub(1, Release);
+        }
+    }
+}
+
+/// The caller counted itself in, and the gate was not open.
+#[cold]
+fn wait_at_gate(levels: u32) {
+    loop {
+        if GATE.compare_exchange(CHILD, CLOSED, SeqCst, Relaxed).is_ok() {
+            take_over();
+            // Release pairs with the load in `enter`.
+            GATE.store(OPEN, Release);
+            return;
+        }
+        count_out(levels);
+        barrier::wait_until(|| GATE.load(Relaxed) != CLOSED);
+        count_in(levels);
+        // SeqCst: as in `count_in`.
+        if GATE.load(SeqCst) == OPEN {
+            return;
+        }
+    }
+}
+
+/// In a child: what its parent's other threads had is nobody's.
+fn take_over() {
+    barrier::register_again();
+    thread_cache::forget_other_threads();
+    for pool in anchor::live_pools() {
+        pool.forget_waiters();
+        pool.caches().end_all_of_other_threads();
+    }
+}
+
+/// Waits until no thread but the calling one, which closed the gate, is in a section.
+fn wait_for_others() {
+    if barrier::is_in_use() {
+        barrier::fence_all_threads();
+    }
+    let own = thread_cache::own_sections();
+    // Acquire, also in the blocks: partner in `count_out`. SeqCst: as in `count_in`.
+    let no_outsider = || OUTSIDERS.load(SeqCst) == usize::from(own.is_none());
+    // Again, as a thread may have given its block up, in a section.
+    while {
+        barrier::wait_until(no_outsider);
+        for sections in thread_cache::all_sections() {
+            if own.is_none_or(|own| !std::ptr::eq(own, sections)) {
+                barrier::wait_until(|| sections.load(Acquire) == 0);
+            }
+        }
+        !no_outsider()
+    } {}
+}
+
+/// The forking thread is in a section itself from here to the end of the fork, so that it may use pools in
+/// handlers of the user's that run meanwhile.
+extern "C" fn before() {
+    loop {
+        enter(1);
+        if GATE.compare_exchange(OPEN, CLOSED, SeqCst, Relaxed).is_ok() {
+            break;
+        }
+        // Another thread forks.
+        count_out(1);
+    }
+    wait_for_others();
+    if barrier::is_in_use() {
+        thread_cache::cut_all_ways();
+    }
+}
+
+extern "C" fn in_parent() {
+    // Release pairs with the load in `enter`.
+    GATE.store(OPEN, Release);
+    count_out(1);
+}
+
+extern "C" fn in_child() {
+    // Others may have counted themselves in to look at the gate. The rest is done by who takes over.
+    OUTSIDERS.store(usize::from(thread_cache::own_sections().is_none()), Relaxed);
+    thread_cache::note_forked();
+    GATE.store(CHILD, Release);
+    count_out(1);
+}
+
+/// Prepares this process for forks; before a pool is made.
+#[cfg(unix)]
+pub(crate) fn prepare() -> Result<(), OutOfMemory> {
+    static PREPARED: AtomicBool = AtomicBool::new(false);
+    static PREPARING: Mutex<()> = Mutex::new(());
+    // Once prepared, the lock must not be taken: a fork would not wait for its end.
+    if PREPARED.load(Acquire) {
+        return Ok(());
+    }
+    let _preparing = PREPARING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !PREPARED.load(Acquire) {
+        // SAFETY:
+        // - the handlers are good as long as this library is loaded; the C library drops them with it
+        let refused = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } != 0;
+        if refused {
+            return Err(OutOfMemory { bytes: size_of::<[extern "C" fn(); 3]>() });
+        }
+        // Release pairs with the Acquire above: who makes a pool was prepared.
+        PREPARED.store(true, Release);
+    }
+    Ok(())
+}
+
+/// There is no fork.
+#[cfg(not(unix))]
+pub(crate) fn prepare() -> Result<(), OutOfMemory> {
+    let _ = (before, in_parent, in_child);
+    Ok(())
+}
