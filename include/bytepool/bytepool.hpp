@@ -6,12 +6,11 @@
 //     std::memcpy(buffer.data(), "hello", 5);
 //     // put back at the end of the scope, on whatever thread
 //
-// Threads  Every function of Pool, Context and memory_resource may be called from any thread at any time. A
-// PooledBuffer
-//          is like any value: it may move between threads, and one thread at a time may change it.
-// Errors   What fails throws rust::Error with a text that names limit and value, unless it says otherwise.
-// Destructors and moves never throw. Memory   A PooledBuffer keeps its memory alive on its own: it may outlive every
-// handle on its pool.
+// Threads   Every function of Pool, Context and memory_resource may be called from any thread at any time. A
+//           PooledBuffer is like any value: it may move between threads, and one thread at a time may change it.
+// Errors    What fails throws rust::Error with a text that names limit and value, unless it says otherwise. Destructors
+//           and moves never throw. So this header needs exceptions; -fno-rtti will do.
+// Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
 
