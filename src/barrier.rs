@@ -4,7 +4,7 @@
 
 use crate::sync::OnceLock;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
 mod system {
     const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
@@ -24,7 +24,18 @@ mod system {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(bytepool_shuttle)]
+mod system {
+    pub(super) fn register() -> bool {
+        true
+    }
+    pub(super) fn fence_all_threads() -> bool {
+        crate::models::weak::fence_all_threads();
+        true
+    }
+}
+
+#[cfg(not(any(target_os = "linux", bytepool_shuttle)))]
 mod system {
     pub(super) fn register() -> bool {
         false

@@ -43,11 +43,22 @@ pub(crate) struct Flags {
     pub(crate) zero_on_get: bool,
     pub(crate) zero_on_put: bool,
     pub(crate) huge_pages: bool,
+    /// One get in so many is tracked; 0: none.
+    pub(crate) track_every: u32,
+    /// One get in so many is guarded; 0: none.
+    pub(crate) guard_every: u32,
 }
 
 impl Default for Flags {
     fn default() -> Self {
-        Self { thread_cache: true, zero_on_get: false, zero_on_put: false, huge_pages: false }
+        Self {
+            thread_cache: true,
+            zero_on_get: false,
+            zero_on_put: false,
+            huge_pages: false,
+            track_every: 0,
+            guard_every: 0,
+        }
     }
 }
 
@@ -173,6 +184,27 @@ impl Builder {
         self
     }
 
+    /// Keeps track of one get in `every`: where it was called, when and by which thread, until the buffer is put;
+    /// 1 means of each. [`Pool::dump_outstanding`] tells, and so does stderr when the pool closes. 0, the
+    /// default: as many as the environment variable `BYTEPOOL_TRACK` says, none without it.
+    ///
+    /// Pools that track do without thread caches.
+    pub fn track_every(mut self, every: u32) -> Self {
+        self.flags.track_every = every;
+        self
+    }
+
+    /// Guards one get in `every`: its buffer lies between unreadable pages, its end at a page's end as closely as
+    /// the alignment allows, and stays unreadable for a while after its put. So an overflow, and a use after
+    /// the put, fault at once, and a line on stderr says which buffer it was. 0, the default: as many as
+    /// the environment variable `BYTEPOOL_GUARD` says, none without it.
+    ///
+    /// Pools that guard do without thread caches.
+    pub fn guard_every(mut self, every: u32) -> Self {
+        self.flags.guard_every = every;
+        self
+    }
+
     /// Builds the pool. It reserves addresses; memory is used as buffers are handed out.
     pub fn build(self) -> Result<Pool, BuildError> {
         let config = self.validate()?;
@@ -195,7 +227,7 @@ impl Builder {
             alignment,
             max_bytes: if self.max_bytes == 0 { usize::MAX } else { self.max_bytes },
             round: self.round,
-            flags: self.flags,
+            flags: self.flags.or_environment(),
         })
     }
 }

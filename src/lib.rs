@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(bytepool_shuttle, allow(dead_code, unused_imports, reason = "a model does not fork"))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
@@ -14,13 +15,17 @@ mod buffer;
 mod class;
 mod config;
 mod error;
+#[cfg_attr(bytepool_shuttle, path = "models/fork.rs")]
 mod fork;
 #[cfg(feature = "capi")]
 mod handle;
 mod instrument;
 mod ledger;
 mod limit;
+mod line;
 mod memory;
+#[cfg(bytepool_shuttle)]
+mod models;
 mod pool;
 mod region;
 mod registry;
@@ -42,6 +47,7 @@ pub use config::{Builder, DEFAULT_ALIGNMENT, MAX_ALIGNMENT, round_original};
 pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 #[cfg(feature = "capi")]
 pub use ffi::context::{Context, ContextError};
+pub use instrument::tracking::{Language, Outstanding};
 pub use pool::Pool;
 pub use stats::{ClassList, ClassStats, Stats};
 

@@ -2,6 +2,7 @@
 //! oversize buffers.
 
 use crate::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::plain_memory;
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
@@ -148,6 +149,7 @@ pub(crate) fn allocate_buffer(
 /// - nobody uses it any more
 pub(crate) unsafe fn free_buffer(data: NonNull<u8>, size: usize, alignment: usize) {
     let layout = buffer_layout(size, alignment).expect("this layout was valid when the buffer was allocated");
+    plain_memory::ends(data, layout.size());
     // SAFETY:
     // - `data` was allocated with exactly this layout (caller)
     // - it is freed once (caller)

@@ -1,6 +1,8 @@
 //! The pool as Rust sees it: a handle, cloned and shared at will.
 
+use std::collections::TryReserveError;
 use std::fmt;
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -9,9 +11,10 @@ use crate::buffer::PooledBuffer;
 use crate::config::{Builder, Config};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::fork;
+use crate::instrument::tracking::{Caller, Outstanding, Tracker};
 use crate::ledger::Holder;
 use crate::memory;
-use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
+use crate::shared::{Buffer, Fill, PutSize, Realloc, Request, Shared};
 use crate::stats::Stats;
 use crate::thread_cache::{self, Verdict};
 
@@ -75,6 +78,7 @@ impl Pool {
     /// # Errors
     /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
     #[inline]
+    #[track_caller]
     pub fn get(&self, size: usize) -> Result<PooledBuffer, GetError> {
         let buffer = match thread_cache::get(self.shared.cache_key(), size, Holder::Owned) {
             Some(buffer) => buffer,
@@ -92,8 +96,11 @@ impl Pool {
     /// # Errors
     /// [`GetError::Timeout`] when the timeout has passed; at once as [`get`](Self::get) with a timeout of zero, and
     /// for what could never fit the limit. [`GetError::Closed`] as soon as the pool closes.
+    #[track_caller]
     pub fn get_timeout(&self, size: usize, timeout: Duration) -> Result<PooledBuffer, GetError> {
-        let buffer = self.get_patiently(size, timeout, Holder::Owned, Fill::Initialised)?;
+        let caller = Caller::Rust(Location::caller());
+        let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
+        let buffer = self.get_patiently(&request, timeout)?;
         Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
     }
 
@@ -101,29 +108,28 @@ impl Pool {
     ///
     /// # Errors
     /// As [`get_timeout`](Self::get_timeout).
+    #[track_caller]
     pub fn get_raw_timeout(&self, size: usize, timeout: Duration) -> Result<NonNull<u8>, GetError> {
-        Ok(self.get_patiently(size, timeout, Holder::Raw(size), Fill::Anything)?.data)
+        let request = Request::raw(size, Caller::Rust(Location::caller()));
+        Ok(self.get_patiently(&request, timeout)?.data)
     }
 
-    fn get_patiently(
-        &self,
-        size: usize,
-        timeout: Duration,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
-        if let Some(buffer) = thread_cache::get_or_fill(self.shared.cache_key(), size, holder) {
+    /// As asked for, waiting.
+    pub(crate) fn get_patiently(&self, request: &Request, timeout: Duration) -> Result<Buffer, GetError> {
+        let cached = thread_cache::get_or_fill(self.shared.cache_key(), request.size, request.holder);
+        if let Some(buffer) = cached {
             return Ok(buffer);
         }
         let _section = fork::section();
         self.attach();
-        self.shared.get_timeout(size, timeout, holder, fill)
+        self.shared.get_timeout(request, timeout)
     }
 
     /// As [`get`](Self::get), all `size` bytes zero.
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    #[track_caller]
     pub fn get_zeroed(&self, size: usize) -> Result<PooledBuffer, GetError> {
         let buffer = self.get_slowly(size, Holder::Owned, Fill::Zeros)?;
         Ok(PooledBuffer::new(self.shared.as_pointer(), buffer, size))
@@ -133,6 +139,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    #[track_caller]
     pub fn copy(&self, bytes: &[u8]) -> Result<PooledBuffer, GetError> {
         let mut buffer = self.get(bytes.len())?;
         buffer.copy_from_slice(bytes);
@@ -146,6 +153,7 @@ impl Pool {
     /// # Errors
     /// As [`get`](Self::get).
     #[inline]
+    #[track_caller]
     pub fn get_raw(&self, size: usize) -> Result<NonNull<u8>, GetError> {
         match thread_cache::get(self.shared.cache_key(), size, Holder::Raw(size)) {
             Some(buffer) => Ok(buffer.data),
@@ -154,10 +162,16 @@ impl Pool {
     }
 
     #[cold]
+    #[track_caller]
     fn get_slowly(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
+        self.get_for(&Request { size, holder, fill, caller: Caller::Rust(Location::caller()) })
+    }
+
+    /// As asked for, past the fast path.
+    pub(crate) fn get_for(&self, request: &Request) -> Result<Buffer, GetError> {
         // Zeros are written by the pool.
-        let cached = (fill != Fill::Zeros)
-            .then(|| thread_cache::get_or_fill(self.shared.cache_key(), size, holder))
+        let cached = (request.fill != Fill::Zeros)
+            .then(|| thread_cache::get_or_fill(self.shared.cache_key(), request.size, request.holder))
             .flatten();
         if let Some(buffer) = cached {
             return Ok(buffer);
@@ -165,7 +179,7 @@ impl Pool {
         let _section = fork::section();
         // First: a slot for this thread then comes from a ledger line of its own.
         self.attach();
-        self.shared.get(size, holder, fill)
+        self.shared.get(request)
     }
 
     /// Lets this thread cache idle slots of the pool from now on, if it may and does not yet.
@@ -212,9 +226,11 @@ impl Pool {
     ///
     /// # Errors
     /// As [`get`](Self::get); [`GetError::Alignment`] if it is not a power of two.
+    #[track_caller]
     pub fn get_raw_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>, GetError> {
+        let request = Request::raw(size, Caller::Rust(Location::caller()));
         let _section = fork::section();
-        Ok(self.shared.get_aligned(alignment, size, Holder::Raw(size))?.data)
+        Ok(self.shared.get_aligned(alignment, &request)?.data)
     }
 
     /// As [`put_raw`](Self::put_raw), for callers that do not know the size.
@@ -244,6 +260,7 @@ impl Pool {
     ///
     /// # Safety
     /// - as for [`put_raw`](Self::put_raw)
+    #[track_caller]
     pub unsafe fn realloc_raw(
         &self,
         data: NonNull<u8>,
@@ -252,7 +269,7 @@ impl Pool {
         let _section = fork::section();
         // SAFETY:
         // - the caller owns the buffer
-        match unsafe { self.shared.realloc(data, new_size)? } {
+        match unsafe { self.shared.realloc(data, new_size, Caller::Rust(Location::caller()))? } {
             Realloc::InPlace => Ok(data),
             Realloc::Moved(new) => Ok(new),
         }
@@ -290,6 +307,16 @@ impl Pool {
         self.shared.trim(keep_idle_bytes)
     }
 
+    /// The tracked buffers that are outstanding, the oldest first; none if the pool does not track
+    /// ([`Builder::track_every`]).
+    ///
+    /// # Errors
+    /// There is no memory for the list.
+    pub fn dump_outstanding(&self) -> Result<Vec<Outstanding>, TryReserveError> {
+        let _section = fork::section();
+        self.shared.tracker().map_or(Ok(Vec::new()), Tracker::dump)
+    }
+
     /// The pool's figures now.
     pub fn stats(&self) -> Stats {
         let _section = fork::section();
@@ -313,6 +340,10 @@ impl Drop for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("closed", &self.is_closed()).field("stats", &self.stats()).finish()
+        f.debug_struct("Pool")
+            .field("number", &self.shared.number())
+            .field("closed", &self.is_closed())
+            .field("stats", &self.stats())
+            .finish()
     }
 }

@@ -16,6 +16,7 @@
 //! cannot discard. `--cfg bytepool_portable` selects that path anywhere.
 
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::plain_memory;
 use std::io;
 use std::ptr::NonNull;
 
@@ -25,6 +26,9 @@ pub(crate) const MIN_OPEN_STEP: usize = 64 << 10;
 pub(crate) const MAX_OPEN_STEP: usize = 64 << 20;
 /// The size of a transparent huge page on the targets that have them, in bytes.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// Whether pages that are not open cannot be read on this target.
+pub(crate) const CAN_SEAL: bool = cfg!(all(unix, not(bytepool_portable)));
 
 /// A reserved range of addresses. Unmapped when dropped, if it was not before.
 pub(crate) struct Region {
@@ -91,10 +95,24 @@ impl Region {
         if self.is_unmapped() {
             return false;
         }
+        plain_memory::is_cleared(self.at(offset), len);
         // SAFETY:
         // - the pages lie in this mapping (checked above)
         // - nobody needs their content (caller)
         unsafe { self.mapping.discard(self.at(offset), len) }
+    }
+
+    /// Makes whole pages unreadable, as they were before they were opened, and gives their memory back. `false`
+    /// if the system refused: then nothing changed. Only where [`CAN_SEAL`].
+    ///
+    /// # Safety
+    /// - whatever still uses these pages is to fault, and nobody expects their content to stay
+    pub(crate) unsafe fn seal(&self, offset: usize, len: usize) -> bool {
+        self.check_pages(offset, len);
+        // SAFETY:
+        // - the pages lie in this mapping (checked above)
+        // - nobody needs their content (caller)
+        len == 0 || unsafe { self.mapping.seal(self.at(offset), len) }
     }
 
     /// Whether [`unmap`](Self::unmap) was called.
@@ -110,6 +128,7 @@ impl Region {
     /// - nobody uses the region's memory from now on, or opens or discards pages of it
     pub(crate) unsafe fn unmap(&self) {
         if !self.unmapped.swap(true, Relaxed) {
+            plain_memory::ends(self.base, self.len);
             // SAFETY:
             // - once, and nobody uses it from now on (caller)
             unsafe { self.mapping.unmap() };
@@ -224,6 +243,16 @@ mod system {
             new != libc::MAP_FAILED
         }
 
+        /// # Safety
+        /// As [`Region::seal`](super::Region::seal).
+        pub(super) unsafe fn seal(&self, at: NonNull<u8>, len: usize) -> bool {
+            let flags = FLAGS | libc::MAP_FIXED;
+            // SAFETY:
+            // - the replaced pages belong to this mapping, and nobody needs their content (caller)
+            let new = unsafe { libc::mmap(at.as_ptr().cast(), len, libc::PROT_NONE, flags, -1, 0) };
+            new != libc::MAP_FAILED
+        }
+
         pub(super) fn advise_huge_pages(&self, _at: NonNull<u8>, _len: usize) {
             // SAFETY:
             // - the advice changes no content and no access
@@ -280,6 +309,12 @@ mod system {
         /// # Safety
         /// As [`Region::discard`](super::Region::discard).
         pub(super) unsafe fn discard(&self, _at: NonNull<u8>, _len: usize) -> bool {
+            false
+        }
+
+        /// # Safety
+        /// As [`Region::seal`](super::Region::seal).
+        pub(super) unsafe fn seal(&self, _at: NonNull<u8>, _len: usize) -> bool {
             false
         }
 

@@ -115,8 +115,13 @@ impl Registry {
         buffer: SystemBuffer,
         content: Content,
     ) -> Result<NonNull<u8>, OutOfMemory> {
-        let SystemBuffer { source, capacity, alignment, .. } = buffer;
-        let data = source.allocate(capacity, alignment, content)?;
+        let SystemBuffer { mut source, capacity, alignment, .. } = buffer;
+        let mut allocated = source.allocate(capacity, alignment, content);
+        if allocated.is_err() && source == Source::Guard {
+            source = Source::Allocator;
+            allocated = source.allocate(capacity, alignment, content);
+        }
+        let data = allocated?;
         let address = data.as_ptr().addr();
         let mut shard = self.shard(address);
         if shard.outstanding.try_reserve().is_err() {
@@ -126,7 +131,7 @@ impl Registry {
             unsafe { source.free(data, capacity, alignment) };
             return Err(OutOfMemory { bytes: capacity });
         }
-        shard.outstanding.insert(address, buffer);
+        shard.outstanding.insert(address, SystemBuffer { source, ..buffer });
         Ok(data)
     }
 

@@ -20,10 +20,9 @@
 //!
 //! Any thread may call anything at any time.
 
+use crate::sync::ArrayQueue;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicU32, AtomicU64};
-
-use crossbeam_queue::ArrayQueue;
 
 use crate::memory::{self, OutOfMemory};
 

@@ -15,10 +15,9 @@
 //! a waiter can be given.
 
 use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
-use std::time::Instant;
 
 use crate::memory::OutOfMemory;
 
@@ -197,7 +196,7 @@ impl Waiting {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
     use std::time::Duration;

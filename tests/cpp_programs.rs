@@ -21,6 +21,11 @@ fn three_languages() {
 }
 
 #[test]
+fn tracked_buffers() {
+    check(&["tracking.cpp"]);
+}
+
+#[test]
 fn pooled_buffers_and_memory_resources() {
     check(&["pooled_buffer.cpp"]);
 }

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use bytepool::ffi::misuse::Report;
 use bytepool::ffi::status::Status;
-use bytepool::ffi::types::{CClassStats, CStats, Config, SizeClass};
+use bytepool::ffi::types::{CClassStats, COutstanding, CStats, Config, SizeClass};
 use support::{
     Language, Program, WARNINGS, compile, compilers, include_path, library, link, root, run, scratch,
 };
@@ -144,7 +144,8 @@ fn layouts_in_rust() -> Vec<(String, usize)> {
     [
         layout!(SizeClass, "bytepool_size_class": buffer_size, capacity),
         layout!(Config, "bytepool_config":
-            struct_size, size_classes, size_class_count, alignment, max_bytes, round, flags),
+            struct_size, size_classes, size_class_count, alignment, max_bytes, round, flags, unused,
+            track_every, guard_every),
         layout!(CStats, "bytepool_stats":
             struct_size, size_class_count, max_bytes, mapped_bytes, allocated_bytes, oversize_bytes, oversize_buffers,
             gets, puts, system_allocations, limit_failures, waits, double_puts, size_mismatches, foreign_pointers),
@@ -152,6 +153,8 @@ fn layouts_in_rust() -> Vec<(String, usize)> {
             struct_size, buffer_size, slot_size, capacity, touched, outstanding, idle, cached, overflow,
             allocated_bytes, gets, puts),
         layout!(Report, "bytepool_misuse": struct_size, kind, context, data, size, buffer_size),
+        layout!(COutstanding, "bytepool_outstanding":
+            struct_size, data, size, buffer_size, age_ns, thread, thread_name, file, line, column, language),
     ]
     .concat()
 }

@@ -543,3 +543,60 @@ fn a_million_contexts_one_after_another_leave_resident_memory_flat() {
     let grown = process_resident().saturating_sub(before);
     assert!(grown < 500_000, "{grown} bytes became resident: half a byte for each context would show");
 }
+
+/// The kernel ends a thread in strict mode that asks it for anything but to read, to write and to end.
+#[test]
+fn gets_of_touched_slots_ask_the_system_for_nothing() {
+    let _alone = alone();
+    const SIZES: [usize; 4] = [4096, 64 << 10, 3 * MIB, 20 * MIB]; // cached, cached, large, huge
+    let pool =
+        SIZES.iter().fold(Pool::builder(), |builder, &size| builder.size_class(size, 4)).build().unwrap();
+    let pairs = |turns: usize| {
+        for size in (0..turns).flat_map(|_| SIZES) {
+            let data = pool.get_raw(size).unwrap();
+            // SAFETY:
+            // - each offset is inside the buffer
+            (0..size).step_by(4096).for_each(|offset| write(unsafe { data.add(offset) }, 1, 7));
+            put(&pool, data, size);
+        }
+    };
+    pairs(2);
+    let faults_before = page_faults();
+    pairs(2);
+    assert_eq!(page_faults() - faults_before, 0, "page faults of touched slots");
+    // SAFETY:
+    // - the child only gets and puts, which a fork allows, and ends by itself
+    match unsafe { libc::fork() } {
+        -1 => panic!("no fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            pairs(2); // the child takes its pools over
+            // SAFETY:
+            // - from here on there is only what strict mode allows; the last call ends this thread, the only one
+            unsafe {
+                libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT);
+                pairs(10);
+                libc::syscall(libc::SYS_exit, 0);
+            }
+            unreachable!("the thread ended");
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY:
+            // - our own child
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status), "a system call: ended by signal {}", libc::WTERMSIG(status));
+            assert_eq!(libc::WEXITSTATUS(status), 0);
+        }
+    }
+}
+
+/// Page faults of this thread so far that needed no disk.
+fn page_faults() -> i64 {
+    // SAFETY:
+    // - all-zero bytes are a valid rusage, which the call fills in
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage), 0);
+        usage.ru_minflt
+    }
+}

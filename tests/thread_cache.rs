@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use bytepool::{ClassStats, GetError, Pool, PooledBuffer};
@@ -238,6 +238,61 @@ fn buffers_in_thread_locals_are_put_whatever_the_order_of_teardown() {
         let class = class(&pool);
         assert_eq!((class.outstanding, class.cached), (0, 0));
     }
+}
+
+/// Gets and puts when it is made, and again when it ends.
+struct Churning(Pool, Option<PooledBuffer>);
+
+impl Churning {
+    fn new() -> Self {
+        let pool = CHURNED.lock().unwrap().clone().expect("the test made a pool");
+        churn(&pool, 3);
+        let kept = pool.get(SIZE).unwrap();
+        Self(pool, Some(kept))
+    }
+}
+
+impl Drop for Churning {
+    fn drop(&mut self) {
+        churn(&self.0, 3);
+        self.1 = None;
+        churn(&self.0, 3);
+    }
+}
+
+static CHURNED: Mutex<Option<Pool>> = Mutex::new(None);
+thread_local! {
+    static FIRST: Churning = Churning::new();
+    static SECOND: Churning = {
+        FIRST.with(|_| ()); // one initialiser inside another
+        Churning::new()
+    };
+}
+
+#[test]
+fn initialisers_and_destructors_of_thread_locals_get_and_put() {
+    let pool = pool(100);
+    *CHURNED.lock().unwrap() = Some(pool.clone());
+    for turn in 0..50 {
+        // With the thread's cache made inside an initialiser, or before.
+        let used_before = turn % 2 == 0;
+        let shared = pool.clone();
+        let thread = thread::spawn(move || {
+            if used_before {
+                churn(&shared, 5);
+            }
+            SECOND.with(|_| ());
+        });
+        thread.join().unwrap();
+        let class = class(&pool);
+        assert_eq!((class.outstanding, class.cached), (0, 0));
+        let of_each = 2 * (3 + 1 + 6);
+        assert_eq!(
+            class.puts,
+            (0..=turn).map(|turn| of_each + if turn % 2 == 0 { 5 } else { 0 }).sum::<u64>()
+        );
+    }
+    *CHURNED.lock().unwrap() = None;
 }
 
 #[cfg(feature = "capi")]

@@ -96,11 +96,21 @@ typedef struct bytepool_config {
     /* NULL, or applied to class sizes and requests; a result below its argument is ignored. Called on any thread that
      * uses the pool, with no lock held; must not throw or jump out. */
     size_t (*round)(size_t size);
-    uint32_t flags; /* BYTEPOOL_ZERO_ON_GET and so on, or-ed */
+    uint32_t flags;  /* BYTEPOOL_ZERO_ON_GET and so on, or-ed */
+    uint32_t unused; /* padding in the first version: not read */
+    /* Of so many gets one is tracked: where it was called, when and by which thread, as bytepool_dump_outstanding
+     * tells, and stderr when the pool closes. 1 means each; 0 means as the environment variable BYTEPOOL_TRACK says,
+     * none without it. A pool that tracks or guards has no thread caches. */
+    uint32_t track_every;
+    /* Of so many gets one is guarded: its buffer lies between unreadable pages, its end at a page's end as closely as
+     * the alignment allows, and stays unreadable for a while after its put; an overflow, or a use after the put, faults
+     * at once, and a line on stderr says which buffer it was. 0 means as the environment variable BYTEPOOL_GUARD says,
+     * none without it. */
+    uint32_t guard_every;
 } bytepool_config;
 
 #define BYTEPOOL_CONFIG_INIT                                                                                           \
-    { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0 }
+    { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Makes a pool; *out_context becomes its first handle, to be freed by the caller. On failure *out_context is NULL.
  * A pool reserves address space; memory is used as buffers are handed out. INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY,
@@ -126,6 +136,13 @@ void bytepool_free(void *context);
 /* A buffer of at least `size` bytes (0 is fine), holding anything; the caller's until it is put. NULL on failure:
  * INVALID_CONTEXT, CLOSED, LIMIT, OUT_OF_MEMORY, PANIC. */
 void *bytepool_get(void *context, size_t size);
+
+/* As bytepool_get, and says where it is called: a pool that tracks remembers it, with a copy of `file` (NULL if
+ * unknown) that is kept for ever. Other pools do not look at it. */
+void *bytepool_get_at(void *context, size_t size, const char *file, int line);
+
+/* bytepool_get_at, here. */
+#define BYTEPOOL_GET(context, size) bytepool_get_at((context), (size), __FILE__, __LINE__)
 
 /* As bytepool_get, but where that fails with LIMIT, sleeps until memory is put or given back, up to `timeout_ns`
  * nanoseconds; UINT64_MAX means without end. Who waits is served first come first served, and before any that starts to
@@ -231,6 +248,37 @@ bytepool_status bytepool_read_stats(void *context, bytepool_stats *out);
 /* The figures of class `index`, by ascending buffer size. INVALID_ARGUMENT (also for an index past the last
  * class), INVALID_CONTEXT. */
 bytepool_status bytepool_read_class_stats(void *context, size_t index, bytepool_class_stats *out);
+
+/* ---- tracking ---- */
+
+enum {
+    BYTEPOOL_LANGUAGE_RUST = 1, /* got by a method of Rust's Pool */
+    BYTEPOOL_LANGUAGE_C = 2,    /* got by a function of this header */
+    BYTEPOOL_LANGUAGE_CPP = 3   /* got by a class of bytepool.hpp */
+};
+
+/* A tracked buffer that is outstanding. */
+typedef struct bytepool_outstanding {
+    size_t struct_size; /* of the library's version: later ones only append */
+    const void *data;
+    size_t size;          /* asked for, in bytes */
+    size_t buffer_size;   /* what it has room for, in bytes */
+    uint64_t age_ns;      /* nanoseconds since it was got */
+    uint64_t thread;      /* that got it, by the system's number: as gettid gives on Linux; 0: unknown */
+    char thread_name[16]; /* that thread's name then; empty: unknown */
+    const char *file;     /* where it was got, never freed; NULL: unknown, as from bytepool_get */
+    uint32_t line;        /* from 1 on; 0: unknown */
+    uint32_t column;      /* from 1 on; 0: unknown, as in C */
+    int32_t language;     /* BYTEPOOL_LANGUAGE_RUST and so on */
+} bytepool_outstanding;
+
+typedef void (*bytepool_outstanding_handler)(const bytepool_outstanding *buffer, void *user_data);
+
+/* Calls `handler` for every tracked buffer that is outstanding at this moment, the oldest first; with a NULL handler,
+ * writes a line on stderr for each. How many; 0 if the pool does not track, and on failure: INVALID_CONTEXT,
+ * OUT_OF_MEMORY. The handler may call any function of this library, with no lock held; it must not throw or jump
+ * out. */
+size_t bytepool_dump_outstanding(void *context, bytepool_outstanding_handler handler, void *user_data);
 
 /* ---- misuse ---- */
 

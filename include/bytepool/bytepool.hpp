@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory_resource>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -27,6 +28,9 @@
 
 #if __cplusplus >= 202002L && __has_include(<span>)
 #include <span>
+#endif
+#if __cplusplus >= 202002L && __has_include(<source_location>)
+#include <source_location>
 #endif
 
 #include "bytepool/bytepool.h"
@@ -43,6 +47,43 @@ using Stats = ::bytepool_stats;
 // One class's figures.
 using ClassStats = ::bytepool_class_stats;
 
+// A tracked buffer that is outstanding; bytepool_outstanding explains each field.
+using Outstanding = ::bytepool_outstanding;
+
+// Where a get is called: remembered by pools that track. The standard's from C++20 on.
+#ifdef __cpp_lib_source_location
+using source_location = std::source_location;
+#else
+struct source_location {
+#ifdef __GNUC__
+    [[nodiscard]] static constexpr source_location current(const char *file = __builtin_FILE(),
+                                                           std::uint_least32_t line = __builtin_LINE()) noexcept {
+#else
+    [[nodiscard]] static constexpr source_location current(const char *file = nullptr,
+                                                           std::uint_least32_t line = 0) noexcept {
+#endif
+        source_location here;
+        here.file_ = file;
+        here.line_ = line;
+        return here;
+    }
+    [[nodiscard]] constexpr const char *file_name() const noexcept {
+        return file_;
+    }
+    [[nodiscard]] constexpr std::uint_least32_t line() const noexcept {
+        return line_;
+    }
+    // 0: unknown.
+    [[nodiscard]] constexpr std::uint_least32_t column() const noexcept {
+        return 0;
+    }
+
+  private:
+    const char *file_ = nullptr;
+    std::uint_least32_t line_ = 0;
+};
+#endif
+
 // What a pool is built from; bytepool_config explains each field.
 struct PoolConfig {
     std::vector<SizeClass> size_classes{};
@@ -53,6 +94,8 @@ struct PoolConfig {
     bool zero_on_put = false;
     bool thread_cache = true;
     bool huge_pages = false;
+    std::uint32_t track_every = 0;
+    std::uint32_t guard_every = 0;
 };
 
 namespace detail {
@@ -83,6 +126,8 @@ inline void check_version() {
               (config.zero_on_put ? std::uint32_t{BYTEPOOL_ZERO_ON_PUT} : 0u) |
               (config.thread_cache ? 0u : std::uint32_t{BYTEPOOL_NO_THREAD_CACHE}) |
               (config.huge_pages ? std::uint32_t{BYTEPOOL_HUGE_PAGES} : 0u);
+    c.track_every = config.track_every;
+    c.guard_every = config.guard_every;
     return detail::new_pool_of_config(c);
 }
 
@@ -127,6 +172,27 @@ class [[nodiscard]] Context {
 };
 
 namespace detail {
+// A bytepool_outstanding_handler for a vector. What there is no memory for is missing from it.
+inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
+    try {
+        static_cast<std::vector<Outstanding> *>(all)->push_back(*buffer);
+    } catch (const std::bad_alloc &) {
+    }
+}
+} // namespace detail
+
+// The tracked buffers that are outstanding, the oldest first; none if the pool does not track. Throws rust::Error as
+// Context, and std::bad_alloc.
+[[nodiscard]] inline std::vector<Outstanding> dump_outstanding(const Pool &pool) {
+    std::vector<Outstanding> all;
+    const Context context(pool);
+    if (bytepool_dump_outstanding(context.get(), detail::collect_outstanding, &all) != all.size()) {
+        throw std::bad_alloc();
+    }
+    return all;
+}
+
+namespace detail {
 // The fast paths of PooledBuffer, past the bridge.
 extern "C" bool bytepool_cpp_get(const Pool &pool, std::size_t size, BufferParts &parts) noexcept;
 extern "C" void bytepool_cpp_put(const BufferParts &parts) noexcept;
@@ -144,7 +210,9 @@ class [[nodiscard]] PooledBuffer {
     // No memory, size and capacity 0.
     [[nodiscard]] PooledBuffer() noexcept = default;
     // A buffer of `size` bytes, holding what it held last, or zeros. Throws rust::Error.
-    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size) : parts_(got(pool, size)) {}
+    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size,
+                               const source_location where = source_location::current())
+        : parts_(got(pool, size, where)) {}
     PooledBuffer(const PooledBuffer &) = delete;
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
@@ -159,9 +227,11 @@ class [[nodiscard]] PooledBuffer {
     }
 
     // As the constructor, without exceptions: nullopt on failure.
-    [[nodiscard]] static std::optional<PooledBuffer> try_get(const Pool &pool, std::size_t size) noexcept {
+    [[nodiscard]] static std::optional<PooledBuffer>
+    try_get(const Pool &pool, std::size_t size, const source_location where = source_location::current()) noexcept {
         PooledBuffer buffer;
-        if (!detail::bytepool_cpp_get(pool, size, buffer.parts_) && !detail::try_get(pool, size, buffer.parts_)) {
+        if (!detail::bytepool_cpp_get(pool, size, buffer.parts_) &&
+            !detail::try_get_at(pool, size, where.file_name(), where.line(), where.column(), buffer.parts_)) {
             return std::nullopt;
         }
         return buffer;
@@ -171,14 +241,16 @@ class [[nodiscard]] PooledBuffer {
     // as bytepool_get_timeout; nanoseconds::max() means without end, and 0 or less does not wait. nullopt if there was
     // no room in time. Throws rust::Error for everything else: what could never fit the limit, a closed pool, a system
     // without memory.
-    [[nodiscard]] static std::optional<PooledBuffer> get_timeout(const Pool &pool, std::size_t size,
-                                                                 std::chrono::nanoseconds timeout) {
+    [[nodiscard]] static std::optional<PooledBuffer>
+    get_timeout(const Pool &pool, std::size_t size, std::chrono::nanoseconds timeout,
+                const source_location where = source_location::current()) {
         const std::uint64_t timeout_ns = timeout == std::chrono::nanoseconds::max() ? UINT64_MAX
                                          : timeout.count() < 0                      ? 0
                                                                : static_cast<std::uint64_t>(timeout.count());
         PooledBuffer buffer;
         if (!detail::bytepool_cpp_get(pool, size, buffer.parts_) &&
-            !detail::get_timeout(pool, size, timeout_ns, buffer.parts_)) {
+            !detail::get_timeout_at(pool, size, timeout_ns, where.file_name(), where.line(), where.column(),
+                                    buffer.parts_)) {
             return std::nullopt;
         }
         return buffer;
@@ -255,10 +327,10 @@ class [[nodiscard]] PooledBuffer {
         return {nullptr, 0, 0, nullptr, 0, 0};
     }
 
-    static detail::BufferParts got(const Pool &pool, std::size_t size) {
+    static detail::BufferParts got(const Pool &pool, std::size_t size, const source_location where) {
         detail::BufferParts parts; // written whole by what follows
         if (!detail::bytepool_cpp_get(pool, size, parts)) {
-            parts = detail::get(pool, size);
+            parts = detail::get_at(pool, size, where.file_name(), where.line(), where.column());
         }
         return parts;
     }

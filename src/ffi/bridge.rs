@@ -5,6 +5,7 @@
 //! through [`guarded`].
 
 use std::error::Error;
+use std::ffi::c_char;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,10 +19,11 @@ use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::discard;
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
 use crate::fork;
+use crate::instrument::tracking::{Caller, Language};
 use crate::ledger::Holder;
 use crate::memory;
 use crate::pool::Pool;
-use crate::shared::{Place, Shared};
+use crate::shared::{Fill, Place, Request, Shared};
 use crate::thread_cache;
 
 // SAFETY:
@@ -113,9 +115,34 @@ mod cpp {
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
         fn same_pool(a: &Pool, b: &Pool) -> bool;
 
+        /// Of an earlier version: as `get_at`, from somewhere.
         fn get(pool: &Pool, size: usize) -> Result<BufferParts>;
+        /// As `get`.
         fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool;
-        fn get_timeout(pool: &Pool, size: usize, timeout_ns: u64, parts: &mut BufferParts) -> Result<bool>;
+        unsafe fn get_at(
+            pool: &Pool,
+            size: usize,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+        ) -> Result<BufferParts>;
+        unsafe fn try_get_at(
+            pool: &Pool,
+            size: usize,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+            parts: &mut BufferParts,
+        ) -> bool;
+        unsafe fn get_timeout_at(
+            pool: &Pool,
+            size: usize,
+            timeout_ns: u64,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+            parts: &mut BufferParts,
+        ) -> Result<bool>;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
@@ -255,8 +282,17 @@ unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     }
 }
 
+/// Most functions do not ask where they are called.
+const SOMEWHERE: Caller = Caller::somewhere(Language::Cpp);
+
+fn get_for(pool: &Pool, size: usize, caller: Caller) -> Result<BufferParts, CppError> {
+    let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
+    let got = guarded(|| pool.get_for(&request).map_err(CppError::Get))?;
+    Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, size)))
+}
+
 fn get(pool: &Pool, size: usize) -> Result<BufferParts, CppError> {
-    guarded(|| pool.get(size).map(take_apart).map_err(CppError::Get))
+    get_for(pool, size, SOMEWHERE)
 }
 
 fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
@@ -264,12 +300,23 @@ fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
 }
 
 /// `false`: there was no room in time.
-fn get_timeout(pool: &Pool, size: usize, timeout_ns: u64, parts: &mut BufferParts) -> Result<bool, CppError> {
-    let got =
-        guarded(|| pool.get_timeout(size, timeout_of(timeout_ns)).map(take_apart).map_err(CppError::Get));
-    match got {
+///
+/// # Safety
+/// - as [`get_at`]
+unsafe fn get_timeout_at(
+    pool: &Pool,
+    size: usize,
+    timeout_ns: u64,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+    parts: &mut BufferParts,
+) -> Result<bool, CppError> {
+    let caller = Caller::Native { language: Language::Cpp, file, line, column };
+    let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
+    match guarded(|| pool.get_patiently(&request, timeout_of(timeout_ns)).map_err(CppError::Get)) {
         Ok(got) => {
-            *parts = got;
+            *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, size));
             Ok(true)
         }
         Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
@@ -277,6 +324,33 @@ fn get_timeout(pool: &Pool, size: usize, timeout_ns: u64, parts: &mut BufferPart
         Err(CppError::Get(GetError::Limit { limit, requested, .. })) if requested <= limit => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// # Safety
+/// - `file` is NULL or a string
+unsafe fn get_at(
+    pool: &Pool,
+    size: usize,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+) -> Result<BufferParts, CppError> {
+    get_for(pool, size, Caller::Native { language: Language::Cpp, file, line, column })
+}
+
+/// # Safety
+/// - as [`get_at`]
+unsafe fn try_get_at(
+    pool: &Pool,
+    size: usize,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+    parts: &mut BufferParts,
+) -> bool {
+    // SAFETY:
+    // - as the caller promised
+    unsafe { get_at(pool, size, file, line, column) }.map(|got| *parts = got).is_ok()
 }
 
 /// # Safety
@@ -290,7 +364,7 @@ unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, 
 }
 
 /// The fast path of `PooledBuffer`'s constructor: past the bridge, whose every call is two. `false`: nothing
-/// was done, [`get`] must look.
+/// was done, [`get_at`] must look.
 #[unsafe(no_mangle)]
 extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit<BufferParts>) -> bool {
     let got = thread_cache::get(pool.reference().cache_key(), size, Holder::Owned);
@@ -343,10 +417,12 @@ fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
         return buffer.data.as_ptr();
     }
     let got = guarded(|| {
-        let got = if aligned { pool.get_raw(size) } else { pool.get_raw_aligned(alignment, size) };
+        let request = Request::raw(size, SOMEWHERE);
+        let got =
+            if aligned { pool.get_for(&request) } else { pool.reference().get_aligned(alignment, &request) };
         got.map_err(CppError::Get)
     });
-    got.map_or(ptr::null_mut(), NonNull::as_ptr)
+    got.map_or(ptr::null_mut(), |buffer| buffer.data.as_ptr())
 }
 
 /// # Safety

@@ -1,7 +1,7 @@
 //! The functions of `include/bytepool/bytepool.h`, which documents them. Each runs inside `boundary`,
 //! resolves its context, and calls the pool.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 
 use crate::anchor::Reference;
@@ -10,12 +10,14 @@ use crate::error::{GetError, ReallocError};
 use crate::ffi::context::{self, Context, Resolved, cache_key, resolve};
 use crate::ffi::misuse::{self, Handler, refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, last_error, set_last_error};
-pub use crate::ffi::types::{CClassStats, CStats, Config, SizeClass};
+pub use crate::ffi::types::{CClassStats, COutstanding, CStats, Config, OutstandingHandler, SizeClass};
 use crate::ffi::types::{read_config, timeout_of, write_struct};
+use crate::fork;
+use crate::instrument::tracking::{self, Caller, Language};
 use crate::instrument::written;
 use crate::ledger::Holder;
 use crate::pool::Pool;
-use crate::shared::{Buffer, Fill, PutSize, Realloc, Shared};
+use crate::shared::{Buffer, Fill, PutSize, Realloc, Request, Shared};
 use crate::thread_cache::{self, Verdict};
 
 /// Remembers the status if it is a failure; its code.
@@ -123,6 +125,9 @@ pub extern "C" fn bytepool_free(context: *mut c_void) {
 
 // ---- get ----
 
+/// Most functions do not ask where they are called.
+const SOMEWHERE: Caller = Caller::somewhere(Language::C);
+
 /// Gets a buffer from the context's pool.
 fn hand_out(
     context: *mut c_void,
@@ -165,9 +170,44 @@ extern "C" fn get_slowly(context: *mut c_void, size: usize) -> *mut c_void {
     if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, Holder::Raw(size)) {
         return buffer.data.as_ptr().cast();
     }
-    boundary(ptr::null_mut(), || {
-        hand_out(context, size, |pool| pool.get(size, Holder::Raw(size), Fill::Anything))
-    })
+    boundary(ptr::null_mut(), || hand_out(context, size, |pool| pool.get(&Request::raw(size, SOMEWHERE))))
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `file` is NULL or a string
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_get_at(
+    context: *mut c_void,
+    size: usize,
+    file: *const c_char,
+    line: c_int,
+) -> *mut c_void {
+    match thread_cache::get(cache_key(context), size, Holder::Raw(size)) {
+        Some(buffer) => buffer.data.as_ptr().cast(),
+        // SAFETY:
+        // - as the caller promised
+        None => unsafe { get_at_slowly(context, size, file, line) },
+    }
+}
+
+/// # Safety
+/// - as [`bytepool_get_at`]
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn get_at_slowly(
+    context: *mut c_void,
+    size: usize,
+    file: *const c_char,
+    line: c_int,
+) -> *mut c_void {
+    if let Some(buffer) = thread_cache::get_or_fill(cache_key(context), size, Holder::Raw(size)) {
+        return buffer.data.as_ptr().cast();
+    }
+    let line = u32::try_from(line).unwrap_or(0);
+    let caller = Caller::Native { language: Language::C, file, line, column: 0 };
+    boundary(ptr::null_mut(), || hand_out(context, size, |pool| pool.get(&Request::raw(size, caller))))
 }
 
 /// See the header.
@@ -178,7 +218,7 @@ pub extern "C" fn bytepool_get_timeout(context: *mut c_void, size: usize, timeou
     }
     let timeout = timeout_of(timeout_ns);
     boundary(ptr::null_mut(), || {
-        hand_out(context, size, |pool| pool.get_timeout(size, timeout, Holder::Raw(size), Fill::Anything))
+        hand_out(context, size, |pool| pool.get_timeout(&Request::raw(size, SOMEWHERE), timeout))
     })
 }
 
@@ -188,7 +228,7 @@ pub extern "C" fn bytepool_calloc(context: *mut c_void, count: usize, size: usiz
     boundary(ptr::null_mut(), || {
         let bytes = count.checked_mul(size);
         hand_out(context, bytes.unwrap_or(usize::MAX), |pool| match bytes {
-            Some(bytes) => pool.get(bytes, Holder::Raw(bytes), Fill::Zeros),
+            Some(bytes) => pool.get(&Request { fill: Fill::Zeros, ..Request::raw(bytes, SOMEWHERE) }),
             None => Err(GetError::OutOfMemory { requested: usize::MAX }),
         })
     })
@@ -198,7 +238,7 @@ pub extern "C" fn bytepool_calloc(context: *mut c_void, count: usize, size: usiz
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get_aligned(context: *mut c_void, alignment: usize, size: usize) -> *mut c_void {
     boundary(ptr::null_mut(), || {
-        hand_out(context, size, |pool| pool.get_aligned(alignment, size, Holder::Raw(size)))
+        hand_out(context, size, |pool| pool.get_aligned(alignment, &Request::raw(size, SOMEWHERE)))
     })
 }
 
@@ -217,7 +257,7 @@ pub unsafe extern "C" fn bytepool_copy(
             set_last_error(Status::InvalidArgument);
             return ptr::null_mut();
         }
-        let copy = hand_out(context, size, |pool| pool.get(size, Holder::Raw(size), Fill::Anything));
+        let copy = hand_out(context, size, |pool| pool.get(&Request::raw(size, SOMEWHERE)));
         if !copy.is_null() && size > 0 {
             // SAFETY:
             // - `data` is readable for `size` bytes (caller), the new buffer has at least as many, and is
@@ -266,7 +306,7 @@ fn get_rest(context: *mut c_void, size: usize, out: &mut [*mut c_void], got: usi
         // Once, before any more are got: it is the user's function.
         let rounded = resolved.pool.rounded(size);
         for index in got..out.len() {
-            match resolved.pool.get_rounded(rounded, size, Holder::Raw(size), Fill::Anything) {
+            match resolved.pool.get_rounded(rounded, &Request::raw(size, SOMEWHERE)) {
                 Ok(buffer) => out[index] = buffer.data.as_ptr().cast(),
                 Err(error) => {
                     undo_get_many(&resolved.pool, size, &mut out[..index]);
@@ -467,7 +507,7 @@ pub unsafe extern "C" fn bytepool_realloc(
         let outcome = if resolved.is_live {
             // SAFETY:
             // - the caller owns the buffer
-            unsafe { resolved.pool.realloc(old, new_size) }
+            unsafe { resolved.pool.realloc(old, new_size, SOMEWHERE) }
         } else {
             Err(GetError::Closed.into())
         };
@@ -545,6 +585,52 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
         // - as the caller promised; CClassStats has no padding: all fields have eight bytes
         unsafe { write_struct(out, CClassStats::from(class)) }
     })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `handler` is NULL or may be called with `user_data`, and does not throw
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_dump_outstanding(
+    context: *mut c_void,
+    handler: Option<OutstandingHandler>,
+    user_data: *mut c_void,
+) -> usize {
+    boundary(0, || {
+        // SAFETY:
+        // - as the caller promised
+        let dumped = resolve_or_refuse(context, 0)
+            .and_then(|resolved| unsafe { dump_outstanding(&resolved.pool, handler, user_data) });
+        dumped.unwrap_or_else(|status| {
+            set_last_error(status);
+            0
+        })
+    })
+}
+
+/// # Safety
+/// - as [`bytepool_dump_outstanding`]
+pub(super) unsafe fn dump_outstanding(
+    pool: &Shared,
+    handler: Option<OutstandingHandler>,
+    user_data: *mut c_void,
+) -> Result<usize, Status> {
+    let Some(tracker) = pool.tracker() else { return Ok(0) };
+    let all = tracker.dump().map_err(|_| Status::OutOfMemory)?;
+    match handler {
+        None => fork::outside(|| tracking::print(&all)),
+        Some(handler) => {
+            for buffer in &all {
+                let mut buffer = COutstanding::from(buffer);
+                written(&mut buffer);
+                // SAFETY:
+                // - may be called so (caller); no lock of ours is held
+                fork::outside(|| unsafe { handler(&buffer, user_data) });
+            }
+        }
+    }
+    Ok(all.len())
 }
 
 // ---- misuse ----

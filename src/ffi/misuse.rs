@@ -4,15 +4,14 @@ use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Mutex, OnceLock, PoisonError};
 use std::ffi::c_void;
-use std::fmt;
-use std::io::Write;
 use std::ptr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Misuse;
 use crate::ffi::status::{Status, set_last_error};
 use crate::fork;
 use crate::instrument::written;
+use crate::line::Line;
 
 /// `bytepool_misuse`.
 #[derive(Debug)]
@@ -104,113 +103,88 @@ fn report(
     status
 }
 
-/// Lines the default handler prints per second.
-const LINES_PER_SECOND: u64 = 10;
+/// The most lines the default handler prints in any second.
+const LINES_PER_SECOND: usize = 10;
+const SECOND: Duration = Duration::from_secs(1);
 
-/// How many lines were printed in the current second, and how many were left out since the last was.
+/// When the last lines were printed, and how many were left out since.
 struct Throttle {
-    second: u64,
-    printed: u64,
+    /// Since [`START`]; the oldest at `next`.
+    printed: [Option<Duration>; LINES_PER_SECOND],
+    next: usize,
     left_out: u64,
 }
 
-static THROTTLE: Mutex<Throttle> = Mutex::new(Throttle { second: 0, printed: 0, left_out: 0 });
+static START: OnceLock<Instant> = OnceLock::new();
+static THROTTLE: Mutex<Throttle> = Mutex::new(Throttle::new());
 
 impl Throttle {
-    /// Whether to print in this second; if so, how many were left out before.
-    fn admit(&mut self, second: u64) -> Option<u64> {
-        if second != self.second {
-            (self.second, self.printed) = (second, 0);
-        }
-        if self.printed == LINES_PER_SECOND {
+    const fn new() -> Self {
+        Self { printed: [None; LINES_PER_SECOND], next: 0, left_out: 0 }
+    }
+
+    /// Whether to print at `now`; if so, how many were left out before.
+    fn admit(&mut self, now: Duration) -> Option<u64> {
+        // The tenth line before this one.
+        let oldest = &mut self.printed[self.next];
+        // Times are taken without the lock, so `now` may be a little before what another thread printed.
+        if oldest.is_some_and(|then| now.saturating_sub(then) < SECOND) {
             self.left_out += 1;
             return None;
         }
-        self.printed += 1;
+        *oldest = Some(now);
+        self.next = (self.next + 1) % LINES_PER_SECOND;
         Some(std::mem::take(&mut self.left_out))
     }
 }
 
 /// The default handler: one line on stderr, written in one piece.
 fn print(report: &Report, status: Status) {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let second = START.get_or_init(Instant::now).elapsed().as_secs();
-    let Some(left_out) = THROTTLE.lock().unwrap_or_else(PoisonError::into_inner).admit(second) else {
+    let now = START.get_or_init(Instant::now).elapsed();
+    let Some(left_out) = THROTTLE.lock().unwrap_or_else(PoisonError::into_inner).admit(now) else {
         return;
     };
-    let mut line = Line::default();
-    // Neither a full line nor a closed stderr may fail the call that misused.
     if left_out > 0 {
-        let _ = fmt::write(&mut line, format_args!("bytepool: {left_out} more misuses were not shown\n"));
+        let mut line = Line::new();
+        line.add(format_args!("bytepool: {left_out} more misuses were not shown"));
+        fork::outside(|| line.print());
     }
+    let mut line = Line::new();
     let message = status.message().to_str().unwrap_or("misuse");
     let Report { context, data, size, buffer_size, .. } = *report;
-    let _ = fmt::write(
-        &mut line,
-        format_args!(
-            "bytepool: misuse refused: {message}; context {context:p}, pointer {data:p}, size {size}"
-        ),
-    );
+    line.add(format_args!(
+        "bytepool: misuse refused: {message}; context {context:p}, pointer {data:p}, size {size}"
+    ));
     if buffer_size > 0 {
-        let _ = fmt::write(&mut line, format_args!(", class of {buffer_size} bytes"));
+        line.add(format_args!(", class of {buffer_size} bytes"));
     }
-    let _ = fmt::write(&mut line, format_args!("\n"));
-    let _ = fork::outside(|| write_to_stderr(line.bytes()));
-}
-
-/// Past the lock of the standard library's stderr, which another thread may hold for ever in a child of
-/// `fork`.
-#[cfg(unix)]
-fn write_to_stderr(text: &[u8]) -> std::io::Result<()> {
-    use std::os::fd::FromRawFd;
-    // SAFETY:
-    // - it is not closed here: the process's it stays
-    let stderr = unsafe { std::fs::File::from_raw_fd(libc::STDERR_FILENO) };
-    std::mem::ManuallyDrop::new(stderr).write_all(text)
-}
-
-#[cfg(not(unix))]
-fn write_to_stderr(text: &[u8]) -> std::io::Result<()> {
-    std::io::stderr().write_all(text)
-}
-
-/// Text on the stack: reporting must not allocate. What does not fit is cut off.
-struct Line {
-    text: [u8; 512],
-    len: usize,
-}
-
-impl Default for Line {
-    fn default() -> Self {
-        Self { text: [0; 512], len: 0 }
-    }
-}
-
-impl Line {
-    fn bytes(&self) -> &[u8] {
-        &self.text[..self.len]
-    }
-}
-
-impl fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = text.len().min(self.text.len() - self.len);
-        self.text[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.len += fits;
-        Ok(())
-    }
+    fork::outside(|| line.print());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
     #[test]
     fn ten_lines_a_second_then_a_count() {
-        let mut throttle = Throttle { second: 0, printed: 0, left_out: 0 };
-        assert_eq!((0..10).map(|_| throttle.admit(0)).collect::<Vec<_>>(), [Some(0); 10]);
-        assert_eq!((0..25).map(|_| throttle.admit(0)).collect::<Vec<_>>(), [None; 25]);
-        assert_eq!(throttle.admit(1), Some(25));
-        assert_eq!(throttle.admit(1), Some(0));
+        let mut throttle = Throttle::new();
+        assert_eq!((0..10).map(|_| throttle.admit(SECOND)).collect::<Vec<_>>(), [Some(0); 10]);
+        assert_eq!((0..25).map(|_| throttle.admit(2 * SECOND - MILLISECOND)).collect::<Vec<_>>(), [None; 25]);
+        assert_eq!(throttle.admit(2 * SECOND), Some(25));
+        assert_eq!(throttle.admit(2 * SECOND), Some(0));
+    }
+
+    #[test]
+    fn no_second_has_more_than_ten_lines_wherever_it_starts() {
+        let mut throttle = Throttle::new();
+        // Irregular, and often at the end of one second and the start of the next.
+        let times = (0..4000_u32).map(|step| MILLISECOND * (step * step % 7 + step));
+        let printed: Vec<Duration> = times.filter(|&now| throttle.admit(now).is_some()).collect();
+        assert!(printed.len() >= 40, "{} lines", printed.len());
+        for ten_apart in printed.windows(LINES_PER_SECOND + 1) {
+            assert!(ten_apart[LINES_PER_SECOND] - ten_apart[0] >= SECOND, "{ten_apart:?}");
+        }
     }
 }

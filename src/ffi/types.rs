@@ -1,10 +1,13 @@
 //! The structs of `bytepool.h`, and how they cross versions: each starts with its size, and later versions
 //! only append.
 
+use std::ffi::{c_char, c_void};
+use std::mem::{MaybeUninit, offset_of};
 use std::time::Duration;
 
 use crate::config::Builder;
 use crate::ffi::status::Status;
+use crate::instrument::tracking::{Language, Outstanding};
 use crate::instrument::written;
 use crate::stats::{ClassStats, Stats};
 
@@ -36,7 +39,17 @@ pub struct Config {
     pub round: Option<unsafe extern "C" fn(usize) -> usize>,
     /// `BYTEPOOL_ZERO_ON_GET` and so on.
     pub flags: u32,
+    /// Padding in the first version, which may hold anything.
+    pub unused: u32,
+    /// One get in so many is tracked; 0 means as the environment says.
+    pub track_every: u32,
+    /// One get in so many is guarded; 0 means as the environment says.
+    pub guard_every: u32,
 }
+
+/// The sizes that the struct had in earlier versions, in bytes.
+const EARLIER_CONFIGS: [usize; 1] = [offset_of!(Config, track_every)];
+const _: () = assert!(EARLIER_CONFIGS[0] == 56);
 
 /// A timeout given in nanoseconds; `u64::MAX` is without end.
 pub(crate) fn timeout_of(nanoseconds: u64) -> Duration {
@@ -156,6 +169,59 @@ impl From<&ClassStats> for CClassStats {
     }
 }
 
+/// `bytepool_outstanding`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct COutstanding {
+    /// Of this version of the library.
+    pub struct_size: usize,
+    /// Where it starts.
+    pub data: *const c_void,
+    /// Asked for, in bytes.
+    pub size: usize,
+    /// What it has room for, in bytes.
+    pub buffer_size: usize,
+    /// Nanoseconds since it was got.
+    pub age_ns: u64,
+    /// The system's number of the thread that got it; 0 if unknown.
+    pub thread: u64,
+    /// That thread's name then; empty if unknown.
+    pub thread_name: [u8; 16],
+    /// Where it was got; NULL if unknown. Never freed.
+    pub file: *const c_char,
+    /// 0 if unknown.
+    pub line: u32,
+    /// 0 if unknown.
+    pub column: u32,
+    /// `BYTEPOOL_LANGUAGE_RUST` and so on.
+    pub language: i32,
+}
+
+/// `bytepool_outstanding_handler`.
+pub type OutstandingHandler = unsafe extern "C" fn(*const COutstanding, *mut c_void);
+
+impl From<&Outstanding> for COutstanding {
+    fn from(buffer: &Outstanding) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            data: std::ptr::without_provenance(buffer.address),
+            size: buffer.size,
+            buffer_size: buffer.buffer_size,
+            age_ns: u64::try_from(buffer.age.as_nanos()).unwrap_or(u64::MAX),
+            thread: buffer.thread,
+            thread_name: buffer.thread_name_for_c(),
+            file: buffer.file_for_c(),
+            line: buffer.line,
+            column: buffer.column,
+            language: match buffer.language {
+                Language::Rust => 1,
+                Language::C => 2,
+                Language::Cpp => 3,
+            },
+        }
+    }
+}
+
 /// A builder with what the caller's version of the struct says.
 ///
 /// # Safety
@@ -168,24 +234,27 @@ pub(crate) unsafe fn read_config(config: *const Config) -> Result<Builder, Statu
     // SAFETY:
     // - not NULL; every version of the struct starts with its size
     let struct_size = unsafe { config.cast::<usize>().read() };
-    if struct_size < size_of::<Config>() {
+    if struct_size < size_of::<Config>() && !EARLIER_CONFIGS.contains(&struct_size) {
         return Err(Status::InvalidArgument);
     }
+    let known = struct_size.min(size_of::<Config>());
     // A newer caller's fields must be unused: this version cannot honour them.
     // SAFETY:
     // - the struct has `struct_size` bytes (caller)
-    let newer = unsafe {
-        std::slice::from_raw_parts(
-            config.cast::<u8>().add(size_of::<Config>()),
-            struct_size - size_of::<Config>(),
-        )
-    };
+    let newer = unsafe { std::slice::from_raw_parts(config.cast::<u8>().add(known), struct_size - known) };
     if newer.iter().any(|&byte| byte != 0) {
         return Err(Status::InvalidArgument);
     }
+    // What an older caller does not have is 0.
+    let mut complete = MaybeUninit::<Config>::zeroed();
     // SAFETY:
-    // - at least as large as this version; its classes are as the caller promised
-    unsafe { builder_of(&config.read()) }
+    // - readable for `known` bytes (caller), which are at most those of the copy
+    // - each field is one of the caller's, or of zero bytes, which every field may be; the classes are as the caller
+    //   promised
+    unsafe {
+        complete.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(config.cast(), known);
+        builder_of(complete.assume_init_ref())
+    }
 }
 
 /// # Safety
@@ -212,7 +281,9 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
         .zero_on_get(has(ZERO_ON_GET))
         .zero_on_put(has(ZERO_ON_PUT))
         .thread_cache(!has(NO_THREAD_CACHE))
-        .huge_pages(has(HUGE_PAGES));
+        .huge_pages(has(HUGE_PAGES))
+        .track_every(config.track_every)
+        .guard_every(config.guard_every);
     for class in classes {
         builder = builder.size_class(class.buffer_size, class.capacity);
     }

@@ -1,25 +1,41 @@
 //! What happens on each get and put of a pool besides the usual. It is decided once, when the pool is made.
 //!
 //! An *instrumented* pool has no thread caches, so that every get and put comes through `shared/`. There a get
-//! takes its slot with all its figures, limits and checks, but hands out a *stand-in*: memory from elsewhere,
-//! which the [`Source`] says, of exactly the size asked for. The registry keeps track of it; the slot itself
-//! stays untouched meanwhile, marked as one that no put by its own address matches.
+//! takes its slot with all its figures, limits and checks. It may hand out a *stand-in*: memory from
+//! elsewhere, which the [`Source`] says, of exactly the size asked for. The registry keeps track of it; the
+//! slot itself stays untouched meanwhile, marked as one that no put by its own address matches.
 //!
 //! - [`checker`]: whether this process runs under a sanitizer or memcheck
+//! - [`environment`]: variables that turn tracking and guarding on
+//! - [`fault`]: the handler that tells of guarded buffers
+//! - [`guard`]: buffers between unreadable pages
 //! - [`source`]: where buffers outside the region have their memory from
+//! - [`tracking`]: where each outstanding buffer was got
 
 #[cfg(unix)]
 mod callers;
 mod checker;
+mod environment;
+mod fault;
+mod guard;
 #[cfg(unix)]
 mod memcheck;
 #[cfg(unix)]
 mod sanitizer;
 mod source;
+pub(crate) mod tracking;
+
+use std::num::NonZeroU32;
+use std::ptr::NonNull;
 
 #[cfg(all(unix, feature = "capi"))]
 pub(crate) use self::sanitizer::written;
 pub(crate) use self::source::Source;
+use self::tracking::Tracker;
+use crate::config::Flags;
+use crate::registry::SystemBuffer;
+use crate::shared::Request;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// As a sanitizer's; elsewhere there is none.
 #[cfg(all(not(unix), feature = "capi"))]
@@ -29,17 +45,31 @@ pub(crate) fn written<T: ?Sized>(_: &mut T) {}
 pub(crate) struct Instrument {
     /// Every buffer comes from the checker's `malloc`.
     checked: bool,
+    tracker: Option<Tracker>,
+    /// Chooses the gets whose buffers are guarded.
+    guard: Option<Sampler>,
+    /// The how many-th pool of the process this is: what users are told.
+    number: u64,
 }
 
 impl Instrument {
-    pub(crate) fn of_new_pool() -> Self {
+    pub(crate) fn of_new_pool(flags: &Flags) -> Self {
+        static POOLS: AtomicU64 = AtomicU64::new(0);
         // Where the library itself is compiled with a sanitizer, its own slots and caches are to be checked.
-        Self { checked: !cfg!(bytepool_sanitized) && checker::is_there() }
+        let checked = !cfg!(bytepool_sanitized) && checker::is_there();
+        Self {
+            checked,
+            tracker: Sampler::new(flags.track_every).map(Tracker::new),
+            // A checker finds more, and tells more of it.
+            guard: Sampler::new(flags.guard_every).filter(|_| !checked && guard::is_possible()),
+            // Relaxed: a count only.
+            number: POOLS.fetch_add(1, Relaxed) + 1,
+        }
     }
 
     /// Whether anything must happen on each get and put.
     pub(crate) fn is_on(&self) -> bool {
-        self.checked
+        self.checked || self.tracker.is_some() || self.guard.is_some()
     }
 
     /// Whether no slot's own memory is ever handed out.
@@ -52,6 +82,60 @@ impl Instrument {
     /// once for each get.
     #[inline]
     pub(crate) fn source(&self) -> Option<Source> {
-        self.checked.then_some(Source::Checker)
+        if self.checked {
+            return Some(Source::Checker);
+        }
+        self.guard.as_ref().is_some_and(Sampler::chooses).then_some(Source::Guard)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn tracker(&self) -> Option<&Tracker> {
+        self.tracker.as_ref()
+    }
+
+    /// A buffer with room for `buffer_size` bytes is about to be handed out.
+    #[inline]
+    pub(crate) fn got(&self, data: NonNull<u8>, buffer_size: usize, request: &Request) {
+        if let Some(tracker) = &self.tracker {
+            tracker.got(data, buffer_size, request);
+        }
+    }
+
+    /// As [`got`](Self::got), for a buffer outside the region.
+    pub(crate) fn got_outside(&self, data: NonNull<u8>, buffer: &SystemBuffer, request: &Request) {
+        if buffer.source == Source::Guard {
+            guard::describe(self.number, &tracking::outstanding(data, buffer.capacity, request));
+        }
+        self.got(data, buffer.capacity, request);
+    }
+
+    /// A buffer was put; nobody else can get it yet.
+    #[inline]
+    pub(crate) fn put(&self, data: NonNull<u8>) {
+        if let Some(tracker) = &self.tracker {
+            tracker.put(data);
+        }
+    }
+}
+
+/// Chooses one get in so many: the first, and then each that is as far from the last.
+struct Sampler {
+    every: NonZeroU32,
+    gets: AtomicU32,
+}
+
+impl Sampler {
+    /// `None` for 0.
+    fn new(every: u32) -> Option<Self> {
+        NonZeroU32::new(every).map(|every| Self { every, gets: AtomicU32::new(0) })
+    }
+
+    /// Counts a get; whether it is chosen.
+    fn chooses(&self) -> bool {
+        // Relaxed: a count only.
+        self.gets.fetch_add(1, Relaxed).is_multiple_of(self.every.get())
     }
 }

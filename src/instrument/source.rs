@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use super::checker;
+use super::{checker, guard};
 use crate::memory::{self, Content, OutOfMemory};
 
 /// Where a buffer outside the region has its memory from.
@@ -12,6 +12,8 @@ pub(crate) enum Source {
     Allocator,
     /// The `malloc` that a checker watches.
     Checker,
+    /// Pages of its own between unreadable ones. Where they cannot be had, the global allocator serves.
+    Guard,
 }
 
 impl Source {
@@ -25,6 +27,7 @@ impl Source {
         match self {
             Self::Allocator => memory::allocate_buffer(size, alignment, content),
             Self::Checker => checker::allocate(size, alignment, content),
+            Self::Guard => guard::allocate(size, alignment),
         }
     }
 
@@ -41,6 +44,8 @@ impl Source {
             Self::Allocator => unsafe { memory::free_buffer(data, size, alignment) },
             // SAFETY: as above
             Self::Checker => unsafe { checker::free(data) },
+            // SAFETY: as above
+            Self::Guard => unsafe { guard::free(data, size) },
         }
     }
 }

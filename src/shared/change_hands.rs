@@ -3,10 +3,11 @@
 
 use std::ptr::NonNull;
 
-use super::{Buffer, Fill, Place, PutSize, Shared};
+use super::{Buffer, Place, PutSize, Request, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
 use crate::fork;
+use crate::instrument::tracking::Caller;
 use crate::ledger::Holder;
 use crate::registry::{Role, SystemBuffer};
 
@@ -79,7 +80,12 @@ impl Shared {
     ///
     /// # Safety
     /// As [`put`](Self::put).
-    pub(crate) unsafe fn realloc(&self, data: NonNull<u8>, new_size: usize) -> Result<Realloc, ReallocError> {
+    pub(crate) unsafe fn realloc(
+        &self,
+        data: NonNull<u8>,
+        new_size: usize,
+        caller: Caller,
+    ) -> Result<Realloc, ReallocError> {
         let (old_size, capacity) = self.find_raw(data).inspect_err(|misuse| self.counters.count(misuse))?;
         if self.is_closed() {
             return Err(GetError::Closed.into());
@@ -90,6 +96,9 @@ impl Shared {
             && self.index.class_of(rounded) == Some(self.number_of(class))
             && class.ledger.resize(slot, old_size, new_size)
         {
+            if let Some(tracker) = self.tracker() {
+                tracker.resized(data, new_size);
+            }
             return Ok(Realloc::InPlace);
         }
         if let Some(stand_in) = self.registry.find(data.as_ptr().addr())
@@ -98,9 +107,10 @@ impl Shared {
         {
             // SAFETY:
             // - the caller owns the buffer
-            return unsafe { self.replace_stand_in(data, stand_in, new_size) }.map(Realloc::Moved);
+            return unsafe { self.replace_stand_in(data, stand_in, &Request::raw(new_size, caller)) }
+                .map(Realloc::Moved);
         }
-        let new = self.get_rounded(rounded, new_size, Holder::Raw(new_size), Fill::Anything)?;
+        let new = self.get_rounded(rounded, &Request::raw(new_size, caller))?;
         let bytes = old_size.min(capacity).min(new_size);
         // SAFETY:
         // - the old buffer is outstanding and the caller's, with at least `old_size` bytes

@@ -8,6 +8,7 @@ use super::{Place, Shared};
 use crate::class::Class;
 use crate::error::GetError;
 use crate::instrument::Source;
+use crate::instrument::tracking::Caller;
 use crate::ledger::Holder;
 use crate::memory::Content;
 use crate::registry::{Role, SystemBuffer};
@@ -33,6 +34,23 @@ pub(crate) enum Fill {
     Zeros,
 }
 
+/// What a get asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// Bytes, before rounding.
+    pub(crate) size: usize,
+    pub(crate) holder: Holder,
+    pub(crate) fill: Fill,
+    pub(crate) caller: Caller,
+}
+
+impl Request {
+    /// For a raw buffer, as C asks for it.
+    pub(crate) fn raw(size: usize, caller: Caller) -> Self {
+        Self { size, holder: Holder::Raw(size), fill: Fill::Anything, caller }
+    }
+}
+
 /// A slot taken from a shelf.
 struct Taken {
     slot: u32,
@@ -41,24 +59,18 @@ struct Taken {
 }
 
 impl Shared {
-    /// A buffer of at least `size` bytes for `holder`.
+    /// A buffer as asked for.
     #[inline]
-    pub(crate) fn get(&self, size: usize, holder: Holder, fill: Fill) -> Result<Buffer, GetError> {
+    pub(crate) fn get(&self, request: &Request) -> Result<Buffer, GetError> {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        self.get_rounded(self.rounded(size), size, holder, fill)
+        self.get_rounded(self.rounded(request.size), request)
     }
 
     /// As [`get`](Self::get), for a size that was rounded already. Runs nothing of the user's.
-    pub(crate) fn get_rounded(
-        &self,
-        rounded: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
-        self.counting_failures(self.get_at_once(rounded, size, holder, fill))
+    pub(crate) fn get_rounded(&self, rounded: usize, request: &Request) -> Result<Buffer, GetError> {
+        self.counting_failures(self.get_at_once(rounded, request))
     }
 
     /// Counts a get that failed at the limit.
@@ -72,48 +84,35 @@ impl Shared {
     }
 
     /// As [`get_rounded`](Self::get_rounded), not counting.
-    pub(super) fn get_at_once(
-        &self,
-        rounded: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
+    pub(super) fn get_at_once(&self, rounded: usize, request: &Request) -> Result<Buffer, GetError> {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
         let Some(class) = self.index.class_of(rounded) else {
             self.make_room_for_oversize(rounded, self.alignment)?;
-            return self.get_oversize(rounded, self.alignment, size, holder, fill);
+            return self.get_oversize(rounded, self.alignment, request);
         };
-        if let Some(buffer) = self.get_cached(class, size, holder, fill) {
+        if let Some(buffer) = self.get_cached(class, request) {
             return Ok(buffer);
         }
         match self.take_slot(&self.classes[class])? {
-            Some(taken) => self.hand_out(class, taken, size, holder, fill),
-            None => self.get_overflow(class, size, holder, fill),
+            Some(taken) => self.hand_out(class, taken, request),
+            None => self.get_overflow(class, request),
         }
     }
 
     /// As [`get`](Self::get), at a multiple of `alignment` bytes. Above the pool's own alignment it is
     /// oversize.
-    pub(crate) fn get_aligned(
-        &self,
-        alignment: usize,
-        size: usize,
-        holder: Holder,
-    ) -> Result<Buffer, GetError> {
+    pub(crate) fn get_aligned(&self, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
         if !alignment.is_power_of_two() {
             return Err(GetError::Alignment { alignment });
         }
         if alignment <= self.alignment {
-            return self.get(size, holder, Fill::Anything);
+            return self.get(request);
         }
-        let rounded = self.rounded(size);
+        let rounded = self.rounded(request.size);
         let room = self.make_room_for_oversize(rounded, alignment);
-        self.counting_failures(
-            room.and_then(|()| self.get_oversize(rounded, alignment, size, holder, Fill::Anything)),
-        )
+        self.counting_failures(room.and_then(|()| self.get_oversize(rounded, alignment, request)))
     }
 
     /// With what a waiter was given.
@@ -121,35 +120,33 @@ impl Shared {
         &self,
         given: Given,
         rounded: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
+        request: &Request,
     ) -> Result<Buffer, GetError> {
         let class = self.index.class_of(rounded);
         match (given, class) {
             (Given::Slot(slot), Some(class)) => {
                 let taken = self.keep_idle(&self.classes[class], slot)?;
-                self.hand_out(class, taken, size, holder, fill)
+                self.hand_out(class, taken, request)
             }
             (Given::Room, Some(class)) => match self.classes[class].shelf.take_fresh() {
                 Some(slot) => {
                     let taken = self.open_fresh(&self.classes[class], slot)?;
-                    self.hand_out(class, taken, size, holder, fill)
+                    self.hand_out(class, taken, request)
                 }
-                None => self.get_overflow_in_room(class, size, holder, fill),
+                None => self.get_overflow_in_room(class, request),
             },
-            (Given::Room, None) => self.get_oversize(rounded, self.alignment, size, holder, fill),
+            (Given::Room, None) => self.get_oversize(rounded, self.alignment, request),
             (Given::Closed, _) | (Given::Slot(_), None) => Err(GetError::Closed),
         }
     }
 
     /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
-    fn get_cached(&self, class: usize, size: usize, holder: Holder, fill: Fill) -> Option<Buffer> {
-        let buffer = thread_cache::get_of_class(self.cache_key(), class, holder)?;
-        if fill == Fill::Zeros {
+    fn get_cached(&self, class: usize, request: &Request) -> Option<Buffer> {
+        let buffer = thread_cache::get_of_class(self.cache_key(), class, request.holder)?;
+        if request.fill == Fill::Zeros {
             // SAFETY:
-            // - just got: this thread's, and of at least `size` bytes
-            unsafe { buffer.data.as_ptr().write_bytes(0, size) };
+            // - just got: this thread's, and of at least as many bytes as asked for
+            unsafe { buffer.data.as_ptr().write_bytes(0, request.size) };
         }
         Some(buffer)
     }
@@ -240,24 +237,19 @@ impl Shared {
     }
 
     #[inline]
-    fn hand_out(
-        &self,
-        class_number: usize,
-        taken: Taken,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
+    fn hand_out(&self, class_number: usize, taken: Taken, request: &Request) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         let Taken { slot, fresh } = taken;
         if let Some(source) = self.instrument.source() {
-            return self.stand_in(class_number, slot, source, size, holder, fill);
+            return self.stand_in(class_number, slot, source, request);
         }
-        class.ledger.set(slot, Some(holder));
-        self.home.retain(1);
         let data = self.region.at(class.offset_of(slot));
-        if !fresh && (fill == Fill::Zeros || self.flags.zero_on_get) {
-            let bytes = if self.flags.zero_on_get { class.buffer_size() } else { size };
+        // Before the ledger says that it can be put.
+        self.instrument.got(data, class.buffer_size(), request);
+        class.ledger.set(slot, Some(request.holder));
+        self.home.retain(1);
+        if !fresh && (request.fill == Fill::Zeros || self.flags.zero_on_get) {
+            let bytes = if self.flags.zero_on_get { class.buffer_size() } else { request.size };
             // SAFETY:
             // - the slot was just taken, so nobody else uses it; it is open and has at least `bytes` bytes
             unsafe { data.as_ptr().write_bytes(0, bytes) };
@@ -268,34 +260,24 @@ impl Shared {
 
     /// The class fits, but all its slots are out: the system allocator stands in.
     #[cold]
-    fn get_overflow(
-        &self,
-        class_number: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
+    fn get_overflow(&self, class_number: usize, request: &Request) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
             let taken = self.keep_idle(class, slot)?;
-            return self.hand_out(class_number, taken, size, holder, fill);
+            return self.hand_out(class_number, taken, request);
         }
-        self.get_overflow_in_room(class_number, size, holder, fill)
+        self.get_overflow_in_room(class_number, request)
     }
 
     /// As [`get_overflow`](Self::get_overflow); its bytes are reserved.
-    fn get_overflow_in_room(
-        &self,
-        class_number: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
+    fn get_overflow_in_room(&self, class_number: usize, request: &Request) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
-        let (source, capacity) = self.source_and_capacity(size, class.buffer_size());
+        let (source, capacity) = self.source_and_capacity(request.size, class.buffer_size());
         let role = Role::Overflow { class: class_number as u8 };
-        let buffer = SystemBuffer { role, source, capacity, alignment: self.alignment, holder };
-        let buffer = self.get_system(buffer, class.slot_size(), fill)?;
+        let (alignment, holder) = (self.alignment, request.holder);
+        let buffer = SystemBuffer { role, source, capacity, alignment, holder };
+        let buffer =
+            self.get_system(buffer, request).inspect_err(|_| self.release_room(class.slot_size()))?;
         class.counters.overflow.fetch_add(1, Relaxed);
         class.counters.overflow_gets.fetch_add(1, Relaxed);
         Ok(buffer)
@@ -312,17 +294,12 @@ impl Shared {
 
     /// Larger than the largest class, or aligned more strictly than the pool; its bytes are reserved.
     #[cold]
-    fn get_oversize(
-        &self,
-        bytes: usize,
-        alignment: usize,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
-        let (source, capacity) = self.source_and_capacity(size, bytes);
-        let buffer = SystemBuffer { role: Role::Oversize { bytes }, source, capacity, alignment, holder };
-        let buffer = self.get_system(buffer, bytes, fill)?;
+    fn get_oversize(&self, bytes: usize, alignment: usize, request: &Request) -> Result<Buffer, GetError> {
+        debug_assert!(bytes >= request.size);
+        let (source, capacity) = self.source_and_capacity(request.size, bytes);
+        let (role, holder) = (Role::Oversize { bytes }, request.holder);
+        let buffer = SystemBuffer { role, source, capacity, alignment, holder };
+        let buffer = self.get_system(buffer, request).inspect_err(|_| self.release_room(bytes))?;
         self.counters.oversize_bytes.fetch_add(bytes, Relaxed);
         self.counters.oversize_buffers.fetch_add(1, Relaxed);
         self.counters.oversize_gets.fetch_add(1, Relaxed);
@@ -334,21 +311,18 @@ impl Shared {
         self.instrument.source().map_or((Source::Allocator, usual), |source| (source, size))
     }
 
-    /// `reserved` bytes were reserved for it.
-    fn get_system(&self, buffer: SystemBuffer, reserved: usize, fill: Fill) -> Result<Buffer, GetError> {
+    /// Allocates a buffer outside the region, with a reference.
+    pub(super) fn get_system(&self, buffer: SystemBuffer, request: &Request) -> Result<Buffer, GetError> {
         if self.is_closed() {
-            self.release_room(reserved);
             return Err(GetError::Closed);
         }
-        self.allocate(buffer, fill).inspect_err(|_| self.release_room(reserved))
-    }
-
-    /// A buffer outside the region, with a reference.
-    pub(super) fn allocate(&self, buffer: SystemBuffer, fill: Fill) -> Result<Buffer, GetError> {
-        let zeros = fill != Fill::Anything || self.flags.zero_on_get;
+        let zeros = request.fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
-        let refused = GetError::OutOfMemory { requested: buffer.capacity };
-        let data = self.registry.allocate(buffer, content).map_err(|_| refused)?;
+        let data = self
+            .registry
+            .allocate(buffer, content)
+            .map_err(|_| GetError::OutOfMemory { requested: buffer.capacity })?;
+        self.instrument.got_outside(data, &buffer, request);
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
     }

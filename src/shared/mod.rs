@@ -23,7 +23,7 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
 pub(crate) use self::change_hands::Realloc;
-pub(crate) use self::get::{Buffer, Fill};
+pub(crate) use self::get::{Buffer, Fill, Request};
 pub(crate) use self::put::PutSize;
 use crate::anchor::Home;
 use crate::class::Class;
@@ -33,6 +33,7 @@ use crate::fork;
 #[cfg(feature = "capi")]
 use crate::handle::Handles;
 use crate::instrument::Instrument;
+use crate::instrument::tracking::Tracker;
 use crate::limit::MappedBytes;
 use crate::memory::{self, OutOfMemory};
 use crate::region::Region;
@@ -90,7 +91,7 @@ impl Shared {
         if flags.huge_pages {
             region.advise_huge_pages();
         }
-        let instrument = Instrument::of_new_pool();
+        let instrument = Instrument::of_new_pool(&flags);
         // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
         // cache.
         let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
@@ -150,6 +151,16 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn cache_key(&self) -> u64 {
         thread_cache::key_of((std::ptr::from_ref(self).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    /// Where outstanding buffers were got, if this pool tracks.
+    pub(crate) fn tracker(&self) -> Option<&Tracker> {
+        self.instrument.tracker()
+    }
+
+    /// The how many-th pool of the process this is.
+    pub(crate) fn number(&self) -> u64 {
+        self.instrument.number()
     }
 
     pub(crate) fn counters(&self) -> &PoolCounters {

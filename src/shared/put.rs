@@ -139,6 +139,7 @@ impl Shared {
     /// - the slot at `data` was taken from its holder by this thread
     #[inline]
     unsafe fn shelve(&self, class: &Class, slot: u32, data: NonNull<u8>) {
+        self.instrument.put(data);
         if self.flags.zero_on_put {
             // SAFETY:
             // - the slot is open, of at least this size, and this thread's (caller)
@@ -222,10 +223,13 @@ impl Shared {
         check_put(Some(buffer.holder), data, size, same_class, buffer_size)
     }
 
+    /// Gives the memory of a buffer outside the region back.
+    ///
     /// # Safety
     /// - `data` is a system buffer that this thread just removed from the registry
-    unsafe fn free_system(&self, data: NonNull<u8>, buffer: SystemBuffer) {
-        let SystemBuffer { role, source, capacity, alignment, .. } = buffer;
+    pub(super) unsafe fn give_back(&self, data: NonNull<u8>, buffer: &SystemBuffer) {
+        let SystemBuffer { source, capacity, alignment, .. } = *buffer;
+        self.instrument.put(data);
         if self.flags.zero_on_put {
             // SAFETY:
             // - the buffer has this capacity, and is this thread's
@@ -234,7 +238,15 @@ impl Shared {
         // SAFETY:
         // - allocated with these figures (the registry keeps them), and out of the registry: freed once
         unsafe { source.free(data, capacity, alignment) };
-        match role {
+    }
+
+    /// # Safety
+    /// - `data` is a system buffer that this thread just removed from the registry
+    unsafe fn free_system(&self, data: NonNull<u8>, buffer: SystemBuffer) {
+        // SAFETY:
+        // - just removed from the registry (caller)
+        unsafe { self.give_back(data, &buffer) };
+        match buffer.role {
             Role::StandIn { class, slot } => return self.put_stood_in(class, slot),
             Role::Overflow { class } => {
                 let class = &self.classes[usize::from(class)];

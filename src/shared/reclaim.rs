@@ -6,6 +6,7 @@ use crate::sync::atomic::Ordering::{Acquire, SeqCst};
 use super::Shared;
 use crate::class::Class;
 use crate::error::GetError;
+use crate::instrument::tracking;
 use crate::waiting::Queue;
 
 /// How [`Shared::make_room`] found a way.
@@ -110,6 +111,10 @@ impl Shared {
             self.serve(&mut queue);
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&queue);
+            drop(queue);
+            if let Some(tracker) = self.tracker() {
+                tracking::report_at_close(self.number(), tracker);
+            }
         }
     }
 

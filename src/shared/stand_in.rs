@@ -7,7 +7,7 @@
 use crate::sync::atomic::Ordering::SeqCst;
 use std::ptr::NonNull;
 
-use super::{Buffer, Fill, Shared};
+use super::{Buffer, Request, Shared};
 use crate::class::Class;
 use crate::error::{GetError, Misuse, ReallocError};
 use crate::instrument::Source;
@@ -23,15 +23,14 @@ impl Shared {
         class: usize,
         slot: u32,
         source: Source,
-        size: usize,
-        holder: Holder,
-        fill: Fill,
+        request: &Request,
     ) -> Result<Buffer, GetError> {
         let ledger = &self.classes[class].ledger;
         ledger.set(slot, Some(Holder::Owned));
         let role = Role::StandIn { class: class as u8, slot };
-        let stand_in = SystemBuffer { role, source, capacity: size, alignment: self.alignment, holder };
-        self.allocate(stand_in, fill).inspect_err(|_| {
+        let Request { size: capacity, holder, .. } = *request;
+        let stand_in = SystemBuffer { role, source, capacity, alignment: self.alignment, holder };
+        self.get_system(stand_in, request).inspect_err(|_| {
             ledger.set(slot, None);
             self.lay_back(&self.classes[class], slot);
         })
@@ -56,8 +55,8 @@ impl Shared {
         self.put_on_shelf(class, slot);
     }
 
-    /// Makes an outstanding raw stand-in one of `new_size` bytes, for the same slot: always another one, so
-    /// that a checker knows the size.
+    /// Makes an outstanding raw stand-in one as asked for, of the same slot: always another one, so that a
+    /// checker knows the size.
     ///
     /// # Safety
     /// As [`put`](Self::put).
@@ -66,13 +65,15 @@ impl Shared {
         &self,
         data: NonNull<u8>,
         old: SystemBuffer,
-        new_size: usize,
+        request: &Request,
     ) -> Result<NonNull<u8>, ReallocError> {
-        let new = SystemBuffer { capacity: new_size, holder: Holder::Raw(new_size), ..old };
+        let new_size = request.size;
+        let new = SystemBuffer { capacity: new_size, holder: request.holder, ..old };
         let moved = self
             .registry
             .allocate(new, Content::Anything)
             .map_err(|_| GetError::OutOfMemory { requested: new_size })?;
+        self.instrument.got_outside(moved, &new, request);
         // SAFETY:
         // - the caller owns the old buffer; the new one is another; both have at least this size
         unsafe { moved.copy_from_nonoverlapping(data, old.capacity.min(new_size)) };
@@ -83,17 +84,19 @@ impl Shared {
         };
         let removed = self.registry.remove(address, same);
         let (freed, figures, outcome) = match removed.unwrap_or_else(|| Err(self.not_in_registry(address))) {
-            Ok(found) => (data, found, Ok(moved)),
+            Ok(found) => (data, Some(Ok(found)), Ok(moved)),
             // Another thread put the old one meanwhile, against the contract.
             Err(misuse) => {
                 self.counters.count(&misuse);
-                let _ = self.registry.remove(moved.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
-                (moved, new, Err(misuse.into()))
+                let undone = self.registry.remove(moved.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
+                (moved, undone, Err(misuse.into()))
             }
         };
-        // SAFETY:
-        // - just removed from the registry, with its figures, so this thread alone has it
-        unsafe { figures.source.free(freed, figures.capacity, figures.alignment) };
+        if let Some(Ok(figures)) = figures {
+            // SAFETY:
+            // - just removed from the registry, so this thread alone has it
+            unsafe { self.give_back(freed, &figures) };
+        }
         outcome
     }
 }

@@ -9,43 +9,37 @@
 //! [`serve_waiters`](Shared::serve_waiters). And while somebody waits there is no idle slot that could serve a waiter:
 //! it is handed over as it comes. A plain get does not queue, it takes what it finds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Shared;
-use super::get::{Buffer, Fill, check_oversize};
+use super::get::{Buffer, Request, check_oversize};
 use super::reclaim::Discard;
 use crate::error::GetError;
 use crate::fork;
-use crate::ledger::Holder;
+use crate::sync::Instant;
 use crate::waiting::{Bell, Given, Place, Queue, Wanted};
 
 impl Shared {
     /// As [`get`](Self::get), but where that fails at the limit, waits for memory up to `timeout`. Zero does not wait;
     /// a timeout beyond what clocks can say has no end. What can never fit fails at once.
-    pub(crate) fn get_timeout(
-        &self,
-        size: usize,
-        timeout: Duration,
-        holder: Holder,
-        fill: Fill,
-    ) -> Result<Buffer, GetError> {
+    pub(crate) fn get_timeout(&self, request: &Request, timeout: Duration) -> Result<Buffer, GetError> {
         if timeout.is_zero() {
-            return self.get(size, holder, fill);
+            return self.get(request);
         }
         let deadline = Instant::now().checked_add(timeout);
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        let rounded = self.rounded(size);
+        let rounded = self.rounded(request.size);
         // Who comes while others wait queues behind them.
         if !self.waiting.has_waiters() {
-            match self.get_at_once(rounded, size, holder, fill) {
+            match self.get_at_once(rounded, request) {
                 Err(GetError::Limit { limit, requested, .. }) if requested <= limit => {}
                 outcome => return self.counting_failures(outcome),
             }
         }
         let given = self.wanted(rounded).and_then(|wanted| self.wait(wanted, timeout, deadline));
-        self.counting_failures(given.and_then(|given| self.get_given(given, rounded, size, holder, fill)))
+        self.counting_failures(given.and_then(|given| self.get_given(given, rounded, request)))
     }
 
     /// What a get of this size waits for, if it can ever fit.
@@ -156,7 +150,7 @@ impl Shared {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
     use crate::Pool;

@@ -13,7 +13,7 @@
 //! From the other end grow the claims: slots put by this thread that another one got (see the ledger). One
 //! wait for the getters settles them all, and they go to the shelf.
 
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 #[cfg(feature = "capi")]
 use std::ffi::c_void;
@@ -378,7 +378,7 @@ impl Bin {
         // - there is memory for the most slots
         let limit = unsafe { self.first.add(room) };
         self.limit.store(limit, Relaxed);
-        self.end.store(limit, Relaxed);
+        self.set_end(limit);
     }
 
     /// How many slots move between this bin and the shelf at a time.
@@ -449,13 +449,20 @@ impl Bin {
             let end = unsafe { &*self.end.load(Relaxed).sub(1) };
             end.write(address, slot as u32);
             end.claim.store(number, Relaxed);
-            self.end.store(ptr::from_ref(end).cast_mut(), Relaxed);
+            self.set_end(ptr::from_ref(end).cast_mut());
         }
         claimed
     }
 
+    fn set_end(&self, end: *mut Place) {
+        // Release: partner in `claims`.
+        self.end.store(end, Release);
+    }
+
     fn claims(&self) -> &[Place] {
-        let (end, limit) = (self.end.load(Relaxed), self.limit.load(Relaxed));
+        // Acquire pairs with the Release in `set_end`: statistics find no limit below this end, as after `grow`.
+        let end = self.end.load(Acquire);
+        let limit = self.limit.load(Relaxed);
         // SAFETY:
         // - the places between `end` and `limit` are there as long as the bin
         unsafe { std::slice::from_raw_parts(end, (limit.addr() - end.addr()) / size_of::<Place>()) }
@@ -477,7 +484,7 @@ impl Bin {
             put(&batch[..len]);
             taken += len;
         }
-        self.end.store(self.limit.load(Relaxed), Relaxed);
+        self.set_end(self.limit.load(Relaxed));
         self.puts.store(self.puts.load(Relaxed) + taken as u64, Relaxed);
         claims.len() - taken
     }

@@ -61,7 +61,7 @@ const fn no_cache() -> *mut Cache {
 }
 
 /// These bits of a key choose the first place of its entry: where they stand, they are its offset in bytes.
-const PLACE_BITS: u32 = 10;
+const PLACE_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
 const PLACE_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
 const PLACES: usize = 1 << PLACE_BITS;
 /// A key is at its first place or one of the next.
@@ -193,9 +193,14 @@ impl Drop for Active {
 }
 
 impl Block {
+    #[cfg_attr(
+        not(bytepool_shuttle),
+        expect(clippy::forget_non_drop, reason = "a model's atomics have a destructor")
+    )]
     pub(super) const fn without_caches(number: u32, older: Option<&'static Block>) -> Self {
         let mut entries = [const { Entry::unused(1) }; PLACES];
-        entries[0] = Entry::unused(0);
+        // Not dropped: no constant may run a destructor.
+        std::mem::forget(std::mem::replace(&mut entries[0], Entry::unused(0)));
         Self {
             activity: AtomicU8::new(INACTIVE),
             number,
@@ -369,7 +374,7 @@ impl Drop for ExitHook {
 /// What the C library takes for the hook, at most; it ends the process if it cannot.
 const EXIT_HOOK_BYTES: usize = 128;
 
-thread_local! {
+crate::sync::thread_local! {
     static EXIT_HOOK: ExitHook = const { ExitHook };
 }
 

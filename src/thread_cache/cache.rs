@@ -15,6 +15,7 @@
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::plain_memory;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 #[cfg(feature = "capi")]
 use std::ffi::c_void;
@@ -559,6 +560,7 @@ impl CacheRef {
             class.caching.give(bin.room());
         }
         if let Some((layout, _)) = layout(classes) {
+            plain_memory::ends(self.0.cast(), layout.size());
             // SAFETY:
             // - allocated by `new` with this layout, and used no more; neither cache nor bins need a drop
             unsafe { dealloc(self.0.as_ptr().cast(), layout) };

@@ -42,7 +42,7 @@ use crate::shared::{Buffer, PutSize, Shared};
 
 /// After a revoke at the limit or for a waiter, this many operations go to the shelf before threads may cache again, lest
 /// each get revoke anew.
-const SCARCE_OPERATIONS: u32 = 4096;
+const SCARCE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {

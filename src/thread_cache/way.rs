@@ -21,7 +21,7 @@ pub(super) use self::system::{block, set_block};
     target_os = "linux",
     target_env = "gnu",
     any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(bytepool_thread_local)
+    not(any(bytepool_thread_local, bytepool_shuttle))
 ))]
 mod system {
     use super::Block;
@@ -112,6 +112,7 @@ mod system {
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(bytepool_thread_local)
 )))]
+#[cfg(not(bytepool_shuttle))]
 mod system {
     use super::Block;
     use crate::thread_cache::block::EMPTY;
@@ -134,7 +135,33 @@ mod system {
     }
 }
 
-#[cfg(test)]
+#[cfg(bytepool_shuttle)]
+mod system {
+    use super::Block;
+    use crate::models;
+    use crate::thread_cache::block::EMPTY;
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    thread_local! {
+        // By the model's threads, which all run on one of the system.
+        static BLOCKS: RefCell<HashMap<usize, &'static Block>> = RefCell::default();
+    }
+
+    pub(in crate::thread_cache) fn block() -> &'static Block {
+        BLOCKS.with_borrow(|blocks| blocks.get(&models::thread_number()).copied().unwrap_or(&EMPTY))
+    }
+
+    pub(in crate::thread_cache) fn set_block(block: &'static Block) {
+        let number = models::thread_number();
+        BLOCKS.with_borrow_mut(|blocks| {
+            blocks.retain(|other, _| other >> 16 == number >> 16);
+            blocks.insert(number, block);
+        });
+    }
+}
+
+#[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
     use crate::memory;

@@ -12,8 +12,6 @@
 
 #include "pools.h"
 
-enum { burst = 1000 };
-
 static const bytepool_size_class classes[] = {{100, 4}, {512, 4}};
 
 static long milliseconds(void) {
@@ -50,8 +48,10 @@ int main(int argc, char **argv) {
     char *put = get_filled(context, 100, 1);
     record seen = {0};
     long start;
+    size_t burst;
     size_t i;
     check_begin(argc, argv);
+    burst = check_rounds(1000000);
     bytepool_put(context, put, 100);
 
     /* Silent while another handler is set, and again the default after NULL. */
@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
     for (i = 0; i < burst; i++) {
         bytepool_put(context, data + 1, 1000 + i);
     }
-    printf("burst %d %ld\n", burst, milliseconds() - start);
+    printf("burst %zu %ld\n", burst, milliseconds() - start);
     rest();
     announce("foreign", context, data + 2, 2, 0);
     bytepool_put(context, data + 2, 2);

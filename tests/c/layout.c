@@ -27,6 +27,9 @@ static void layouts(void) {
     OFFSET(bytepool_config, max_bytes);
     OFFSET(bytepool_config, round);
     OFFSET(bytepool_config, flags);
+    OFFSET(bytepool_config, unused);
+    OFFSET(bytepool_config, track_every);
+    OFFSET(bytepool_config, guard_every);
 
     SIZE(bytepool_stats);
     OFFSET(bytepool_stats, struct_size);
@@ -68,6 +71,21 @@ static void layouts(void) {
     OFFSET(bytepool_misuse, buffer_size);
 }
 
+static void layout_of_outstanding(void) {
+    SIZE(bytepool_outstanding);
+    OFFSET(bytepool_outstanding, struct_size);
+    OFFSET(bytepool_outstanding, data);
+    OFFSET(bytepool_outstanding, size);
+    OFFSET(bytepool_outstanding, buffer_size);
+    OFFSET(bytepool_outstanding, age_ns);
+    OFFSET(bytepool_outstanding, thread);
+    OFFSET(bytepool_outstanding, thread_name);
+    OFFSET(bytepool_outstanding, file);
+    OFFSET(bytepool_outstanding, line);
+    OFFSET(bytepool_outstanding, column);
+    OFFSET(bytepool_outstanding, language);
+}
+
 static void codes(void) {
     CODE(BYTEPOOL_OK);
     CODE(BYTEPOOL_ERR_INVALID_ARGUMENT);
@@ -89,6 +107,7 @@ int main(int argc, char **argv) {
     char version[64];
     check_begin(argc, argv);
     layouts();
+    layout_of_outstanding();
     codes();
     PRINT("BYTEPOOL_VERSION_MAJOR", BYTEPOOL_VERSION_MAJOR);
     PRINT("BYTEPOOL_VERSION_MINOR", BYTEPOOL_VERSION_MINOR);
@@ -105,6 +124,7 @@ int main(int argc, char **argv) {
     CHECK_EQ(config.struct_size, sizeof config);
     CHECK(config.size_classes == NULL && config.round == NULL);
     CHECK_EQ(config.size_class_count + config.alignment + config.max_bytes + config.flags, 0);
+    CHECK_EQ(config.unused + config.track_every + config.guard_every, 0);
     CHECK_EQ(stats.struct_size, sizeof stats);
     CHECK_BYTES((unsigned char *)&stats + sizeof(size_t), 0, sizeof stats - sizeof(size_t));
     CHECK_EQ(class_stats.struct_size, sizeof class_stats);

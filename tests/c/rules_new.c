@@ -122,8 +122,56 @@ typedef struct later_config {
     uint64_t unknown[3];
 } later_config;
 
+/* A config of the first version of the header. */
+typedef struct first_config {
+    size_t struct_size;
+    const bytepool_size_class *size_classes;
+    size_t size_class_count;
+    size_t alignment;
+    size_t max_bytes;
+    size_t (*round)(size_t size);
+    uint32_t flags;
+} first_config;
+
+static void look_at(const bytepool_outstanding *buffer, void *user_data) {
+    CHECK_EQ(buffer->size, 100);
+    CHECK_PTR(user_data, NULL);
+}
+
+/* How many tracked buffers are outstanding when one is. */
+static size_t tracked(const void *config) {
+    void *context;
+    void *data;
+    size_t count;
+    REQUIRE(bytepool_new(config, &context) == BYTEPOOL_OK);
+    data = bytepool_get(context, 100);
+    count = bytepool_dump_outstanding(context, look_at, NULL);
+    bytepool_put(context, data, 100);
+    bytepool_free(context);
+    return count;
+}
+
+/* What an older caller's struct does not have is 0: neither its padding nor what lies behind it is looked at. */
+static void the_first_version_of_the_config(void) {
+    union {
+        bytepool_config now;
+        first_config then;
+        unsigned char bytes[sizeof(bytepool_config)];
+    } config;
+    config.now = valid();
+    config.now.track_every = 1;
+    CHECK_EQ(tracked(&config), 1);
+    config.now.unused = 0xEEEEEEEE;
+    CHECK_EQ(tracked(&config), 1);
+    CHECK_EQ(sizeof config.then, 56);
+    memset(config.bytes + sizeof config.then, 0xEE, sizeof config.bytes - sizeof config.then);
+    config.then.struct_size = sizeof config.then;
+    accept(&config.now);
+    CHECK_EQ(tracked(&config), 0);
+}
+
 static void versions_of_the_config(void) {
-    static const size_t none[] = {0, 1, sizeof(size_t), sizeof(bytepool_config) - 8, sizeof(bytepool_config) - 1};
+    static const size_t none[] = {0, 1, sizeof(size_t), 48, 55, 57, 60, sizeof(bytepool_config) - 1};
     later_config later;
     bytepool_config config = valid();
     size_t i;
@@ -250,6 +298,7 @@ int main(int argc, char **argv) {
     alignments();
     flags();
     versions_of_the_config();
+    the_first_version_of_the_config();
     versions_of_the_figures();
     rounding_never_makes_a_request_smaller();
     messages();

@@ -3,28 +3,10 @@
 
 #define _POSIX_C_SOURCE 200809L
 
-#include <sched.h>
-
 #include "workers.h"
 
 static const bytepool_size_class classes[] = {{100, 1024}, {4096, 1024}};
 static const size_t sizes[] = {100, 4096, 9000};
-
-/* Everybody waits for everybody, awake: who slept would come too late to race. */
-typedef struct meeting {
-    size_t arrived;
-} meeting;
-
-static void meet(meeting *all, size_t members) {
-    size_t arrived = __atomic_add_fetch(&all->arrived, 1, __ATOMIC_ACQ_REL);
-    size_t round_end = (arrived + members - 1) / members * members;
-    size_t turns;
-    for (turns = 0; __atomic_load_n(&all->arrived, __ATOMIC_ACQUIRE) < round_end; turns++) {
-        if (turns % 1000 == 999) {
-            sched_yield();
-        }
-    }
-}
 
 static meeting start, end;
 static size_t racers;

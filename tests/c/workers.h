@@ -4,6 +4,7 @@
 #define BYTEPOOL_TESTS_WORKERS_H
 
 #include <pthread.h>
+#include <sched.h>
 
 #include "pools.h"
 
@@ -33,6 +34,22 @@ static inline void run_some_workers(void *context, void *(*run)(void *), worker 
 
 static inline void run_workers(void *context, void *(*run)(void *), worker *workers) {
     run_some_workers(context, run, workers, thread_count);
+}
+
+/* Everybody waits for everybody, awake: who slept would come too late to race. */
+typedef struct meeting {
+    size_t arrived;
+} meeting;
+
+static inline void meet(meeting *all, size_t members) {
+    size_t arrived = __atomic_add_fetch(&all->arrived, 1, __ATOMIC_ACQ_REL);
+    size_t round_end = (arrived + members - 1) / members * members;
+    size_t turns;
+    for (turns = 0; __atomic_load_n(&all->arrived, __ATOMIC_ACQUIRE) < round_end; turns++) {
+        if (turns % 1000 == 999) {
+            sched_yield();
+        }
+    }
 }
 
 static inline uint64_t next_random(uint64_t *state) {

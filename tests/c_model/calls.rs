@@ -70,6 +70,9 @@ impl World {
             max_bytes: setup.max_bytes.map_or(0, |bytes| bytes as usize),
             round: rounding(setup.round),
             flags: setup.flags(),
+            unused: 0,
+            track_every: 0,
+            guard_every: 0,
         });
         if newer > 0 {
             // SAFETY:

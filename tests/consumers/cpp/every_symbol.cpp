@@ -28,6 +28,7 @@ void use_every_symbol(const bytepool::Pool &pool) {
     check(buffer.has_value(), "a buffer is got");
     buffer = bytepool::PooledBuffer::get_timeout(*same, 10, std::chrono::seconds(1));
     check(buffer.has_value(), "and one that need not be waited for");
+    check(bytepool::dump_outstanding(pool).empty(), "a pool that does not track tells nothing");
     try {
         buffer->resize(1 << 20);
         check(false, "a resize above the capacity is refused");
