@@ -43,6 +43,13 @@ pub(crate) struct PoolId {
     pub(crate) generation: u32,
 }
 
+impl PoolId {
+    /// As one number, from 1.
+    pub(crate) fn number(self) -> u64 {
+        (u64::from(self.generation) << INDEX_BITS | u64::from(self.index)) + 1
+    }
+}
+
 pub(crate) struct Anchor {
     word: AtomicU64,
     pool: AtomicPtr<Shared>,
@@ -120,7 +127,6 @@ impl Home {
         Ok(Self { id: PoolId { index, generation }, anchor })
     }
 
-    #[cfg(any(test, feature = "capi"))]
     pub(crate) fn id(&self) -> PoolId {
         self.id
     }

@@ -43,8 +43,13 @@ use crate::stats::{PoolCounters, Stats};
 use crate::thread_cache::{self, Caches};
 use crate::waiting::Waiting;
 
+/// Read by every get and put of a `PooledBuffer`: apart from what others write.
+#[repr(align(128))]
+struct CacheKey(u64);
+
 /// Everything a pool is, but its handles.
 pub(crate) struct Shared {
+    cache_key: CacheKey,
     index: SizeClassIndex,
     region: Region,
     chunk_shift: u32,
@@ -101,7 +106,10 @@ impl Shared {
         })?;
         let make_class = |class| Class::new(layout.spans[class], flags.huge_pages);
         let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
+        // No other pool of this process has the same.
+        let cache_key = thread_cache::key_of(home.id().number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Ok(Self {
+            cache_key: CacheKey(cache_key),
             index: SizeClassIndex::new(&sizes),
             region,
             chunk_shift: layout.chunk_shift,
@@ -150,7 +158,7 @@ impl Shared {
     /// What leads a thread to its cache of this pool, besides the contexts. Never 0.
     #[inline(always)]
     pub(crate) fn cache_key(&self) -> u64 {
-        thread_cache::key_of((std::ptr::from_ref(self).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        self.cache_key.0
     }
 
     /// Where outstanding buffers were got, if this pool tracks.
