@@ -113,7 +113,7 @@ inline void check_version() {
 } // namespace detail
 
 // A pool; the Box is one handle on it, and pool->clone() makes another. The last handle's end closes the pool. Throws
-// rust::Error. Beside this one the bridge declares new_pool(rust::Slice<const SizeClass>).
+// rust::Error.
 [[nodiscard]] inline rust::Box<Pool> new_pool(const PoolConfig &config) {
     detail::check_version();
     bytepool_config c = BYTEPOOL_CONFIG_INIT;
@@ -131,9 +131,14 @@ inline void check_version() {
     return detail::new_pool_of_config(c);
 }
 
+// The same of these classes, all else by default. Throws rust::Error.
+[[nodiscard]] inline rust::Box<Pool> new_pool(rust::Slice<const SizeClass> size_classes) {
+    detail::check_version();
+    return detail::new_pool_of_classes(size_classes);
+}
+
 // The same with the classes written out. Throws rust::Error.
 [[nodiscard]] inline rust::Box<Pool> new_pool(std::initializer_list<SizeClass> size_classes) {
-    detail::check_version();
     return new_pool(rust::Slice<const SizeClass>(size_classes.begin(), size_classes.size()));
 }
 
