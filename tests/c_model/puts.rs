@@ -67,7 +67,9 @@ impl World {
         let inside = |held: &Held| (held.data..held.data + held.capacity.max(1)).contains(&data);
         if let Some(held) = self.held.iter().find(|held| inside(held)) {
             assert!(held.data != data || held.pool != pool, "{held:?} was refused");
-            assert_eq!(status, FOREIGN_POINTER, "{data:x} is in {held:x?}");
+            // The addresses of a closed pool, whose region is gone, may be another's by now: a put of its own was double.
+            let may_be_gone = self.pools[pool].is_closed && held.pool != pool;
+            assert!(status == FOREIGN_POINTER || may_be_gone, "{data:x} is in {held:x?}, yet: {status}");
         }
     }
 
