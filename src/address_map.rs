@@ -66,12 +66,30 @@ impl<T> AddressMap<T> {
         self.places[place].as_mut().map(|entry| &mut entry.value)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// In no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten().map(|entry| &entry.value)
+    }
+
     /// Makes room for one more.
     pub(crate) fn try_reserve(&mut self) -> Result<(), OutOfMemory> {
-        if (self.len + 1) * 4 <= self.places.len() * 3 {
+        self.try_reserve_for(1)
+    }
+
+    /// Makes room for so many more.
+    pub(crate) fn try_reserve_for(&mut self, more: usize) -> Result<(), OutOfMemory> {
+        let enough = |count: usize| (self.len + more) * 4 <= count * 3;
+        if enough(self.places.len()) {
             return Ok(());
         }
-        let count = (self.places.len() * 2).max(FEWEST_PLACES);
+        let mut count = (self.places.len() * 2).max(FEWEST_PLACES);
+        while !enough(count) {
+            count *= 2;
+        }
         let mut places = Vec::new();
         let bytes = count.saturating_mul(size_of::<Option<Entry<T>>>());
         places.try_reserve_exact(count).map_err(|_| OutOfMemory { bytes })?;
@@ -146,5 +164,22 @@ mod tests {
         }
         assert!(model.len() > 1000);
         assert!(model.iter().all(|(&address, value)| map.get(address) == Some(value)));
+        let mut values: Vec<u64> = map.values().copied().collect();
+        let mut expected: Vec<u64> = model.values().copied().collect();
+        values.sort_unstable();
+        expected.sort_unstable();
+        assert!(values == expected && map.len() == values.len());
+    }
+
+    #[test]
+    fn room_is_made_for_all_that_were_asked_for() {
+        for more in [1, 12, 13, 24, 25, 4096] {
+            let mut map = AddressMap::default();
+            map.try_reserve_for(more).unwrap();
+            for address in 1..=more {
+                assert!((map.len() + 1) * 4 <= map.places.len() * 3, "{more}");
+                map.insert(address * 64, ());
+            }
+        }
     }
 }

@@ -47,8 +47,8 @@ fn headers(extension: &str) -> Vec<String> {
 }
 
 /// Compiles `header` alone and twice in each of two files, and links both into a program that runs.
-fn check_header(header: &str, compiler: &str, standard: &str) {
-    let name = format!("{header}-{compiler}-{standard}").replace(['/', '.'], "-");
+fn check_header(header: &str, compiler: &str, standard: &str, without: &[&str]) {
+    let name = format!("{header}-{compiler}-{standard}{}", without.concat()).replace(['/', '.'], "-");
     let folder = scratch(&name);
     let extension = if standard.starts_with("c++") { "cpp" } else { "c" };
     let include = format!("#include \"{header}\"\n#include \"{header}\"\n");
@@ -67,7 +67,8 @@ fn check_header(header: &str, compiler: &str, standard: &str) {
             fs::write(&source, text).expect("the scratch folder is writable");
             let object = source.with_extension("o");
             let mut command = Command::new(compiler);
-            command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").arg(include_path());
+            command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").args(without);
+            command.arg(include_path());
             compile(command.arg("-c").arg(&source).arg("-o").arg(&object)).assert_succeeded();
             object
         })
@@ -77,12 +78,13 @@ fn check_header(header: &str, compiler: &str, standard: &str) {
     run(&mut Command::new(&executable), std::time::Duration::from_secs(10)).assert_succeeded();
 }
 
-fn check_headers(headers: &[String], language: Language, standards: &[&[&'static str]]) {
+/// `without`: what of the language a program may do without.
+fn check_headers(headers: &[String], language: Language, standards: &[&[&'static str]], without: &[&str]) {
     for compiler in compilers(language) {
         for standard in standards {
             let standard = spelling(compiler, standard);
             for header in headers {
-                check_header(header, compiler, standard);
+                check_header(header, compiler, standard, without);
             }
         }
     }
@@ -90,18 +92,21 @@ fn check_headers(headers: &[String], language: Language, standards: &[&[&'static
 
 #[test]
 fn c_headers_are_clean_as_c() {
-    check_headers(&headers("h"), Language::C, &C_STANDARDS);
+    check_headers(&headers("h"), Language::C, &C_STANDARDS, &[]);
 }
 
 #[test]
 fn c_headers_are_clean_as_cpp() {
-    check_headers(&headers("h"), Language::Cpp, &CPP_STANDARDS);
+    check_headers(&headers("h"), Language::Cpp, &CPP_STANDARDS, &[]);
+    check_headers(&headers("h"), Language::Cpp, &CPP_STANDARDS, &["-fno-exceptions", "-fno-rtti"]);
 }
 
 #[test]
 #[cfg(feature = "cxx")]
 fn cpp_headers_are_clean() {
-    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS);
+    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &[]);
+    // It throws, so it needs exceptions.
+    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &["-fno-rtti"]);
 }
 
 /// What a user installs is what is in the repository.

@@ -1,7 +1,7 @@
 /* bytepool: one pool of byte buffers that Rust, C and C++ code in one process share.
  *
  * A buffer got in one language is filled in a second and put back in a third. This header is the C side; it is C99
- * to C23 and C++ clean. bytepool.hpp has the C++ side.
+ * to C23 and C++ clean, also with -fno-exceptions and -fno-rtti. bytepool.hpp has the C++ side.
  *
  *     void *context;
  *     bytepool_size_class classes[] = {{512, 1000}, {4096, 1000}, {16384, 1000}};

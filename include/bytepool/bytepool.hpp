@@ -6,12 +6,11 @@
 //     std::memcpy(buffer.data(), "hello", 5);
 //     // put back at the end of the scope, on whatever thread
 //
-// Threads  Every function of Pool, Context and memory_resource may be called from any thread at any time. A
-// PooledBuffer
-//          is like any value: it may move between threads, and one thread at a time may change it.
-// Errors   What fails throws rust::Error with a text that names limit and value, unless it says otherwise.
-// Destructors and moves never throw. Memory   A PooledBuffer keeps its memory alive on its own: it may outlive every
-// handle on its pool.
+// Threads   Every function of Pool, Context and memory_resource may be called from any thread at any time. A
+//           PooledBuffer is like any value: it may move between threads, and one thread at a time may change it.
+// Errors    What fails throws rust::Error with a text that names limit and value, unless it says otherwise. Destructors
+//           and moves never throw. So this header needs exceptions; -fno-rtti will do.
+// Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
 
@@ -114,7 +113,7 @@ inline void check_version() {
 } // namespace detail
 
 // A pool; the Box is one handle on it, and pool->clone() makes another. The last handle's end closes the pool. Throws
-// rust::Error. Beside this one the bridge declares new_pool(rust::Slice<const SizeClass>).
+// rust::Error.
 [[nodiscard]] inline rust::Box<Pool> new_pool(const PoolConfig &config) {
     detail::check_version();
     bytepool_config c = BYTEPOOL_CONFIG_INIT;
@@ -132,9 +131,14 @@ inline void check_version() {
     return detail::new_pool_of_config(c);
 }
 
+// The same of these classes, all else by default. Throws rust::Error.
+[[nodiscard]] inline rust::Box<Pool> new_pool(rust::Slice<const SizeClass> size_classes) {
+    detail::check_version();
+    return detail::new_pool_of_classes(size_classes);
+}
+
 // The same with the classes written out. Throws rust::Error.
 [[nodiscard]] inline rust::Box<Pool> new_pool(std::initializer_list<SizeClass> size_classes) {
-    detail::check_version();
     return new_pool(rust::Slice<const SizeClass>(size_classes.begin(), size_classes.size()));
 }
 

@@ -86,9 +86,6 @@ mod cpp {
         #[derive(ExternType)]
         type Pool;
 
-        /// A pool of these classes, all else by default.
-        fn new_pool(size_classes: &[SizeClass]) -> Result<Box<Pool>>;
-
         /// Another handle on the same pool.
         #[cxx_name = "clone"]
         fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
@@ -110,6 +107,7 @@ mod cpp {
 
     #[namespace = "bytepool::detail"]
     extern "Rust" {
+        fn new_pool_of_classes(size_classes: &[SizeClass]) -> Result<Box<Pool>>;
         fn new_pool_of_config(config: &Config) -> Result<Box<Pool>>;
         unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>>;
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
@@ -202,7 +200,7 @@ fn boxed(pool: Pool) -> Result<Box<Pool>, CppError> {
     memory::boxed(pool).map_err(|error| CppError::Build(error.into()))
 }
 
-fn new_pool(size_classes: &[SizeClass]) -> Result<Box<Pool>, CppError> {
+fn new_pool_of_classes(size_classes: &[SizeClass]) -> Result<Box<Pool>, CppError> {
     let add = |builder: Builder, class: &SizeClass| builder.size_class(class.buffer_size, class.capacity);
     let builder = size_classes.iter().fold(Pool::builder(), add);
     guarded(|| boxed(builder.build().map_err(CppError::Build)?))

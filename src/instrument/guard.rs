@@ -14,14 +14,18 @@
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::ptr::NonNull;
 
 use super::fault;
 use super::tracking::{Outstanding, this_thread};
+<<<<<<< HEAD
 use crate::fork;
+=======
+use crate::address_map::AddressMap;
+>>>>>>> w-pack
 use crate::line::Line;
 use crate::memory::{OutOfMemory, Zeroable, zeroed_slice};
 use crate::region::{CAN_SEAL, Region, page_size};
@@ -48,7 +52,7 @@ static GUARDS: OnceLock<Option<Guards>> = OnceLock::new();
 struct Kept {
     unused_notes: Vec<usize>,
     /// By the buffer's address.
-    outstanding: HashMap<usize, Guarded>,
+    outstanding: AddressMap<Guarded>,
     quarantine: VecDeque<Guarded>,
     /// The addresses in quarantine, in bytes.
     quarantined: usize,
@@ -77,13 +81,13 @@ impl Guards {
     fn new() -> Option<Self> {
         let mut kept = Kept {
             unused_notes: Vec::new(),
-            outstanding: HashMap::new(),
+            outstanding: AddressMap::default(),
             quarantine: VecDeque::new(),
             quarantined: 0,
         };
         kept.unused_notes.try_reserve_exact(MOST).ok()?;
         kept.unused_notes.extend(0..MOST);
-        kept.outstanding.try_reserve(MOST).ok()?;
+        kept.outstanding.try_reserve_for(MOST).ok()?;
         kept.quarantine.try_reserve_exact(QUARANTINE + 1).ok()?;
         Some(Self { notes: zeroed_slice(MOST).ok()?, kept: Mutex::new(kept) })
     }
@@ -152,7 +156,7 @@ fn map(size: usize, alignment: usize) -> Option<NonNull<u8>> {
 /// Notes whose buffer it is, before it is handed out. Does nothing with buffers that are not guarded.
 pub(super) fn describe(pool: u64, buffer: &Outstanding) {
     let Some(guards) = guards() else { return };
-    if let Some(guarded) = guards.lock().outstanding.get(&buffer.address) {
+    if let Some(guarded) = guards.lock().outstanding.get(buffer.address) {
         guards.notes[guarded.note].describe(pool, buffer);
     }
 }
@@ -164,7 +168,7 @@ pub(super) fn describe(pool: u64, buffer: &Outstanding) {
 /// - what still uses it is to fault
 pub(super) unsafe fn free(data: NonNull<u8>, size: usize) {
     let Some(guards) = guards() else { return };
-    let removed = guards.lock().outstanding.remove(&data.addr().get());
+    let removed = guards.lock().outstanding.remove(data.addr().get());
     let Some(guarded) = removed else { return };
     let note = &guards.notes[guarded.note];
     let (offset, opened) = guarded.opened;

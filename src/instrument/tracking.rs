@@ -7,7 +7,7 @@
 //! record, the buffer is not tracked.
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use std::collections::{HashMap, TryReserveError};
+use std::collections::TryReserveError;
 use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::panic::Location;
@@ -15,6 +15,7 @@ use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use super::Sampler;
+use crate::address_map::AddressMap;
 use crate::fork;
 use crate::line::Line;
 use crate::shared::Request;
@@ -115,12 +116,10 @@ impl Outstanding {
 impl fmt::Display for Outstanding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, size, buffer_size, age, thread, file, line, column, language, .. } = self;
-        write!(
-            f,
-            "{address:#x} of {size} bytes (room for {buffer_size}), got {:.3} s ago",
-            age.as_secs_f64()
-        )?;
-        write!(f, " by thread {thread}")?;
+        // Floating-point numbers in text would take 14 KB more of code.
+        let (seconds, milliseconds) = (age.as_secs(), age.subsec_millis());
+        write!(f, "{address:#x} of {size} bytes (room for {buffer_size})")?;
+        write!(f, ", got {seconds}.{milliseconds:03} s ago by thread {thread}")?;
         if !self.thread_name().is_empty() {
             write!(f, " ({})", self.thread_name())?;
         }
@@ -142,15 +141,15 @@ struct Record {
 /// The records of one pool.
 pub(crate) struct Tracker {
     sampler: Sampler,
-    records: Mutex<HashMap<usize, Record>>,
+    records: Mutex<AddressMap<Record>>,
 }
 
 impl Tracker {
     pub(super) fn new(sampler: Sampler) -> Self {
-        Self { sampler, records: Mutex::new(HashMap::new()) }
+        Self { sampler, records: Mutex::new(AddressMap::default()) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Record>> {
+    fn lock(&self) -> MutexGuard<'_, AddressMap<Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,21 +160,21 @@ impl Tracker {
         }
         let record = Record { got: Instant::now(), buffer: outstanding(data, buffer_size, request) };
         let mut records = self.lock();
-        if records.try_reserve(1).is_ok() {
+        if records.try_reserve().is_ok() {
             records.insert(record.buffer.address, record);
         }
     }
 
     /// A recorded buffer was asked to be of another size in its place.
     pub(crate) fn resized(&self, data: NonNull<u8>, size: usize) {
-        if let Some(record) = self.lock().get_mut(&data.addr().get()) {
+        if let Some(record) = self.lock().get_mut(data.addr().get()) {
             record.buffer.size = size;
         }
     }
 
     /// Forgets a buffer that was put, before anybody else can get it.
     pub(crate) fn put(&self, data: NonNull<u8>) {
-        self.lock().remove(&data.addr().get());
+        self.lock().remove(data.addr().get());
     }
 
     /// All recorded buffers, the oldest first.

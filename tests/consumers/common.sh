@@ -43,6 +43,14 @@ works() {
     refused "$@" wrong
 }
 
+# What loading the shared library $3, with the headers in $2, and making a pool takes. For the record.
+time_to_load() {
+    gcc -I"$2" "$repository/tests/consumers/c/load.c" "${@:4}" -o "$scratch/load"
+    for _ in {1..20}; do
+        "$scratch/load" "$3"
+    done | sort -n | head -n 1 | sed "s/^/   $1: /"
+}
+
 # Builds the library with CMake in $builds/$1; the rest are arguments for CMake.
 build() {
     quietly cmake -S "$repository" -B "$builds/$1" "${@:2}"

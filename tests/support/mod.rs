@@ -128,8 +128,7 @@ pub fn compilers(language: Language) -> Vec<&'static str> {
     let known = [("gcc", "g++"), ("clang", "clang++"), ("clang-19", "clang++-19")];
     let installed = known.into_iter().filter_map(|(c, cpp)| {
         let name = if language == Language::C { c } else { cpp };
-        let optional = c == "clang-19";
-        (is_installed(name) || (!optional && !skip(name, "its warnings"))).then_some(name)
+        (is_installed(name) || !skip(name, "its warnings")).then_some(name)
     });
     installed.collect()
 }
