@@ -21,11 +21,8 @@ use std::ptr::NonNull;
 
 use super::fault;
 use super::tracking::{Outstanding, this_thread};
-<<<<<<< HEAD
-use crate::fork;
-=======
 use crate::address_map::AddressMap;
->>>>>>> w-pack
+use crate::fork;
 use crate::line::Line;
 use crate::memory::{OutOfMemory, Zeroable, zeroed_slice};
 use crate::region::{CAN_SEAL, Region, page_size};
