@@ -21,10 +21,11 @@ use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, compiler
 use crate::sync::thread;
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::ptr;
 
 use crate::anchor;
 use crate::barrier;
-use crate::memory::OutOfMemory;
+use crate::memory::{self, OutOfMemory};
 use crate::thread_cache;
 
 /// Whether sections may begin.
@@ -158,9 +159,20 @@ pub(crate) fn change_block(set_block: impl FnOnce()) {
     }
 }
 
+/// The thread that closed the gate, by an address that only it has; 0 if none did.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+fn own_address() -> usize {
+    DEPTH.with(|depth| ptr::from_ref(depth).addr())
+}
+
 /// The caller counted itself in, and the gate was not open.
 #[cold]
 fn wait_at_gate(levels: u32) {
+    // Relaxed: who finds its own address wrote it. Handlers of the user's, which run between ours, may use pools.
+    if FORKING.load(Relaxed) == own_address() {
+        return;
+    }
     loop {
         if GATE.compare_exchange(CHILD, CLOSED, SeqCst, Relaxed).is_ok() {
             take_over();
@@ -219,6 +231,7 @@ extern "C" fn before() {
         // Another thread forks.
         count_out(1);
     }
+    FORKING.store(own_address(), Relaxed);
     wait_for_others();
     if barrier::is_in_use() {
         thread_cache::cut_all_ways();
@@ -226,6 +239,7 @@ extern "C" fn before() {
 }
 
 extern "C" fn in_parent() {
+    FORKING.store(0, Relaxed);
     // Release pairs with the load in `enter`.
     GATE.store(OPEN, Release);
     count_out(1);
@@ -235,6 +249,7 @@ extern "C" fn in_child() {
     // Others may have counted themselves in to look at the gate. The rest is done by who takes over.
     OUTSIDERS.store(usize::from(thread_cache::own_sections().is_none()), Relaxed);
     thread_cache::note_forked();
+    FORKING.store(0, Relaxed);
     // Registered, or this would not run; the thread that was about to say so may be in the parent.
     PREPARED.store(true, Release);
     GATE.store(CHILD, Release);
@@ -244,9 +259,27 @@ extern "C" fn in_child() {
 /// Whether the handlers are registered.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
+/// Registers them when the library is loaded, where the system can: before the user registers any, whose locks other
+/// threads may hold at our gate. Handlers that prepare run last registered first.
+#[cfg(target_os = "linux")]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = {
+    extern "C" fn at_load() {
+        // The allocator's handlers first, if it has any: a thread at our gate may be about to free.
+        drop(std::hint::black_box(memory::boxed(0u8)));
+        // If it is refused, the first pool tries again.
+        let _ = prepare();
+    }
+    at_load
+};
+
 /// Prepares this process for forks; before a pool is made.
 #[cfg(unix)]
 pub(crate) fn prepare() -> Result<(), OutOfMemory> {
+    // So that a linker that takes this function takes it, too.
+    #[cfg(target_os = "linux")]
+    std::hint::black_box(&AT_LOAD);
     /// The process of which a thread registers them now; 0 if none does. No lock, as the fork of another thread would
     /// not wait for it yet.
     static PREPARER: AtomicI32 = AtomicI32::new(0);

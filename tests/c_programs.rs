@@ -48,6 +48,7 @@ programs! {
 #[test]
 fn forks() {
     Program::c(&["fork.c"]).check();
+    Program::c(&["fork_handlers.c"]).check();
 }
 
 /// Not with checkers of memory, which have allocation functions of their own.

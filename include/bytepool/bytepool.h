@@ -17,7 +17,8 @@
  * Threads   Every function may be called from any thread at any time, and a buffer may be put by another thread than
  *           got it. Nothing is async-signal-safe; children of vfork and of raw clone must not call any of it.
  *           After fork, whatever other threads were doing, both processes may use all pools; in the child the buffers
- *           that only other threads knew stay outstanding.
+ *           that only other threads knew stay outstanding. (Only where the library is loaded by dlopen: a handler of
+ *           pthread_atfork that was registered before must not wait for a thread that may be in a call of it.)
  * Contexts  A context is one handle on a pool, made by bytepool_new, bytepool_clone or Rust, and given up by
  *           bytepool_free. It is never dereferenced: a stale, NULL or invented one is refused as
  *           BYTEPOOL_ERR_INVALID_CONTEXT and reaches no other pool. A freed context still puts, and answers

@@ -277,23 +277,23 @@ static void address_space_ends(void) {
     CHECK_EQ(status, 0);
 }
 
+enum { table_differences = 32 };
+
 int main(int argc, char **argv) {
     size_t before;
     size_t first;
-    size_t again;
+    size_t most;
     size_t i;
     check_begin(argc, argv);
     /* What is made once per process is made in the first round, and stays. */
     first = lives();
     before = resident_bytes();
-    again = lives();
-    CHECK(again > 20 && first >= again);
-    for (i = 1; i < 100; i++) {
-        CHECK_EQ(lives(), again);
-    }
-    for_good = 1;
-    for (i = 0; i < 100; i++) {
-        CHECK_EQ(lives(), again);
+    /* Which of the pool's tables are made depends on addresses, which differ. */
+    most = first + table_differences;
+    CHECK(first > 20);
+    for (i = 1; i < 200; i++) {
+        for_good = i >= 100;
+        CHECK(lives() <= most);
     }
     CHECK(resident_bytes() < before + (1 << 20));
     address_space_ends();
