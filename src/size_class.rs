@@ -134,9 +134,36 @@ impl Reciprocal {
     /// The slot that starts at unit `unit`; `None` if no slot starts there.
     #[inline(always)]
     pub(crate) fn slot_starting_at(self, unit: u64) -> Option<u64> {
-        let product = u128::from(self.multiplier) * u128::from(unit);
-        ((product as u64) < self.multiplier).then_some((product >> 64) as u64)
+        let (low, high) = wide_product(unit, self.multiplier);
+        (low < self.multiplier).then_some(high)
     }
+}
+
+/// The low and the high half of a product.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn wide_product(a: u64, b: u64) -> (u64, u64) {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64, (product >> 64) as u64)
+}
+
+/// The low and the high half of a product. Compilers copy `b` to the register of `a`, once more than needed.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn wide_product(a: u64, b: u64) -> (u64, u64) {
+    let (low, high);
+    // SAFETY:
+    // - one multiplication of registers, which changes the flags
+    unsafe {
+        std::arch::asm!(
+            "mul {b}",
+            b = in(reg) b,
+            inout("rax") a => low,
+            out("rdx") high,
+            options(pure, nomem, nostack),
+        );
+    }
+    (low, high)
 }
 
 #[cfg(test)]

@@ -28,7 +28,10 @@ fn static_library(root: &Path, out_dir: &Path, headers: &Path) -> PathBuf {
     let target_dir = out_dir.ancestors().nth(3).expect("OUT_DIR is deep").join("bytepool-shared");
     let mut cargo = Command::new(env::var_os("CARGO").expect("Cargo sets CARGO"));
     cargo
-        .args(["rustc", "--lib", "--release", "--crate-type", "staticlib", "--manifest-path"])
+        .args(["rustc", "--lib", "--release", "--crate-type", "staticlib"])
+        // As CMakeLists.txt builds what is installed.
+        .args(["--config", "profile.release.lto=true", "--config", "profile.release.codegen-units=1"])
+        .args(["--config", "profile.release.opt-level=\"s\"", "--manifest-path"])
         .arg(root.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&target_dir)
