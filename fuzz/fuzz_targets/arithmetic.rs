@@ -34,7 +34,8 @@ const MAX_SPAN: u64 = 1 << 39;
 const MAX_SLOT: u64 = (1 << 27) + (1 << 16);
 
 fuzz_target!(|numbers: Numbers| {
-    let mut class_sizes: Vec<usize> = numbers.class_sizes.iter().map(|&size| size as usize).collect();
+    let mut class_sizes: Vec<usize> =
+        numbers.class_sizes.iter().map(|&size| (size as usize).max(1)).collect(); // none is empty
     class_sizes.sort_unstable();
     class_sizes.dedup();
     class_sizes.truncate(64);

@@ -388,6 +388,27 @@ fn no_idle_slot_anywhere_makes_a_get_fail() {
 }
 
 #[test]
+fn room_that_others_free_and_take_hides_no_idle_slot() {
+    check(1500, || {
+        const OVERSIZE: usize = 2 * SIZE;
+        let pool =
+            Pool::builder().size_class(SIZE, SLOTS).max_bytes(2 * OVERSIZE + 4 * SIZE).build().unwrap();
+        // Enough idle for both gets, whatever becomes of the buffers that are out.
+        drop([(); 4].map(|()| pool.get(SIZE).unwrap()));
+        let (_kept, put) = (pool.get(OVERSIZE).unwrap(), pool.get(OVERSIZE).unwrap());
+        let getters = [(); 2].map(|()| {
+            spawn(&pool, |pool| {
+                let buffer = pool.get(OVERSIZE).expect("idle slots were not found");
+                use_buffer(&buffer);
+            })
+        });
+        drop(put);
+        getters.into_iter().for_each(thread::JoinHandle::join);
+        pool.stats().assert_consistent();
+    });
+}
+
+#[test]
 fn mapped_bytes_stay_within_the_limit() {
     check(600, || {
         let pool = Pool::builder().size_class(SIZE, SLOTS).max_bytes(2 * SIZE).build().unwrap();
