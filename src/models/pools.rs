@@ -396,14 +396,10 @@ fn room_that_others_free_and_take_hides_no_idle_slot() {
         // Enough idle for both gets, whatever becomes of the buffers that are out.
         drop([(); 4].map(|()| pool.get(SIZE).unwrap()));
         let (_kept, put) = (pool.get(OVERSIZE).unwrap(), pool.get(OVERSIZE).unwrap());
-        let getters = [(); 2].map(|()| {
-            spawn(&pool, |pool| {
-                let buffer = pool.get(OVERSIZE).expect("idle slots were not found");
-                use_buffer(&buffer);
-            })
-        });
+        let get = |pool: Pool| pool.get(OVERSIZE).expect("idle slots were not found");
+        let getters = [(); 2].map(|()| spawn(&pool, get));
         drop(put);
-        getters.into_iter().for_each(thread::JoinHandle::join);
+        drop(getters.map(thread::JoinHandle::join));
         pool.stats().assert_consistent();
     });
 }
