@@ -54,7 +54,7 @@ typedef int32_t bytepool_status;
 
 enum {
     BYTEPOOL_OK = 0,
-    BYTEPOOL_ERR_INVALID_ARGUMENT = 1, /* a NULL, zero or contradictory argument, or a struct_size of no version */
+    BYTEPOOL_ERR_INVALID_ARGUMENT = 1, /* a NULL, zero or contradictory argument; a struct_size of no version, or above 4096 */
     BYTEPOOL_ERR_INVALID_CONTEXT = 2,  /* NULL, stale or invented, or freed twice */
     BYTEPOOL_ERR_CLOSED = 3,           /* the pool is closed, or this context was freed */
     BYTEPOOL_ERR_LIMIT = 4,            /* max_bytes would be exceeded, or a limit of the library */

@@ -222,6 +222,9 @@ impl From<&Outstanding> for COutstanding {
     }
 }
 
+/// No version's struct is larger, in bytes: a larger `struct_size` was never set.
+const MAX_STRUCT_SIZE: usize = 4096;
+
 /// A builder with what the caller's version of the struct says.
 ///
 /// # Safety
@@ -234,7 +237,8 @@ pub(crate) unsafe fn read_config(config: *const Config) -> Result<Builder, Statu
     // SAFETY:
     // - not NULL; every version of the struct starts with its size
     let struct_size = unsafe { config.cast::<usize>().read() };
-    if struct_size < size_of::<Config>() && !EARLIER_CONFIGS.contains(&struct_size) {
+    let is_known = struct_size >= size_of::<Config>() || EARLIER_CONFIGS.contains(&struct_size);
+    if !is_known || struct_size > MAX_STRUCT_SIZE {
         return Err(Status::InvalidArgument);
     }
     let known = struct_size.min(size_of::<Config>());
@@ -308,7 +312,7 @@ pub(crate) unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), 
     // SAFETY:
     // - it starts with its size (caller)
     let struct_size = unsafe { out.cast::<usize>().read() };
-    if struct_size < size_of::<usize>() {
+    if !(size_of::<usize>()..=MAX_STRUCT_SIZE).contains(&struct_size) {
         return Err(Status::InvalidArgument);
     }
     let known = struct_size.min(size_of::<T>());

@@ -8,6 +8,7 @@
 
 #define _POSIX_C_SOURCE 200809L
 
+#include <pthread.h>
 #include <time.h>
 
 #include "pools.h"
@@ -31,9 +32,28 @@ static void rest(void) {
     printf("silence 1200\n");
 }
 
+typedef struct {
+    void *context;
+    char *data;
+} twice_put;
+
+/* Cancelled: functions that may end the thread are none of the library's. */
+static void *put_while_cancelled(void *argument) {
+    const twice_put *put = argument;
+    pthread_cancel(pthread_self());
+    bytepool_put(put->context, put->data, 100);
+    pthread_testcancel();
+    return NULL;
+}
+
 static void each_kind(void *context, char *data, char *put) {
+    twice_put cancelled = {context, put};
+    pthread_t thread;
+    void *outcome = NULL;
     announce("double", context, put, 100, 100);
-    bytepool_put(context, put, 100);
+    REQUIRE(pthread_create(&thread, NULL, put_while_cancelled, &cancelled) == 0);
+    REQUIRE(pthread_join(thread, &outcome) == 0);
+    CHECK(outcome == PTHREAD_CANCELED);
     announce("mismatch", context, data, 300, 100);
     bytepool_put(context, data, 300);
     announce("foreign", context, data + 1, 77, 0);

@@ -171,7 +171,9 @@ static void the_first_version_of_the_config(void) {
 }
 
 static void versions_of_the_config(void) {
-    static const size_t none[] = {0, 1, sizeof(size_t), 48, 55, 57, 60, sizeof(bytepool_config) - 1};
+    /* The last are what is there without the INIT macro. */
+    static const size_t none[] = {0,    1,          sizeof(size_t),   48, 55, 57, 60, sizeof(bytepool_config) - 1,
+                                  4097, SIZE_MAX, SIZE_MAX / 3 * 2};
     later_config later;
     bytepool_config config = valid();
     size_t i;
@@ -202,12 +204,15 @@ static void versions_of_the_figures(void) {
         bytepool_class_stats class_stats;
         unsigned char bytes[256];
     } out;
+    static const size_t none[] = {0, 1, 7, 4097, SIZE_MAX, SIZE_MAX / 3 * 2};
     bytepool_stats expected;
     void *context = pool_of(classes, COUNT_OF(classes));
     void *data = get_filled(context, 100, 1);
     size_t size;
+    size_t i;
     expected = stats_of(context);
-    for (size = 0; size < sizeof(size_t); size++) {
+    for (i = 0; i < COUNT_OF(none); i++) {
+        size = none[i];
         memset(&out, 0xEE, sizeof out);
         out.stats.struct_size = size;
         CHECK_EQ(bytepool_read_stats(context, &out.stats), BYTEPOOL_ERR_INVALID_ARGUMENT);
