@@ -75,7 +75,7 @@ impl Shared {
     }
 
     /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new
-    /// buffer with the old one's bytes, as many as both have. The outcome says whether a new buffer, with a
+    /// buffer with the old one's bytes, as many as both have room for. The outcome says whether a new buffer, with a
     /// reference of its own, took the place of the old, whose reference the caller takes over.
     ///
     /// # Safety
