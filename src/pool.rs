@@ -250,7 +250,7 @@ impl Pool {
         unsafe { self.put_slowly(data, PutSize::Unsized) }
     }
 
-    /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have: the same
+    /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have room for: the same
     /// pointer, or another and the old one is put.
     ///
     /// # Errors

@@ -4,8 +4,8 @@
 //! and after.
 
 use std::ptr::NonNull;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, Mutex};
 
 use bytepool::{Misuse, Pool, PooledBuffer, ReallocError};
 
@@ -497,6 +497,43 @@ fn a_reallocation_of_what_is_no_outstanding_raw_buffer_is_refused() {
     }
 }
 
+/// Whoever puts a buffer after its reallocation has looked at it and before it is copied: here the rounding function.
+#[test]
+fn a_reallocation_whose_buffer_is_put_meanwhile_is_refused_and_gets_nothing() {
+    type Once = Box<dyn FnOnce() + Send>;
+    for (kind, guard_every) in Kind::ALL.into_iter().flat_map(|kind| [(kind, 0), (kind, 1)]) {
+        let meanwhile: Arc<Mutex<Option<Once>>> = Arc::default();
+        let hook = Arc::clone(&meanwhile);
+        let round = move |size| {
+            let once = hook.lock().unwrap().take();
+            once.into_iter().for_each(|once| once());
+            size
+        };
+        let builder = Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).round(round);
+        let mut scene = Scene::with_pool(builder.guard_every(guard_every).build().unwrap());
+        for new_size in [kind.size() - 1, OVERSIZE * 2] {
+            let data = scene.get_kind(kind);
+            let before = scene.pool.stats();
+            let (pool, address) = (scene.pool.clone(), data.as_ptr().expose_provenance());
+            *meanwhile.lock().unwrap() = Some(Box::new(move || {
+                let data = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
+                // SAFETY:
+                // - not used by this test any more
+                unsafe { pool.put_raw(data, kind.size()) }.unwrap();
+            }));
+            // SAFETY:
+            // - one that the pool refuses, as it was put by then
+            let refused = unsafe { scene.pool.realloc_raw(data, new_size) };
+            assert!(matches!(refused, Err(ReallocError::Misuse(_))), "{kind:?}: {refused:?}");
+            let after = scene.pool.stats();
+            assert_eq!((after.gets, after.puts), (before.gets, before.puts + 1), "{kind:?}");
+            let counted = |stats: &bytepool::Stats| stats.double_puts + stats.foreign_pointers;
+            assert_eq!(counted(&after), counted(&before) + 1, "{kind:?}");
+        }
+        scene.end();
+    }
+}
+
 const RACERS: usize = 16;
 
 /// Sixteen threads at once try to take `data` back; how many succeeded, and the refusals of the rest.
@@ -562,7 +599,7 @@ fn of_puts_racing_with_adoptions_exactly_one_wins() {
         for _ in 0..50 {
             let data = scene.get_kind(kind);
             scene.fill(data, 0x42);
-            let adopted = std::sync::Mutex::new(None);
+            let adopted = Mutex::new(None);
             let (wins, refusals) = race(&scene.pool, data, |number, data| {
                 if number % 2 == 0 {
                     // SAFETY:

@@ -174,8 +174,8 @@ bytepool_status bytepool_put_many(void *context, void *const *data, size_t count
  * OUT_OF_MEMORY if the product overflows. */
 void *bytepool_calloc(void *context, size_t count, size_t size);
 
-/* A buffer of `new_size` bytes with the old one's content, as much as both have: the same pointer, or another and
- * the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and the old buffer is as it
+/* A buffer of `new_size` bytes with the old one's content, as much as both have room for (bytepool_usable_size): the
+ * same pointer, or another and the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and the old buffer is as it
  * was and still the caller's: errors as bytepool_get and bytepool_put_checked. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 

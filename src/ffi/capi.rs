@@ -4,7 +4,6 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 
-use crate::anchor::Reference;
 use crate::config::round_original;
 use crate::error::{GetError, ReallocError};
 use crate::ffi::context::{self, Context, Resolved, cache_key, resolve};
@@ -299,34 +298,37 @@ pub unsafe extern "C" fn bytepool_get_many(
 /// Gets the buffers from `got` on, or undoes those before.
 #[cold]
 fn get_rest(context: *mut c_void, size: usize, out: &mut [*mut c_void], got: usize) -> i32 {
-    written(out);
-    status_of(|| {
+    let status = status_of(|| {
+        written(out);
         let resolved = resolve_live(context, size)?;
         resolved.attach(context);
         // Once, before any more are got: it is the user's function.
         let rounded = resolved.pool.rounded(size);
-        for index in got..out.len() {
-            match resolved.pool.get_rounded(rounded, &Request::raw(size, SOMEWHERE)) {
-                Ok(buffer) => out[index] = buffer.data.as_ptr().cast(),
-                Err(error) => {
-                    undo_get_many(&resolved.pool, size, &mut out[..index]);
-                    return Err((&error).into());
-                }
-            }
+        for buffer in &mut out[got..] {
+            let got = resolved.pool.get_rounded(rounded, &Request::raw(size, SOMEWHERE));
+            *buffer = got.map_err(|error| Status::from(&error))?.data.as_ptr().cast();
         }
         Ok(())
-    })
+    });
+    if status != Status::Ok as i32 {
+        boundary((), || undo_get_many(context, size, out));
+    }
+    status
 }
 
 /// Puts buffers back that were got with `size` by this thread, which alone knows of them, and makes them
 /// NULL.
 #[cold]
-fn undo_get_many(pool: &Reference, size: usize, got: &mut [*mut c_void]) {
+fn undo_get_many(context: *mut c_void, size: usize, got: &mut [*mut c_void]) {
+    // They keep the pool, which a context that was freed meanwhile names still.
+    let resolved = resolve(context);
     for data in got {
         let buffer = NonNull::new(std::mem::replace(data, ptr::null_mut()).cast());
+        let Some(buffer) = buffer else { continue };
         // SAFETY:
         // - this thread's buffer
-        let undone = buffer.map(|buffer| unsafe { pool.put(buffer, PutSize::Sized(size)) });
+        let undone =
+            resolved.as_ref().map(|resolved| unsafe { resolved.pool.put(buffer, PutSize::Sized(size)) });
         debug_assert!(undone == Some(Ok(())));
     }
 }
@@ -678,4 +680,36 @@ pub extern "C" fn bytepool_version() -> u32 {
         + number(env!("CARGO_PKG_VERSION_MINOR")) * 1_000
         + number(env!("CARGO_PKG_VERSION_PATCH"));
     VERSION
+}
+
+#[cfg(all(test, not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+
+    /// Another thread freed the context, or closed the pool, after the cache gave some.
+    #[test]
+    fn a_get_of_many_is_undone_whatever_became_of_its_context() {
+        for is_freed in [true, false] {
+            let pool = Pool::builder().size_class(64, 400).build().unwrap();
+            let context = pool.context().into_raw();
+            let mut out = [ptr::null_mut(); 8];
+            // SAFETY:
+            // - `out` is writable for so many
+            assert_eq!(unsafe { bytepool_get_many(context, 64, out.as_mut_ptr(), 5) }, 0);
+            if is_freed {
+                bytepool_free(context);
+            } else {
+                assert_eq!(bytepool_close(context), 0);
+            }
+            assert_eq!(get_rest(context, 64, &mut out, 5), Status::Closed as i32);
+            assert_eq!(last_error(), Status::Closed);
+            assert_eq!(out, [ptr::null_mut(); 8]);
+            let stats = pool.stats();
+            stats.assert_consistent();
+            assert_eq!((stats.gets, stats.puts), (5, 5));
+            if !is_freed {
+                bytepool_free(context);
+            }
+        }
+    }
 }

@@ -75,7 +75,7 @@ impl Shared {
     }
 
     /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new
-    /// buffer with the old one's bytes, as many as both have. The outcome says whether a new buffer, with a
+    /// buffer with the old one's bytes, as many as both have room for. The outcome says whether a new buffer, with a
     /// reference of its own, took the place of the old, whose reference the caller takes over.
     ///
     /// # Safety
@@ -86,7 +86,7 @@ impl Shared {
         new_size: usize,
         caller: Caller,
     ) -> Result<Realloc, ReallocError> {
-        let (old_size, capacity) = self.find_raw(data).inspect_err(|misuse| self.counters.count(misuse))?;
+        let old_size = self.raw_size_of(data).inspect_err(|misuse| self.counters.count(misuse))?;
         if self.is_closed() {
             return Err(GetError::Closed.into());
         }
@@ -101,40 +101,84 @@ impl Shared {
             }
             return Ok(Realloc::InPlace);
         }
-        if let Some(stand_in) = self.registry.find(data.as_ptr().addr())
-            && let Role::StandIn { class, .. } = stand_in.role
-            && self.index.class_of(rounded) == Some(usize::from(class))
-        {
+        // Nobody else's put gets it while it is copied, and none did before.
+        let old = self.take_raw(data, old_size).inspect_err(|misuse| self.counters.count(misuse))?;
+        let request = Request::raw(new_size, caller);
+        let moved = match self.stand_in_for(&old, rounded) {
             // SAFETY:
-            // - the caller owns the buffer
-            return unsafe { self.replace_stand_in(data, stand_in, &Request::raw(new_size, caller)) }
-                .map(Realloc::Moved);
+            // - just taken from its owner, the caller
+            Some(stand_in) => unsafe { self.replace_stand_in(data, stand_in, &request) },
+            // SAFETY: as above
+            None => unsafe { self.move_to_new(&old, rounded, &request) },
+        };
+        if moved.is_err() {
+            // SAFETY:
+            // - taken above, and still here
+            unsafe { self.release_owned(data, old.place, old_size) };
         }
-        let new = self.get_rounded(rounded, &Request::raw(new_size, caller))?;
-        let bytes = old_size.min(capacity).min(new_size);
-        // SAFETY:
-        // - the old buffer is outstanding and the caller's, with at least `old_size` bytes
-        // - the new one has at least `new_size`, and is another
-        unsafe { new.data.copy_from_nonoverlapping(data, bytes) };
-        // SAFETY:
-        // - the caller owns the old buffer
-        match unsafe { self.put(data, PutSize::Sized(old_size)) } {
-            Ok(()) => Ok(Realloc::Moved(new.data)),
-            Err(misuse) => {
-                // Another thread put the old buffer meanwhile: give the new one back as well.
-                // SAFETY:
-                // - got above and handed to nobody
-                let undone = unsafe { self.put(new.data, PutSize::Sized(new_size)) };
-                debug_assert!(undone.is_ok());
-                Err(misuse.into())
-            }
-        }
+        Ok(Realloc::Moved(moved?))
     }
 
-    fn find_raw(&self, data: NonNull<u8>) -> Result<(usize, usize), Misuse> {
+    /// What stands in for a slot of the class that `rounded` is of, if `old` does.
+    fn stand_in_for(&self, old: &Buffer, rounded: usize) -> Option<SystemBuffer> {
+        let found = match old.place {
+            Place::Slot { .. } => None,
+            Place::System => self.registry.find(old.data.as_ptr().addr()),
+        };
+        let class = self.index.class_of(rounded)?;
+        found.filter(
+            |found| matches!(found.role, Role::StandIn { class: its, .. } if usize::from(its) == class),
+        )
+    }
+
+    /// A new buffer with the bytes of the old one, which is put.
+    ///
+    /// # Safety
+    /// As [`put_owned`](Self::put_owned), for `old`.
+    unsafe fn move_to_new(
+        &self,
+        old: &Buffer,
+        rounded: usize,
+        request: &Request,
+    ) -> Result<NonNull<u8>, GetError> {
+        let new = self.get_rounded(rounded, request)?;
+        // SAFETY:
+        // - the old buffer is this thread's (caller), and has this capacity
+        // - the new one has at least as many bytes as asked for, and is another
+        // - the old one is put with what it was taken with
+        unsafe {
+            new.data.copy_from_nonoverlapping(old.data, old.capacity.min(request.size));
+            self.put_owned(old.data, old.place);
+        }
+        Ok(new.data)
+    }
+
+    /// Takes an outstanding raw buffer of this size from its owner: no raw put matches it from now on.
+    fn take_raw(&self, data: NonNull<u8>, size: usize) -> Result<Buffer, Misuse> {
+        let address = data.as_ptr().addr();
+        let from = Holder::Raw(size);
+        if let Some(found) = self.slot_of(data) {
+            let (class, slot) = found?;
+            let buffer_size = class.buffer_size();
+            return match self.pass(class, slot, from, Some(Holder::Owned)) {
+                true => Ok(Buffer { data, capacity: buffer_size, place: self.place_of(class, slot) }),
+                false => Err(Misuse::DoublePut { address, buffer_size }),
+            };
+        }
+        let check = |buffer: &SystemBuffer| match buffer.holder == from {
+            true => Ok(Holder::Owned),
+            false => Err(Misuse::DoublePut { address, buffer_size: buffer.capacity }),
+        };
+        let outcome = self.registry.update(address, check);
+        let buffer = outcome.unwrap_or_else(|| Err(self.not_in_registry(address)))?;
+        Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
+    }
+
+    /// What an outstanding raw buffer was asked for with, in bytes.
+    fn raw_size_of(&self, data: NonNull<u8>) -> Result<usize, Misuse> {
         let address = data.as_ptr().addr();
         match self.find(data) {
-            Some((Holder::Raw(size), capacity)) => Ok((size, capacity)),
+            Some((Holder::Raw(size), _)) => Ok(size),
             Some((Holder::Owned, buffer_size)) => Err(Misuse::DoublePut { address, buffer_size }),
             None => Err(match self.slot_of(data) {
                 Some(Ok((class, _))) => Misuse::DoublePut { address, buffer_size: class.buffer_size() },

@@ -98,7 +98,7 @@ impl Shared {
     }
 
     /// As [`Ledger::pass`](crate::ledger::Ledger::pass), for this thread.
-    fn pass(&self, class: &Class, slot: u32, from: Holder, to: Option<Holder>) -> bool {
+    pub(super) fn pass(&self, class: &Class, slot: u32, from: Holder, to: Option<Holder>) -> bool {
         class.ledger.pass(slot, from, to, thread_cache::own_getter(), thread_cache::wait_for_getters)
     }
 

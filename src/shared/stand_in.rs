@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use super::{Buffer, Request, Shared};
 use crate::class::Class;
-use crate::error::{GetError, Misuse, ReallocError};
+use crate::error::{GetError, Misuse};
 use crate::instrument::Source;
 use crate::ledger::Holder;
 use crate::memory::Content;
@@ -55,18 +55,18 @@ impl Shared {
         self.put_on_shelf(class, slot);
     }
 
-    /// Makes an outstanding raw stand-in one as asked for, of the same slot: always another one, so that a
+    /// A stand-in as asked for, with the bytes of the old one, in its place: always another one, so that a
     /// checker knows the size.
     ///
     /// # Safety
-    /// As [`put`](Self::put).
+    /// - `data` and `old` are of a stand-in of this pool held as [`Holder::Owned`], which the caller owns
     #[cold]
     pub(super) unsafe fn replace_stand_in(
         &self,
         data: NonNull<u8>,
         old: SystemBuffer,
         request: &Request,
-    ) -> Result<NonNull<u8>, ReallocError> {
+    ) -> Result<NonNull<u8>, GetError> {
         let new_size = request.size;
         let new = SystemBuffer { capacity: new_size, holder: request.holder, ..old };
         let content = if self.flags.zero_on_get { Content::Zeros } else { Content::Anything };
@@ -78,26 +78,11 @@ impl Shared {
         // SAFETY:
         // - the caller owns the old buffer; the new one is another; both have at least this size
         unsafe { moved.copy_from_nonoverlapping(data, old.capacity.min(new_size)) };
-        let address = data.as_ptr().addr();
-        let same = |found: &SystemBuffer| match found.holder == old.holder {
-            true => Ok(()),
-            false => Err(Misuse::DoublePut { address, buffer_size: found.capacity }),
-        };
-        let removed = self.registry.remove(address, same);
-        let (freed, figures, outcome) = match removed.unwrap_or_else(|| Err(self.not_in_registry(address))) {
-            Ok(found) => (data, Some(Ok(found)), Ok(moved)),
-            // Another thread put the old one meanwhile, against the contract.
-            Err(misuse) => {
-                self.counters.count(&misuse);
-                let undone = self.registry.remove(moved.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
-                (moved, undone, Err(misuse.into()))
-            }
-        };
-        if let Some(Ok(figures)) = figures {
-            // SAFETY:
-            // - just removed from the registry, so this thread alone has it
-            unsafe { self.give_back(freed, &figures) };
-        }
-        outcome
+        let removed = self.registry.remove(data.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
+        debug_assert!(matches!(removed, Some(Ok(_))));
+        // SAFETY:
+        // - just removed from the registry, so this thread alone has it
+        unsafe { self.give_back(data, &old) };
+        Ok(moved)
     }
 }

@@ -72,6 +72,38 @@ static void *realloc_in_place(void *context, void *data, size_t size) {
     return now;
 }
 
+/* What was written where bytepool_usable_size says there is room is kept as well. */
+static void all_that_there_is_room_for_is_kept(void) {
+    static const size_t sizes[] = {1, 101, 513};
+    void *context = pool_of(classes, COUNT_OF(classes));
+    void *neighbours[2 * COUNT_OF(sizes)];
+    size_t i;
+    size_t kind;
+    for (i = 0; i < COUNT_OF(sizes); i++) {
+        /* As a slot and, with few of them, as overflow. */
+        for (kind = 0; kind < 2; kind++) {
+            unsigned char *data = bytepool_get(context, sizes[i]);
+            size_t room = bytepool_usable_size(context, data);
+            neighbours[2 * i + kind] = get_filled(context, sizes[i], 0x77);
+            REQUIRE(data != NULL && room >= sizes[i]);
+            fill(data, room);
+            data = bytepool_realloc(context, data, room + 4000);
+            REQUIRE(data != NULL);
+            CHECK(is_filled(data, room));
+            /* And on the way down as much as fits. */
+            data = bytepool_realloc(context, data, 90);
+            REQUIRE(data != NULL);
+            CHECK(is_filled(data, room < 90 ? room : 90));
+            CHECK_EQ(bytepool_put_checked(context, data, 90), BYTEPOOL_OK);
+        }
+    }
+    for (i = 0; i < COUNT_OF(neighbours); i++) {
+        CHECK_EQ(bytepool_put_checked(context, neighbours[i], sizes[i / 2]), BYTEPOOL_OK);
+    }
+    CHECK_EQ(out(context), 0);
+    bytepool_free(context);
+}
+
 static void within_a_class_it_stays_in_place(void) {
     void *context = pool_of(classes, COUNT_OF(classes));
     unsigned char *data = get_filled(context, 101, 1);
@@ -189,6 +221,7 @@ int main(int argc, char **argv) {
     for (i = 0; i < COUNT_OF(capacities); i++) {
         classes[0].capacity = classes[1].capacity = classes[2].capacity = capacities[i];
         from_each_size_to_each();
+        all_that_there_is_room_for_is_kept();
         within_a_class_it_stays_in_place();
         null_and_zero();
         a_failure_keeps_the_old_buffer();

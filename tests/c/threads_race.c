@@ -1,5 +1,5 @@
 /* Racing puts of one buffer: exactly one wins, whatever threads race and in whatever words they put; the others are told,
- * or where the put has no result, counted. */
+ * or where the put has no result, counted. So it is with a reallocation and a put. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -96,11 +96,61 @@ static void of_racing_puts_one_wins(size_t threads, size_t rounds, uint32_t flag
     bytepool_free(context);
 }
 
+/* Where one worker reallocates, the other puts: a little later each time, so that it comes before, during and after the
+ * copying. The buffer is guarded: whoever read it after its put would fault. */
+static void *reallocate_or_put(void *argument) {
+    worker *me = argument;
+    size_t size = 1 << 20;
+    size_t i;
+    for (i = 0; i < race_rounds; i++) {
+        size_t new_size = i % 2 == 0 ? size - 64 : 2 * size; /* within the class, and beyond it */
+        if (me->number == 0) {
+            contested = get_filled(me->context, size, 1);
+        }
+        meet(&start, racers);
+        if (me->number == 0) {
+            unsigned char *moved = bytepool_realloc(me->context, contested, new_size);
+            if (moved != NULL) {
+                me->wins++;
+                CHECK(moved[0] == 1 && moved[size - 65] == 1);
+                bytepool_put(me->context, moved, new_size);
+            }
+        } else {
+            volatile size_t turns;
+            for (turns = 0; turns < i % 64 * 1000; turns++) {
+            }
+            me->wins += bytepool_put_checked(me->context, contested, size) == BYTEPOOL_OK;
+        }
+        meet(&end, racers);
+    }
+    return NULL;
+}
+
+static void of_a_reallocation_and_a_put_one_wins(size_t rounds) {
+    static const bytepool_size_class large = {1 << 20, 4};
+    static worker workers[2];
+    bytepool_config config = config_of(&large, 1);
+    void *context;
+    figures after;
+    config.guard_every = 1;
+    context = new_pool(&config);
+    racers = 2;
+    race_rounds = rounds;
+    start.arrived = end.arrived = 0;
+    run_some_workers(context, reallocate_or_put, workers, racers);
+    after = figures_of(context);
+    CHECK_EQ(workers[0].wins + workers[1].wins, rounds);
+    CHECK_EQ(after.pool.double_puts + after.pool.foreign_pointers, rounds);
+    check_quiet(context, after.pool.gets, after.pool.gets);
+    bytepool_free(context);
+}
+
 int main(int argc, char **argv) {
     check_begin(argc, argv);
     bytepool_set_misuse_handler(ignore, NULL);
     of_racing_puts_one_wins(2, check_rounds(100000), 0);
     of_racing_puts_one_wins(2, check_rounds(100000), BYTEPOOL_NO_THREAD_CACHE);
     of_racing_puts_one_wins(thread_count, check_rounds(500), 0);
+    of_a_reallocation_and_a_put_one_wins(check_rounds(1000));
     return check_end("threads_race");
 }
