@@ -27,7 +27,9 @@
  * Buffers   A buffer is the caller's from get to put, and at least `size` bytes. The pool keeps nothing before, inside
  *           or after it.
  * Misuse    A put that breaks the contract (twice, wrong size, foreign or interior pointer, another pool's buffer)
- *           changes nothing; it is counted, sets the last error, and is reported to the misuse handler.
+ *           changes nothing; it is counted, sets the last error, and is reported to the misuse handler. (Of two puts of
+ *           one buffer that race, the second may be found out later, and is then only counted; bytepool_put_checked
+ *           decides at once.)
  * Errors    A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets bytepool_last_error of
  *           the calling thread. No exception and no Rust panic leaves any function: a caught panic is
  *           BYTEPOOL_ERR_PANIC.
@@ -54,7 +56,7 @@ typedef int32_t bytepool_status;
 
 enum {
     BYTEPOOL_OK = 0,
-    BYTEPOOL_ERR_INVALID_ARGUMENT = 1, /* a NULL, zero or contradictory argument; a struct_size of no version, or above 4096 */
+    BYTEPOOL_ERR_INVALID_ARGUMENT = 1, /* a NULL, zero or contradictory argument, or a struct_size of no version */
     BYTEPOOL_ERR_INVALID_CONTEXT = 2,  /* NULL, stale or invented, or freed twice */
     BYTEPOOL_ERR_CLOSED = 3,           /* the pool is closed, or this context was freed */
     BYTEPOOL_ERR_LIMIT = 4,            /* max_bytes would be exceeded, or a limit of the library */
@@ -89,7 +91,7 @@ enum {
 
 /* Start from BYTEPOOL_CONFIG_INIT. Only read during bytepool_new, but for `round`. */
 typedef struct bytepool_config {
-    size_t struct_size;                      /* sizeof(bytepool_config), set by the INIT macro */
+    size_t struct_size;                      /* sizeof(bytepool_config), set by the INIT macro; at most 4096 */
     const bytepool_size_class *size_classes; /* in any order; at most 64, of different sizes */
     size_t size_class_count;                 /* 0: every get is oversize */
     size_t alignment;                        /* of every buffer, in bytes: a power of two up to 2 MiB; 0 means 64 */
@@ -119,13 +121,14 @@ typedef struct bytepool_config {
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
 /* Another handle on the same pool, to be freed by the caller. Its value differs from that of the pool's last 2^28
- * contexts. On failure *out_context is NULL. INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED, LIMIT (16384 live handles of one
+ * contexts. On failure *out_context is NULL. INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED (this context was freed), LIMIT
+ * (16384 live handles of one
  * pool), OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
-/* Closes the pool for every handle: gets fail from now on, waiting ones wake up with CLOSED, idle memory goes back to the system at once, and the
- * rest when the last outstanding buffer is put. Handles stay to be freed. Closing again has no effect.
- * INVALID_CONTEXT, CLOSED (this context was freed). */
+/* Closes the pool for every handle: gets fail from now on, waiting ones wake up with CLOSED, idle memory goes back to
+ * the system at once, and the rest when the last outstanding buffer is put. Handles stay to be freed. Closing again has
+ * no effect. INVALID_CONTEXT, CLOSED (this context was freed). */
 bytepool_status bytepool_close(void *context);
 
 /* Gives a handle up; the last one's end closes the pool. NULL, and a second free of one handle, are
@@ -147,9 +150,10 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
 
 /* As bytepool_get, but where that fails with LIMIT, sleeps until memory is put or given back, up to `timeout_ns`
  * nanoseconds; UINT64_MAX means without end. Who waits is served first come first served, and before any that starts to
- * wait later; a bytepool_get does not queue. TIMEOUT when the time has passed; with a timeout of 0, and at once for what
- * could never fit max_bytes, LIMIT; CLOSED as soon as the pool closes, which the free of its last handle does too. A
- * wait that has begun outlasts the free of its own context if the pool has other handles. */
+ * wait later; a bytepool_get, or a timeout of 0, does not queue and may overtake them. TIMEOUT when the time has
+ * passed; with a timeout of 0, and at once for what could never fit max_bytes, LIMIT; CLOSED as soon as the pool
+ * closes, which the free of its last handle does too. A wait that has begun outlasts the free of its own context if the
+ * pool has other handles. */
 void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
 /* Puts a buffer back. `size` is the one asked for, or for a buffer of a size class another size of the same class.
@@ -175,8 +179,8 @@ bytepool_status bytepool_put_many(void *context, void *const *data, size_t count
 void *bytepool_calloc(void *context, size_t count, size_t size);
 
 /* A buffer of `new_size` bytes with the old one's content, as much as both have room for (bytepool_usable_size): the
- * same pointer, or another and the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and the old buffer is as it
- * was and still the caller's: errors as bytepool_get and bytepool_put_checked. */
+ * same pointer, or another and the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and
+ * the old buffer is as it was and still the caller's: errors as bytepool_get and bytepool_put_checked. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* As bytepool_get, at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). Above the pool's

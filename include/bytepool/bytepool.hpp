@@ -262,7 +262,8 @@ class [[nodiscard]] PooledBuffer {
     }
 
     // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put,
-    // and becomes the size. Throws rust::Error if it is no such buffer; then it is still the caller's.
+    // and becomes the size (at most the capacity, which in a pool that guards or under a checker is the size asked for).
+    // Throws rust::Error if it is no such buffer; then it is still the caller's.
     [[nodiscard]] static PooledBuffer adopt(const Pool &pool, void *data, std::size_t size) {
         PooledBuffer buffer;
         buffer.parts_ = detail::adopt(pool, static_cast<std::uint8_t *>(data), size);

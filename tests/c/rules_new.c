@@ -172,7 +172,7 @@ static void the_first_version_of_the_config(void) {
 
 static void versions_of_the_config(void) {
     /* The last are what is there without the INIT macro. */
-    static const size_t none[] = {0,    1,          sizeof(size_t),   48, 55, 57, 60, sizeof(bytepool_config) - 1,
+    static const size_t none[] = {0,    1,        sizeof(size_t),  48, 55, 57, 60, sizeof(bytepool_config) - 1,
                                   4097, SIZE_MAX, SIZE_MAX / 3 * 2};
     later_config later;
     bytepool_config config = valid();

@@ -259,7 +259,7 @@ impl World {
             return;
         }
         self.leave(index);
-        self.forget_zeros(answer.value, old.size.min(size));
+        self.forget_zeros(answer.value, old.capacity.min(size));
         self.check_got(&answer, context, size, class);
     }
 
