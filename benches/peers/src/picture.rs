@@ -26,6 +26,8 @@ const COLOURS: [RGBColor; CASES.len()] = [
     RGBColor(0xc0, 0x60, 0x80),
     RGBColor(0x3f, 0x91, 0x57),
     RGBColor(0x9a, 0x6f, 0xc4),
+    RGBColor(0x5a, 0x9e, 0x5a),
+    RGBColor(0xb0, 0x5c, 0x7e),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

@@ -11,10 +11,12 @@ pub struct Case {
     pub in_picture: bool,
 }
 
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 8] = [
     Case { name: "pair of 4096", words: "4 KiB got, touched and put, in C", in_picture: true },
     Case { name: "three buffers", words: "16 KiB, 4 KiB and 512 bytes out at once, in C", in_picture: true },
     Case { name: "three, two threads, CPU", words: "the same on two threads", in_picture: false },
+    Case { name: "burst of 64 x 4096", words: "64 of 4 KiB got, then put", in_picture: true },
+    Case { name: "burst of 64, capacity 32", words: "the same, half of them overflow", in_picture: false },
     Case { name: "random 256 x 4096", words: "256 of 4 KiB out, one replaced at random", in_picture: false },
     Case { name: "hand-over, CPU", words: "4 KiB got on one thread, put on another", in_picture: true },
     Case { name: "owner in Rust", words: "4 KiB with an owner, in Rust", in_picture: true },
