@@ -292,7 +292,8 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] const std::uint8_t *data() const noexcept { return parts_.data; }
     // Bytes.
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size; }
-    // The most bytes the buffer can have.
+    // The most bytes the buffer can have: its class's size; where the pool guards (by environment, too) or a checker of
+    // memory watches, the size asked for.
     [[nodiscard]] std::size_t capacity() const noexcept { return parts_.capacity; }
     // Whether the size is 0.
     [[nodiscard]] bool empty() const noexcept { return parts_.size == 0; }
