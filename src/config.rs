@@ -309,7 +309,11 @@ const MAX_CHUNKS: usize = 4096;
 const MIN_CHUNK_SHIFT: u32 = 16;
 
 impl Layout {
-    fn new(classes: &[(usize, usize)], alignment: usize, huge_pages: bool) -> Result<Self, BuildError> {
+    pub(crate) fn new(
+        classes: &[(usize, usize)],
+        alignment: usize,
+        huge_pages: bool,
+    ) -> Result<Self, BuildError> {
         let least_chunk = alignment.max(page_size()).max(if huge_pages { HUGE_PAGE } else { 0 });
         let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
         let slot_alignment = alignment.max(GRANULE);

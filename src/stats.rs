@@ -233,6 +233,24 @@ impl Stats {
         }
     }
 
+    /// Adds what a pool's spare serves, whose figures are `spare`: all of it is overflow.
+    pub(crate) fn add_overflow(&mut self, spare: &Stats) {
+        for (class, spare) in self.classes.first.iter_mut().zip(&spare.classes) {
+            let bytes = spare.outstanding * class.buffer_size;
+            class.overflow += spare.outstanding;
+            class.allocated_bytes += bytes;
+            class.gets += spare.gets;
+            class.puts += spare.puts;
+            class.moves += spare.moves;
+            self.mapped_bytes += spare.outstanding * class.slot_size;
+            self.allocated_bytes += bytes;
+        }
+        self.gets += spare.gets;
+        self.puts += spare.puts;
+        self.system_allocations += spare.gets;
+        self.double_puts += spare.double_puts;
+    }
+
     /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is
     /// inside a call on the pool.
     ///

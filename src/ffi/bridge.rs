@@ -204,11 +204,14 @@ impl Pool {
 
 /// `class_number` of a buffer from the system allocator.
 const SYSTEM: u32 = u32::MAX;
+/// Added to the `class_number` of a buffer of the spare: as no class has such a number, its put takes the slow path.
+const SPARE: u32 = 1 << 8;
 
 fn take_apart(buffer: PooledBuffer) -> BufferParts {
     let (data, size, capacity, place, pool) = buffer.into_parts();
     let (class_number, slot) = match place {
         Place::Slot { class, slot } => (u32::from(class), slot),
+        Place::Spare { class, slot } => (SPARE + u32::from(class), slot),
         Place::System => (SYSTEM, 0),
     };
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
@@ -218,8 +221,12 @@ fn take_apart(buffer: PooledBuffer) -> BufferParts {
 /// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     let BufferParts { data, size, capacity, pool, slot, class_number } = *parts;
-    let place =
-        if class_number == SYSTEM { Place::System } else { Place::Slot { class: class_number as u8, slot } };
+    let class = class_number as u8;
+    let place = match class_number {
+        SYSTEM => Place::System,
+        SPARE.. => Place::Spare { class, slot },
+        _ => Place::Slot { class, slot },
+    };
     // SAFETY:
     // - parts of a PooledBuffer (caller), whose pointers are not null, used once
     unsafe {

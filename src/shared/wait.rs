@@ -123,8 +123,17 @@ impl Shared {
         });
     }
 
-    /// In a child of a fork: waiters of threads that it does not have are gone, and what they were given comes back.
-    pub(crate) fn forget_waiters(&self) {
+    /// In a child of a fork: what threads had cached that it does not have comes back.
+    pub(crate) fn forget_other_threads(&self) {
+        self.forget_waiters();
+        self.caches.end_all_of_other_threads();
+        if let Some(spare) = self.spare() {
+            spare.pool().forget_other_threads();
+        }
+    }
+
+    /// Waiters of threads that a child does not have are gone, and what they were given comes back.
+    fn forget_waiters(&self) {
         self.waiting.after_fork_in_child(|wanted, given| match given {
             Given::Slot(slot) => {
                 let class = wanted.class.expect("who was given a slot wanted one of a class");

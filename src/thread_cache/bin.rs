@@ -262,7 +262,7 @@ const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 2 << 20;
 /// Slots larger than this, in bytes, are *large*: a thread keeps two of them, and none strands there, as whoever misses
 /// one looks into all caches.
-pub(super) const LARGE: usize = 128 << 10;
+pub(crate) const LARGE: usize = 128 << 10;
 /// Slots larger than this are not cached, in bytes.
 const MAX_CACHED_SIZE: usize = 16 << 20;
 /// A bin has room for at least this many slots, or none.

@@ -361,9 +361,19 @@ impl CacheRef {
         self.bin_for(size).is_some_and(|bin| !bin.has_room() && self.has_room_or_flush(bin))
     }
 
-    /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
-    pub(super) fn get_or_fill(&self, size: usize, holder: Holder) -> Option<Buffer> {
-        self.take_or_fill(self.bin_for(size)?, holder)
+    /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty. If the class has no slot left,
+    /// not even a fresh one: the key of the pool's spare, if there is one.
+    pub(super) fn get_or_fill(&self, size: usize, holder: Holder) -> Result<Buffer, Option<u64>> {
+        let bin = self.bin_for(size).ok_or(None)?;
+        self.take_or_fill(bin, holder).ok_or_else(|| {
+            let shelf = &self.class_of(bin).shelf;
+            if shelf.idle() == 0 && shelf.fresh() == 0 { self.spare_key() } else { None }
+        })
+    }
+
+    /// What leads this thread to its cache of the pool's spare.
+    pub(super) fn spare_key(&self) -> Option<u64> {
+        self.pool().spare_key()
     }
 
     /// As [`get_or_fill`](Self::get_or_fill), for a class that is known.

@@ -25,7 +25,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 pub(crate) use self::bin::CachingRoom;
-use self::bin::LARGE;
+pub(crate) use self::bin::LARGE;
 pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
@@ -99,9 +99,15 @@ fn with_cache<R>(key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
     (!cache.is_none()).then(|| using(cache))
 }
 
-/// As [`get`], wherever the key is, and with a batch from the shelf if the bin is empty.
+/// As [`get`], wherever the key is, and with a batch from the shelf if the bin is empty; from the pool's spare if
+/// the class is used up.
 pub(crate) fn get_or_fill(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
     with_cache(key, |cache| cache.get_or_fill(size, holder))?
+        .or_else(|spare| {
+            let cached = with_cache(spare.ok_or(())?, |cache| cache.get_or_fill(size, holder));
+            cached.and_then(Result::ok).map(Buffer::of_spare).ok_or(())
+        })
+        .ok()
 }
 
 /// As [`get_or_fill`], for a class that is known.
@@ -117,9 +123,19 @@ pub(crate) enum Verdict {
     Later,
 }
 
-/// As [`put`] or [`put_unsized`], wherever the key is, and whoever got the buffer.
+/// As [`put`] or [`put_unsized`], wherever the key is, and whoever got the buffer. One of the pool's spare, too, while
+/// this thread's cache has room for it.
 pub(crate) fn put_anywhere(key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
-    with_cache(key, |cache| cache.put_anyhow(address, size, verdict)).unwrap_or(false)
+    match with_cache(key, |cache| (cache.put_anyhow(address, size, verdict), cache.spare_key())) {
+        Some((false, Some(spare))) => match size {
+            PutSize::Sized(size) => {
+                put(spare, address, size)
+                    || verdict == Verdict::Later && put_any_getters(spare, address, size)
+            }
+            PutSize::Unsized => put_unsized(spare, address),
+        },
+        done => done.is_some_and(|(is_put, _)| is_put),
+    }
 }
 
 /// At most this many buffers in one use of a cache, lest it keep a thread that revokes waiting.
@@ -172,12 +188,20 @@ pub(crate) fn put_any_getters(key: u64, address: usize, size: usize) -> bool {
 /// Settles this thread's claims; how many did not stand since its cache was made.
 #[cfg(feature = "capi")]
 pub(crate) fn count_lost_claims(key: u64) -> u32 {
-    with_cache(key, |cache| cache.count_lost_claims()).unwrap_or(0)
+    let count = |key| with_cache(key, |cache| (cache.count_lost_claims(), cache.spare_key()));
+    let (lost, spare) = count(key).unwrap_or((0, None));
+    lost + spare.and_then(count).map_or(0, |(lost, _)| lost)
 }
 
 /// What this thread adds to the marks of slots it gets from a cache; 0 if it has none.
 pub(crate) fn own_getter() -> Mark {
     ledger::getter(way::block().number())
+}
+
+/// As [`put_owned`], for a slot of the pool's spare.
+pub(crate) fn put_owned_spare(key: u64, address: usize, class: u8, slot: u32) -> bool {
+    let spare = with_cache(key, |cache| cache.spare_key()).flatten();
+    spare.is_some_and(|spare| put_owned(spare, address, class.into(), slot))
 }
 
 /// As [`put_owned`], wherever the key is, and with a batch to the shelf if the bin is full.
@@ -207,6 +231,11 @@ impl Caches {
             paused: AtomicBool::new(false),
             scarce: AtomicU32::new(0),
         })
+    }
+
+    /// Whether threads may have caches at all.
+    pub(crate) fn are_allowed(&self) -> bool {
+        self.allowed
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<CacheRef>> {
