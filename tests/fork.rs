@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use bytepool::{ClassStats, Pool, Stats};
+use bytepool::{ClassStats, Misuse, Pool, Stats};
 
 /// A child that takes longer hangs, in seconds.
 const TIME_LIMIT: libc::c_uint = 60;
@@ -398,6 +398,39 @@ fn what_other_threads_held_stays_outstanding_in_the_child() {
             assert_eq!(outstanding(&pool.stats()), 6);
         });
     });
+    assert_eq!(outstanding(&pool.stats()), 0);
+}
+
+/// Overflow of a pool that overflows often is in a region, too, 256 slots here, and threads cache its slots.
+#[test]
+fn a_child_finds_the_overflow_that_other_threads_cached() {
+    const CAPACITY: usize = 4;
+    let is_cached =
+        !cfg!(bytepool_portable) && has_caches(&Pool::builder().size_class(512, 2048).build().unwrap());
+    let pool = Pool::builder().size_class(512, CAPACITY).build().unwrap();
+    let slots: Vec<_> = (0..CAPACITY).map(|_| pool.get(512).unwrap()).collect();
+    drop((0..100).map(|_| pool.get(512).unwrap()).collect::<Vec<_>>());
+    let hold = || {
+        drop((0..20).map(|_| pool.get(512).unwrap()).collect::<Vec<_>>());
+        pool.get(512).unwrap()
+    };
+    beside(3, hold, drop, || {
+        fork(|| {
+            assert_eq!(class(&pool).overflow, 3);
+            let all: Vec<_> = (0..253).map(|_| pool.get_raw(512).unwrap()).collect();
+            for data in all {
+                // SAFETY:
+                // - got above, and used no more; the second put is refused
+                let (first, second) = unsafe { (pool.put_raw(data, 512), pool.put_raw(data, 512)) };
+                assert_eq!(first, Ok(()));
+                // What the system allocator served is foreign afterwards.
+                assert!(!is_cached || matches!(second, Err(Misuse::DoublePut { .. })), "{second:?}");
+            }
+            assert_eq!(class(&pool).overflow, 3);
+            pool.stats().assert_consistent();
+        });
+    });
+    drop(slots);
     assert_eq!(outstanding(&pool.stats()), 0);
 }
 

@@ -26,7 +26,7 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
 pub(crate) use self::change_hands::Realloc;
 pub(crate) use self::get::{Buffer, Fill, Request};
-use self::overflow::Spare;
+pub(crate) use self::overflow::Spare;
 pub(crate) use self::put::PutSize;
 use crate::anchor::Home;
 use crate::class::Class;

@@ -32,13 +32,13 @@ use crate::thread_cache::LARGE;
 /// Gets that overflow one class before the pool gets a spare.
 const OFTEN: u64 = if cfg!(bytepool_shuttle) { 2 } else { 64 };
 /// A spare has as many slots of a class as the class has, but at least this many, and at most so many bytes.
-const MIN_SLOTS: usize = 256;
+const MIN_SLOTS: usize = if cfg!(bytepool_shuttle) { 16 } else { 256 };
 const MAX_BYTES: usize = 64 << 20;
 /// What a spare's shelf keeps of a class, in bytes.
 const KEPT_BYTES: usize = 2 << 20;
 
 /// See the module documentation.
-pub(super) struct Spare {
+pub(crate) struct Spare {
     pool: Shared,
     /// For each class the idle slots that were left when memory was last given back; 0 if it need not be.
     left: [AtomicU32; MAX_CLASSES],
@@ -46,7 +46,7 @@ pub(super) struct Spare {
 
 impl Shared {
     #[inline]
-    pub(super) fn spare(&self) -> Option<&Spare> {
+    pub(crate) fn spare(&self) -> Option<&Spare> {
         self.spare.get().map(|spare| &**spare)
     }
 
@@ -147,7 +147,7 @@ impl Spare {
         memory::boxed(Self { pool, left: [const { AtomicU32::new(0) }; MAX_CLASSES] }).ok()
     }
 
-    pub(super) fn pool(&self) -> &Shared {
+    pub(crate) fn pool(&self) -> &Shared {
         &self.pool
     }
 
