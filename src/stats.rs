@@ -109,7 +109,9 @@ pub struct Stats {
     pub classes: ClassList,
     /// The limit on `mapped_bytes`; 0 for none.
     pub max_bytes: usize,
-    /// Bytes taken from the system for buffers: touched slots, overflow and oversize.
+    /// Bytes taken from the system for buffers: touched slots, overflow and oversize. Of overflow that was put a pool
+    /// without a limit may keep a little that counts nowhere: at most 2 MiB of each class, and as much in each thread's
+    /// cache.
     pub mapped_bytes: usize,
     /// The same counted in buffer sizes instead of slot sizes: the original library's figure.
     pub allocated_bytes: usize,

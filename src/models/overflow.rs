@@ -104,3 +104,15 @@ fn the_last_put_of_overflow_ends_the_pool() {
         slots.into_iter().for_each(thread::JoinHandle::join);
     });
 }
+
+/// What its cache has of the spare holds a reference to the pool.
+#[test]
+fn a_thread_that_ends_may_be_the_last_to_know_the_pool() {
+    check(2000, || {
+        let (pool, slots) = with_spare();
+        let worker = spawn(&pool, |pool| put_raw(&pool, get_raw(&pool).unwrap()).unwrap());
+        slots.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
+        drop(pool);
+        worker.join();
+    });
+}

@@ -1,11 +1,12 @@
 //! What all handles of a pool share, and the story of get and put.
 //!
 //! ```text
-//! get(size) -> size class -> shelf -> (none idle) fresh slot -> (none fresh) overflow
+//! get(size) -> size class -> shelf -> (none idle) fresh slot -> (none fresh) overflow: spare, or system allocator
 //!                         no class fits -> oversize
 //! put(ptr)  -> offset in the region -> chunk gives the class, one multiplication the slot
 //!              -> ledger: outstanding -> idle (one compare-exchange) -> shelf
-//!              outside the region -> registry of overflow and oversize buffers -> (not there) foreign pointer
+//!              outside the region -> the same in the spare's
+//!                                 -> registry of overflow and oversize buffers -> (not there) foreign pointer
 //! ```
 //!
 //! Any thread may call anything at any time. No lock is held while the user's rounding function runs.

@@ -365,10 +365,18 @@ impl CacheRef {
     /// not even a fresh one: the key of the pool's spare, if there is one.
     pub(super) fn get_or_fill(&self, size: usize, holder: Holder) -> Result<Buffer, Option<u64>> {
         let bin = self.bin_for(size).ok_or(None)?;
-        self.take_or_fill(bin, holder).ok_or_else(|| {
-            let shelf = &self.class_of(bin).shelf;
-            if shelf.idle() == 0 && shelf.fresh() == 0 { self.spare_key() } else { None }
-        })
+        if let Some(spare) = self.spare_key()
+            && self.is_used_up(bin)
+        {
+            return Err(Some(spare));
+        }
+        self.take_or_fill(bin, holder).ok_or(None)
+    }
+
+    /// Whether neither this cache nor the shelf has a slot of a bin's class.
+    fn is_used_up(&self, bin: &Bin) -> bool {
+        let shelf = &self.class_of(bin).shelf;
+        bin.len() == 0 && !bin.has_claims() && shelf.idle() == 0 && shelf.fresh() == 0
     }
 
     /// What leads this thread to its cache of the pool's spare.
