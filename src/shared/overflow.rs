@@ -27,7 +27,7 @@ use crate::memory;
 use crate::region::CAN_SEAL;
 use crate::registry::{Role, SystemBuffer};
 use crate::size_class::MAX_CLASSES;
-use crate::thread_cache::LARGE;
+use crate::thread_cache::{Block, LARGE};
 
 /// Gets that overflow one class before the pool gets a spare.
 const OFTEN: u64 = if cfg!(bytepool_shuttle) { 2 } else { 64 };
@@ -63,6 +63,14 @@ impl Shared {
     /// What leads a thread to its cache of the spare.
     pub(crate) fn spare_key(&self) -> Option<u64> {
         self.spare().map(|spare| spare.pool.cache_key())
+    }
+
+    /// Ends the caches that the calling thread has of this pool, as its thread-locals are torn down.
+    pub(crate) fn give_up_caches_of(&self, block: &'static Block) {
+        self.caches.give_up(block);
+        if let Some(spare) = self.spare() {
+            spare.pool.caches.give_up(block);
+        }
     }
 
     /// The class fits, but all its slots are out.

@@ -49,7 +49,7 @@ impl Place {
 /// One cache line, and a second one of which the fast path only reads the first word. What statistics read meanwhile is
 /// atomic.
 #[repr(C, align(64))]
-pub(super) struct Bin {
+pub(crate) struct Bin {
     top: AtomicPtr<Place>,
     /// `first` until the bin is made, and for ever if the class is not cached.
     end: AtomicPtr<Place>,
@@ -151,6 +151,35 @@ impl Bin {
         has_room
     }
 
+    /// Puts a slot, if there is room, that whoever exchanges its entry may put. `false`: nothing was done, as also for a
+    /// slot that another thread got, and once in a batch, so that it is looked whether the class is to lean.
+    #[inline(always)]
+    pub(super) fn put_not_own(&self, address: usize, slot: usize) -> bool {
+        let found = self.entry(slot).load(Relaxed);
+        let is_anybodys = ledger::has_no_getter(found) && found != NOBODY;
+        is_anybodys && self.has_room() && !self.is_last_of_batch() && self.exchange(address, slot, found)
+    }
+
+    /// Whether the next put is the last of a batch.
+    #[inline(always)]
+    fn is_last_of_batch(&self) -> bool {
+        (self.puts.load(Relaxed) + 1).is_multiple_of(MAX_BATCH as u64)
+    }
+
+    /// Puts a slot, there is room, if its entry is what was found.
+    #[inline(always)]
+    pub(super) fn exchange(&self, address: usize, slot: usize, found: Mark) -> bool {
+        let top = self.top();
+        // Relaxed: see the ledger.
+        let taken = self.entry(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        if taken {
+            // SAFETY:
+            // - there is room (caller)
+            unsafe { self.lay_at(top, address, slot) };
+        }
+        taken
+    }
+
     /// Read plainly, as compilers keep atomic loads apart from the instruction that uses them.
     #[inline(always)]
     fn top(&self) -> *mut Place {
@@ -192,14 +221,6 @@ impl Bin {
             self.top.store(top.add(1), Relaxed);
         }
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
-    }
-
-    /// Adds a slot at the top, where there is room, and counts the put.
-    pub(super) fn lay(&self, address: usize, slot: usize) {
-        assert!(self.has_room());
-        // SAFETY:
-        // - there is room
-        unsafe { self.lay_at(self.top(), address, slot) };
     }
 }
 
@@ -255,7 +276,7 @@ impl Bin {
 }
 
 /// The most slots that move between a bin and the shelf at a time.
-pub(super) const MAX_BATCH: usize = 32;
+pub(super) const MAX_BATCH: usize = 64;
 
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;

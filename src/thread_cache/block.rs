@@ -183,6 +183,14 @@ impl Unused {
 /// Ends the owner's use of a cache.
 pub(super) struct Active(&'static Block);
 
+impl Active {
+    /// Leaves the block active, for [`Block::still_active`] to go on.
+    #[inline(always)]
+    pub(super) fn stay(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Active {
     #[inline(always)]
     fn drop(&mut self) {
@@ -246,6 +254,16 @@ impl Block {
     #[inline(always)]
     pub(super) fn enter(&'static self, entry: &Entry) -> (CacheRef, Active) {
         self.enter_as::<FAST>(entry)
+    }
+
+    /// What [`Active::stay`] left.
+    ///
+    /// # Safety
+    /// - the calling thread is the owner, and stayed active
+    #[inline(always)]
+    pub(super) unsafe fn still_active(&'static self) -> Active {
+        debug_assert_eq!(self.activity.load(Relaxed), FAST);
+        Active(self)
     }
 
     /// As [`enter`](Self::enter), for the slow half.
@@ -365,7 +383,7 @@ impl Drop for ExitHook {
         }
         // Relaxed: the lock that `some_pool` took orders it.
         if block.was_cut.swap(false, Relaxed) {
-            anchor::live_pools().for_each(|pool| pool.caches().give_up(block));
+            anchor::live_pools().for_each(|pool| pool.give_up_caches_of(block));
         }
         unused().blocks.push(block);
     }

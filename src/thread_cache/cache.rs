@@ -80,6 +80,18 @@ unsafe impl Send for Cache {}
 // SAFETY: as for Send.
 unsafe impl Sync for Cache {}
 
+/// How far [`CacheRef::put`] came.
+pub(crate) enum Tried {
+    Put,
+    /// Another thread may put it, too, if it is outstanding: [`Bin::put_not_own`] decides.
+    NotOwn {
+        bin: *const Bin,
+        slot: usize,
+    },
+    /// Nothing was done, [`CacheRef::put_anyhow`] must look.
+    Nothing,
+}
+
 /// Where entries lead whose cache was taken away: it serves nothing.
 pub(super) static NO_CACHE: Cache = Cache {
     none: Bin::none(),
@@ -196,27 +208,24 @@ impl CacheRef {
         self.fine_bin(size)?.take(holder)
     }
 
-    /// Puts a raw buffer that this thread got, with a size of its class. `false`: nothing was done,
-    /// [`put_anyhow`](Self::put_anyhow) must look.
+    /// Puts a raw buffer with a size of its class, if this thread got it.
     #[inline(always)]
-    pub(super) fn put(&self, address: usize, size: usize) -> bool {
+    pub(super) fn put(&self, address: usize, size: usize) -> Tried {
         // The size's class, so only a buffer of that class is found.
-        let Some(bin) = self.fine_bin(size) else { return false };
-        let Some(slot) = bin.slot_at(address) else { return false };
-        self.put_own(bin, address, slot)
+        let Some(bin) = self.fine_bin(size) else { return Tried::Nothing };
+        let Some(slot) = bin.slot_at(address) else { return Tried::Nothing };
+        if !ledger::is_raw_of(bin.entry(slot).load(Relaxed), self.getter) {
+            return Tried::NotOwn { bin, slot };
+        }
+        if bin.put(address, slot) { Tried::Put } else { Tried::Nothing }
     }
 
-    /// As [`put`](Self::put), of whatever size.
+    /// Puts a raw buffer of whatever size, if this thread got it. `false`: nothing was done,
+    /// [`put_anyhow`](Self::put_anyhow) must look.
     #[inline(always)]
     pub(super) fn put_unsized(&self, address: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
-        self.put_own(bin, address, slot)
-    }
-
-    #[inline(always)]
-    fn put_own(&self, bin: &Bin, address: usize, slot: usize) -> bool {
-        let found = bin.entry(slot).load(Relaxed);
-        ledger::is_raw_of(found, self.getter) && bin.put(address, slot)
+        ledger::is_raw_of(bin.entry(slot).load(Relaxed), self.getter) && bin.put(address, slot)
     }
 
     /// Puts a slot that its caller alone has. `false`: nothing was done, as also for a number that no class has.
@@ -311,14 +320,10 @@ impl CacheRef {
 
     /// Puts a slot that whoever exchanges its entry may put, where there is room.
     fn put_shared(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
-        // Relaxed: see the ledger.
-        let taken = bin.entry(slot).compare_exchange(found, ledger::NOBODY, Relaxed, Relaxed).is_ok();
-        if taken {
-            bin.lay(address, slot);
-            // A thread that neither fills nor flushes looks at times, too.
-            if bin.puts.load(Relaxed).is_multiple_of(MAX_BATCH as u64) {
-                self.lean_or_not(bin);
-            }
+        let taken = bin.exchange(address, slot, found);
+        // A thread that neither fills nor flushes looks at times, too.
+        if taken && bin.puts.load(Relaxed).is_multiple_of(MAX_BATCH as u64) {
+            self.lean_or_not(bin);
         }
         taken
     }

@@ -25,13 +25,15 @@ use std::ffi::c_void;
 use std::ptr;
 
 pub(crate) use self::bin::CachingRoom;
-pub(crate) use self::bin::LARGE;
+pub(crate) use self::bin::{Bin, LARGE};
+pub(crate) use self::block::Block;
 pub(crate) use self::block::key_of;
 #[cfg(feature = "capi")]
 pub(crate) use self::block::product_of;
 pub(crate) use self::block::wait_for_getters;
-use self::block::{Block, is_of_other_thread, own_block};
 pub(crate) use self::block::{all_sections, cut_all_ways, forget_other_threads, note_forked, own_sections};
+use self::block::{is_of_other_thread, own_block};
+pub(crate) use self::cache::Tried;
 use self::cache::{BinOffset, CacheRef, Count, bins_of_chunks};
 pub(crate) use self::leaning::Leaning;
 use crate::barrier;
@@ -63,14 +65,47 @@ pub(crate) fn get(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
     cache.get(size, holder)
 }
 
-/// Puts a raw buffer that this thread got, with the size it was asked for or another of its class. `false`:
-/// nothing was done, the pool must look.
+/// Puts a raw buffer with the size it was asked for or another of its class, if this thread got it.
+#[inline(always)]
+pub(crate) fn try_put(key: u64, address: usize, size: usize) -> Tried {
+    let block = way::block();
+    let Some(entry) = block.first(key) else { return Tried::Nothing };
+    let (cache, active) = block.enter(entry);
+    let tried = cache.put(address, size);
+    if let Tried::NotOwn { .. } = tried {
+        active.stay();
+    }
+    tried
+}
+
+/// Goes on where [`try_put`] found a buffer that this thread did not get: puts it, unless another thread got it.
+/// `false`: nothing was done, the pool must look.
+///
+/// # Safety
+/// - `try_put` gave `bin` and `slot` for this address, and this thread has used no cache since
+#[inline(always)]
+pub(crate) unsafe fn put_not_own(bin: *const Bin, address: usize, slot: usize) -> bool {
+    // SAFETY:
+    // - it stayed active in `try_put` (caller), so the bin is there
+    let (_active, bin) = unsafe { (way::block().still_active(), &*bin) };
+    bin.put_not_own(address, slot)
+}
+
+/// [`try_put`], and [`put_not_own`] if need be. `false`: nothing was done, the pool must look.
 #[inline(always)]
 pub(crate) fn put(key: u64, address: usize, size: usize) -> bool {
-    let block = way::block();
-    let Some(entry) = block.first(key) else { return false };
-    let (cache, _active) = block.enter(entry);
-    cache.put(address, size)
+    #[cold]
+    #[inline(never)]
+    fn decide(bin: *const Bin, address: usize, slot: usize) -> bool {
+        // SAFETY:
+        // - just given by `try_put`, below
+        unsafe { put_not_own(bin, address, slot) }
+    }
+    match try_put(key, address, size) {
+        Tried::Put => true,
+        Tried::NotOwn { bin, slot } => decide(bin, address, slot),
+        Tried::Nothing => false,
+    }
 }
 
 /// As [`put`], whatever the size.
@@ -343,7 +378,7 @@ impl Caches {
     }
 
     /// Ends the calling thread's cache, as its thread-locals are torn down or its block has no place for it.
-    fn give_up(&self, block: &'static Block) {
+    pub(crate) fn give_up(&self, block: &'static Block) {
         let mut list = self.lock();
         let Some(place) = list.iter().position(|cache| ptr::eq(cache.block(), block)) else { return };
         let cache = list.swap_remove(place);

@@ -7,7 +7,7 @@ use crate::ffi::context::{cache_key, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary};
 use crate::shared::PutSize;
-use crate::thread_cache::{self, Verdict};
+use crate::thread_cache::{self, Bin, Tried, Verdict};
 
 /// See the header.
 ///
@@ -16,10 +16,15 @@ use crate::thread_cache::{self, Verdict};
 ///   more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, size: usize) {
-    if !thread_cache::put(cache_key(context), data.addr(), size) {
-        // SAFETY:
-        // - the caller owns the buffer
-        unsafe { put_sized_slowly(context, data, size) };
+    // SAFETY:
+    // - the caller owns the buffer
+    // - bin and slot were just given
+    unsafe {
+        match thread_cache::try_put(cache_key(context), data.addr(), size) {
+            Tried::Put => {}
+            Tried::NotOwn { bin, slot } => _ = put_not_own(context, data, slot, size, bin),
+            Tried::Nothing => _ = put_sized_slowly(context, data, size),
+        }
     }
 }
 
@@ -47,6 +52,28 @@ pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c
         // SAFETY:
         // - the caller owns the buffer
         unsafe { put_unsized_slowly(context, data) };
+    }
+}
+
+/// # Safety
+/// - as [`Shared::put`](crate::shared::Shared::put), and as [`thread_cache::put_not_own`]
+// Not unwinding, each argument where its caller has it: so it is a tail call.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn put_not_own(
+    context: *mut c_void,
+    data: *mut c_void,
+    slot: usize,
+    size: usize,
+    bin: *const Bin,
+) -> i32 {
+    // SAFETY:
+    // - as the caller promised
+    unsafe {
+        match thread_cache::put_not_own(bin, data.addr(), slot) {
+            true => Status::Ok as i32,
+            false => put_sized_slowly(context, data, size),
+        }
     }
 }
 
