@@ -156,7 +156,8 @@ fn realloc_of_overflow_stays_in_its_class_or_moves_with_the_bytes() {
         // - outstanding, written below, and of at least this size
         unsafe { std::slice::from_raw_parts(data.as_ptr(), count) }.to_vec()
     };
-    // SAFETY, of all: outstanding, and used no more under its old name
+    // SAFETY:
+    // - each is outstanding, and used no more under its old name
     unsafe {
         data.as_ptr().write_bytes(9, SIZE);
         assert_eq!(pool.realloc_raw(data, SIZE - 1).unwrap(), data);
