@@ -138,6 +138,7 @@ impl Home {
         self.is_of_part
     }
 
+    #[cfg(any(feature = "capi", test))]
     pub(crate) fn id(&self) -> PoolId {
         self.id
     }
