@@ -22,6 +22,7 @@ mod fork;
 #[cfg(feature = "capi")]
 mod handle;
 mod instrument;
+mod layout;
 mod ledger;
 mod limit;
 mod line;

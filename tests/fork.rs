@@ -401,7 +401,7 @@ fn what_other_threads_held_stays_outstanding_in_the_child() {
     assert_eq!(outstanding(&pool.stats()), 0);
 }
 
-/// Overflow of a pool that overflows often is in a region, too, 256 slots here, and threads cache its slots.
+/// Overflow of a pool that overflows often is in a region, too, 1,024 slots here, and threads cache its slots.
 fn pool_that_overflows() -> (Pool, Vec<PooledBuffer>) {
     let pool = Pool::builder().size_class(512, 4).build().unwrap();
     let slots: Vec<_> = (0..4).map(|_| pool.get(512).unwrap()).collect();
@@ -445,7 +445,7 @@ fn a_child_finds_the_overflow_that_other_threads_cached() {
     beside(3, hold, drop, || {
         fork(|| {
             assert_eq!(class(&pool).overflow, 3);
-            get_overflow(&pool, 253);
+            get_overflow(&pool, 1021);
             assert_eq!(class(&pool).overflow, 3);
         });
     });
@@ -460,7 +460,7 @@ fn a_thread_that_ends_after_a_fork_leaves_its_overflow_to_others() {
         return;
     }
     beside(2, || cache_overflow(&pool), |()| (), || fork(|| ()));
-    get_overflow(&pool, 256);
+    get_overflow(&pool, 1024);
 }
 
 /// The child is the only one to know the last handle: it ends the pool.

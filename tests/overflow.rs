@@ -54,7 +54,7 @@ fn every_overflow_is_counted_while_it_is_out() {
     let pool = Pool::builder().size_class(SIZE, CAPACITY).build().unwrap();
     let mut allocations = 0;
     // The last ones are more than are ever served from a region.
-    for overflow in [1, 50, 100, 7, 0, 200, 1000] {
+    for overflow in [1, 50, 100, 7, 0, 200, 2000] {
         for _ in 0..5 {
             let all = get_many(&pool, CAPACITY + overflow);
             allocations += overflow as u64;

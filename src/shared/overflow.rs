@@ -20,9 +20,10 @@ use std::ptr::NonNull;
 
 use super::reclaim::Room;
 use super::{Buffer, Fill, Place, PutSize, Request, Shared};
-use crate::config::{Config, Layout};
+use crate::config::Config;
 use crate::error::{GetError, Misuse};
 use crate::instrument::Instrument;
+use crate::layout::Layout;
 use crate::memory;
 use crate::region::CAN_SEAL;
 use crate::registry::{Role, SystemBuffer};
@@ -32,7 +33,7 @@ use crate::thread_cache::{Block, LARGE};
 /// Gets that overflow one class before the pool gets a spare.
 const OFTEN: u64 = if cfg!(bytepool_shuttle) { 2 } else { 64 };
 /// A spare has as many slots of a class as the class has, but at least this many, and at most so many bytes.
-const MIN_SLOTS: usize = if cfg!(bytepool_shuttle) { 16 } else { 256 };
+const MIN_SLOTS: usize = if cfg!(bytepool_shuttle) { 16 } else { 1024 };
 const MAX_BYTES: usize = 64 << 20;
 /// What a spare's shelf keeps of a class, in bytes.
 const KEPT_BYTES: usize = 2 << 20;
