@@ -142,7 +142,7 @@ impl Shared {
     /// slot is missing here, and the region stays until it comes back, or that get sees the closing and
     /// touches nothing. A slot goes back to the count it came from, and `fresh` is read first, lest one be
     /// counted twice for another that is out.
-    fn unmap_if_unused(&self, _reclaiming: &Queue) {
+    pub(super) fn unmap_if_unused(&self, _reclaiming: &Queue) {
         let is_whole = |class: &Class| class.shelf.fresh() + class.shelf.idle() == class.capacity();
         if self.region.is_unmapped() || !self.classes.iter().all(is_whole) {
             return;

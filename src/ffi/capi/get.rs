@@ -89,6 +89,7 @@ pub extern "C" fn bytepool_calloc(context: *mut c_void, count: usize, size: usiz
         let bytes = count.checked_mul(size);
         hand_out(context, bytes.unwrap_or(usize::MAX), |pool| match bytes {
             Some(bytes) => pool.get(&Request { fill: Fill::Zeros, ..Request::raw(bytes, SOMEWHERE) }),
+            None if pool.is_closed() => Err(GetError::Closed),
             None => Err(GetError::OutOfMemory { requested: usize::MAX }),
         })
     })
