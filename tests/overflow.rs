@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::mpsc;
 use std::thread;
 
-use bytepool::{Misuse, Pool, PooledBuffer};
+use bytepool::{GetError, Misuse, Pool, PooledBuffer};
 
 const SMALL: usize = 512;
 const SIZE: usize = 4096;
@@ -213,6 +213,19 @@ fn threads_hand_overflow_to_each_other() {
     stats.assert_consistent();
     assert!(stats.system_allocations > 0);
     assert_eq!((stats.gets, stats.classes[0].overflow, stats.double_puts), (stats.puts, 0, 0));
+}
+
+#[test]
+fn a_limit_bounds_overflow_however_often() {
+    let most = CAPACITY + OFTEN;
+    let pool = Pool::builder().size_class(SIZE, CAPACITY).max_bytes(most * SIZE).build().unwrap();
+    for _ in 0..3 {
+        let all = get_many(&pool, most);
+        assert!(matches!(pool.get(SIZE), Err(GetError::Limit { .. })));
+        assert_eq!(pool.stats().mapped_bytes, most * SIZE);
+        put_many(&pool, all);
+        pool.stats().assert_consistent();
+    }
 }
 
 #[test]
