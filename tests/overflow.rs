@@ -216,6 +216,19 @@ fn threads_hand_overflow_to_each_other() {
 }
 
 #[test]
+fn slots_that_other_threads_put_come_before_overflow() {
+    let pool = pool();
+    let slots: Vec<_> = (0..CAPACITY).map(|_| pool.get(SIZE).unwrap()).collect();
+    thread::spawn(move || drop(slots)).join().unwrap();
+    let slots = get_many(&pool, CAPACITY);
+    assert_eq!(pool.stats().classes[1].overflow, 0);
+    let overflow = get(&pool);
+    assert_eq!(pool.stats().classes[1].overflow, 1);
+    put(&pool, overflow, SIZE).unwrap();
+    put_many(&pool, slots);
+}
+
+#[test]
 fn a_limit_bounds_overflow_however_often() {
     let most = CAPACITY + OFTEN;
     let pool = Pool::builder().size_class(SIZE, CAPACITY).max_bytes(most * SIZE).build().unwrap();
