@@ -211,6 +211,54 @@ fn of_two_puts_without_caches_exactly_one_wins() {
     });
 }
 
+/// With a size that is not the one asked for, or none: the ledger's holder is looked up first.
+#[test]
+fn of_two_inexact_puts_without_caches_exactly_one_wins() {
+    check(1500, || {
+        let pool = Pool::builder().size_class(SIZE, SLOTS).thread_cache(false).build().unwrap();
+        let raw = get_raw(&pool).unwrap();
+        let others = [(); 2].map(|()| {
+            spawn(&pool, move |pool| {
+                // SAFETY:
+                // - nobody uses the buffer any more
+                unsafe { pool.put_raw({ raw }.0, SIZE - 1) }.is_ok()
+            })
+        });
+        // SAFETY: as above
+        let own = unsafe { pool.put_raw_unsized(raw.0) }.is_ok();
+        let winners = others.map(thread::JoinHandle::join).into_iter().chain([own]).filter(|&won| won);
+        assert_eq!(winners.count(), 1);
+        assert_eq!((pool.stats().double_puts, pool.stats().size_mismatches), (2, 0));
+        assert_whole(&pool);
+    });
+}
+
+/// Who adopts a buffer with another size of its class takes it from its getter, who may put it on the fast path.
+#[test]
+fn of_a_getters_put_and_an_inexact_adoption_exactly_one_wins() {
+    check(1500, || {
+        let pool = pool();
+        // A class leans towards its getters from a thread's first batch on.
+        get_use_and_put(&pool);
+        get_use_and_put(&pool);
+        let raw = get_raw(&pool).unwrap();
+        let adopters = [(); 2].map(|()| {
+            spawn(&pool, move |pool| {
+                // SAFETY:
+                // - nobody uses the buffer any more
+                let adopted = unsafe { PooledBuffer::from_raw(&pool, { raw }.0, SIZE - 1) };
+                adopted.inspect(use_buffer).is_ok()
+            })
+        });
+        let own = put_raw(&pool, raw).is_ok();
+        let adopted = adopters.map(thread::JoinHandle::join).into_iter().filter(|&adopted| adopted);
+        let winners = adopted.count() + usize::from(own);
+        pool.trim(usize::MAX);
+        assert_eq!((winners, pool.stats().double_puts), (1, 2));
+        assert_whole(&pool);
+    });
+}
+
 #[test]
 fn of_two_puts_of_a_system_buffer_exactly_one_wins() {
     check(1500, || {
@@ -422,6 +470,27 @@ fn room_that_others_free_and_take_hides_no_idle_slot() {
         let getters = [(); 2].map(|()| spawn(&pool, get));
         drop(put);
         drop(getters.map(thread::JoinHandle::join));
+        pool.stats().assert_consistent();
+    });
+}
+
+/// Between a search's revoking and its look at the shelf: what a thread then filled a new cache with would be idle, and
+/// not found.
+#[test]
+fn a_cache_that_is_made_during_a_search_hides_no_idle_slot() {
+    check(1500, || {
+        const OVERSIZE: usize = 2 * SIZE;
+        let pool = Pool::builder().size_class(SIZE, SLOTS).max_bytes(OVERSIZE + SIZE).build().unwrap();
+        // Idle on the shelf, and no thread has a cache.
+        drop([(); 3].map(|()| pool.get(SIZE).unwrap()));
+        pool.trim(usize::MAX);
+        let user = spawn(&pool, |pool| {
+            for _ in 0..3 {
+                use_buffer(&pool.get(SIZE).expect("there is room for one beside the other thread's"));
+            }
+        });
+        drop(pool.get(OVERSIZE).expect("idle slots were not found"));
+        user.join();
         pool.stats().assert_consistent();
     });
 }
