@@ -369,6 +369,29 @@ fn a_pool_without_caches_closes_as_well() {
     });
 }
 
+/// A slot that is put after the closing looked for idle ones, and got before the region goes.
+#[test]
+fn what_is_put_while_a_pool_closes_nobody_gets_when_the_region_is_gone() {
+    check(3000, || {
+        let pool = Pool::builder().size_class(SIZE, 1).max_bytes(SIZE).thread_cache(false).build().unwrap();
+        let buffer = pool.get(SIZE).unwrap();
+        let putter = thread::spawn(move || drop(buffer));
+        let getter = spawn(&pool, |pool| match pool.get(SIZE) {
+            Ok(buffer) => {
+                let (shared, address) = (pool.reference(), buffer.as_ptr().addr());
+                // Rarely overflow: where the slot was given up for it.
+                let is_slot = shared.region().offset_of(address).is_some();
+                assert!(!is_slot || !shared.region().is_unmapped(), "the slot at {address:#x} is gone");
+            }
+            Err(error) => assert!(matches!(error, GetError::Closed | GetError::Limit { .. }), "{error}"),
+        });
+        pool.close();
+        putter.join();
+        getter.join();
+        assert_gone(&pool);
+    });
+}
+
 #[test]
 fn the_last_handle_closes_and_the_last_reference_destroys() {
     check(1000, || {
@@ -491,6 +514,29 @@ fn a_cache_that_is_made_during_a_search_hides_no_idle_slot() {
         });
         drop(pool.get(OVERSIZE).expect("idle slots were not found"));
         user.join();
+        pool.stats().assert_consistent();
+    });
+}
+
+/// The large slot is put behind the search for idle ones, and the small one taken before it: one of them always is idle.
+#[test]
+fn a_search_looks_again_where_something_was_put_meanwhile() {
+    check(3000, || {
+        let builder =
+            [SIZE, 2 * SIZE, 4 * SIZE].into_iter().fold(Pool::builder(), |b, size| b.size_class(size, 1));
+        let pool = builder.max_bytes(6 * SIZE).thread_cache(false).build().unwrap();
+        let large = pool.get(4 * SIZE).unwrap();
+        drop(pool.get(2 * SIZE).unwrap());
+        let putter = thread::spawn(move || drop(large));
+        let other = spawn(&pool, |pool| {
+            while pool.stats().classes[2].outstanding > 0 {
+                thread::yield_now();
+            }
+            pool.get(2 * SIZE).expect("the large slot is idle, or this one")
+        });
+        drop(pool.get(SIZE).expect("an idle slot was not found"));
+        putter.join();
+        drop(other.join());
         pool.stats().assert_consistent();
     });
 }

@@ -182,3 +182,20 @@ fn who_gives_up_lets_those_behind_have_the_room() {
         assert_whole(&pool, 2);
     });
 }
+
+/// Who has room reserved and gets no memory for it keeps it from those who wait.
+#[test]
+fn room_that_was_reserved_in_vain_goes_to_who_waits() {
+    check(1000, || {
+        const MORE_THAN_THERE_IS: usize = 1 << 60;
+        let pool = Pool::builder().size_class(SIZE, 16).max_bytes(MORE_THAN_THERE_IS).build().unwrap();
+        let other = pool.clone();
+        let refused = thread::spawn(move || {
+            let outcome = other.get(MORE_THAN_THERE_IS);
+            assert!(matches!(outcome, Err(GetError::OutOfMemory { .. } | GetError::Limit { .. })));
+        });
+        drop(pool.get_timeout(SIZE, Duration::MAX).unwrap());
+        refused.join();
+        assert_whole(&pool, 1);
+    });
+}
