@@ -626,6 +626,30 @@ mod tests {
         assert_eq!(fresh, (20..40).chain([3]).collect());
     }
 
+    /// Else gets that find the queue empty look at all lines.
+    #[test]
+    fn a_line_stays_queued_while_it_has_idle_slots() {
+        const LINE: u32 = 2;
+        let shelf = Shelf::new(4 * LINE_SLOTS).unwrap();
+        (0..4 * LINE_SLOTS).for_each(|_| drop(shelf.take_fresh()));
+        // The hint leads to another line.
+        let take = || {
+            shelf.recent.store(0, Relaxed);
+            shelf.take_idle().map(|slot| slot / LINE_SLOTS)
+        };
+        let is_queued =
+            || shelf.queue.pop().is_some_and(|line| line == LINE && shelf.queue.push(line).is_ok());
+        shelf.put(LINE * LINE_SLOTS);
+        shelf.put(LINE * LINE_SLOTS + 1);
+        assert!(take() == Some(LINE) && is_queued());
+        let claim = shelf.claim(LINE, 1, u32::MAX).unwrap();
+        // While its slots are claimed a get may dequeue it.
+        assert_eq!(shelf.take_from_dequeued(shelf.queue.pop().unwrap(), 1), 0);
+        shelf.settle(claim);
+        assert!(is_queued());
+        assert!(take() == Some(LINE) && !is_queued());
+    }
+
     #[test]
     fn a_claim_respects_its_limit() {
         let shelf = Shelf::new(32).unwrap();

@@ -50,10 +50,10 @@ fn nobody_is_in_a_section_while_another_thread_forks() {
 fn pools_stand_still_while_a_process_forks_and_lose_nothing() {
     check_forking(1000, || {
         let pool = pool();
-        let others = [(); 2].map(|()| {
+        let others = [1, 3].map(|rounds| {
             let pool = pool.clone();
             thread::spawn(move || {
-                for _ in 0..3 {
+                for _ in 0..rounds {
                     let both = [(); 2].map(|()| pool.get(SIZE).unwrap());
                     both.iter().for_each(use_buffer);
                 }
@@ -76,7 +76,8 @@ fn pools_stand_still_while_a_process_forks_and_lose_nothing() {
 #[test]
 fn who_forks_may_use_pools_and_another_who_does_waits() {
     check_forking(1000, || {
-        let pool = pool();
+        // The user's function runs outside of any section.
+        let pool = Pool::builder().size_class(SIZE, 16).round(|size| size).build().unwrap();
         let forking = Arc::new(AtomicU32::new(0));
         let forkers = [(); 3].map(|()| {
             let (pool, forking) = (pool.clone(), forking.clone());

@@ -160,6 +160,44 @@ fn a_claim_that_the_getter_wrote_over_does_not_stand() {
     });
 }
 
+/// One that was written over, and one of the same slot that stands: only their numbers tell them apart.
+#[test]
+fn a_claim_is_not_taken_for_a_later_one_of_the_same_slot() {
+    check(1500, || {
+        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
+        get_use_and_put(&pool);
+        get_use_and_put(&pool);
+        let (raw, step) = (get_raw(&pool).unwrap(), Arc::new(AtomicU32::new(0)));
+        let handed_over = Arc::new(std::sync::Mutex::new(None));
+        let wait_for = |step: &AtomicU32, number| {
+            while step.load(Acquire) < number {
+                thread::yield_now();
+            }
+        };
+        let (other_step, receiving) = (step.clone(), handed_over.clone());
+        let other = spawn(&pool, move |pool| {
+            // With a cache of its own it claims, and settles later.
+            get_use_and_put(&pool);
+            get_use_and_put(&pool);
+            other_step.store(1, Release);
+            let _ = put_raw(&pool, raw);
+            other_step.store(2, Release);
+            wait_for(&other_step, 3);
+            let again: Raw = receiving.lock().unwrap().take().expect("it was handed over");
+            put_raw(&pool, again).unwrap();
+        });
+        wait_for(&step, 1);
+        let _ = put_raw(&pool, raw);
+        wait_for(&step, 2);
+        *handed_over.lock().unwrap() = Some(get_raw(&pool).unwrap());
+        step.store(3, Release);
+        other.join();
+        pool.trim(usize::MAX);
+        assert_eq!(pool.stats().double_puts, 1);
+        assert_whole(&pool);
+    });
+}
+
 #[test]
 fn of_two_others_puts_exactly_one_wins() {
     check(1500, || {

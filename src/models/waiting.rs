@@ -10,6 +10,9 @@ use super::sync::{plain_memory, thread};
 use super::{check, hold};
 use crate::Pool;
 use crate::error::GetError;
+use crate::limit::MappedBytes;
+use crate::shelf::Shelf;
+use crate::waiting::{Bell, Waiting, Wanted};
 
 const SIZE: usize = 4096;
 
@@ -41,6 +44,48 @@ fn assert_whole(pool: &Pool, buffers: usize) {
     pool.stats().assert_consistent();
     let all: Result<Vec<_>, _> = (0..buffers).map(|_| pool.get(SIZE)).collect();
     assert!(all.is_ok(), "room was lost: {:#?}", pool.stats());
+}
+
+/// One frees what the other waits for: either it finds the other counted, or is found to have freed.
+fn one_sees_the_other<T: Send + Sync + 'static>(
+    make: impl Fn() -> T + Send + Sync + 'static,
+    free: fn(&T),
+    search: fn(&T) -> bool,
+) {
+    check(1500, move || {
+        let both = Arc::new((Waiting::new(), make()));
+        let freeing = both.clone();
+        let freeing = thread::spawn(move || {
+            free(&freeing.1);
+            freeing.0.has_waiters()
+        });
+        let (waiting, bell) = (&both.0, Bell::new());
+        let wanted = Wanted { class: None, bytes: 1 };
+        let place = waiting.enter(&mut waiting.lock(), wanted, &bell).unwrap();
+        let is_found = search(&both.1);
+        assert!(freeing.join() || is_found, "a wake-up is lost");
+        place.leave(&mut waiting.lock());
+    });
+}
+
+#[test]
+fn who_releases_bytes_sees_who_waits_or_is_seen() {
+    let full = || {
+        let bytes = MappedBytes::new(1);
+        assert!(bytes.try_reserve(1));
+        bytes
+    };
+    one_sees_the_other(full, |bytes| bytes.release(1), |bytes| bytes.try_reserve(1));
+}
+
+#[test]
+fn who_puts_a_slot_sees_who_waits_or_is_seen() {
+    let with_one_out = || {
+        let shelf = Shelf::new(1).unwrap();
+        shelf.take_fresh().unwrap();
+        shelf
+    };
+    one_sees_the_other(with_one_out, |shelf| shelf.put(0), |shelf| shelf.take_idle().is_some());
 }
 
 #[test]
