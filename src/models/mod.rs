@@ -7,7 +7,7 @@
 //! - [`sync`]: atomics, locks, threads and the queue on top of it
 //!
 //! What stands in besides: `barrier.rs` fences all threads of the model instead of asking the kernel, and `way.rs`
-//! finds a thread's block by shuttle's number of it. A thread's block has fewer places for keys. Nothing forks.
+//! finds a thread's block by shuttle's number of it. A thread's block has fewer places for keys. Nothing forks, but in [`forks`].
 //!
 //! An execution is repeated from its schedule, which a failing model prints.
 

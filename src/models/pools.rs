@@ -185,12 +185,18 @@ fn a_claim_is_not_taken_for_a_later_one_of_the_same_slot() {
             wait_for(&other_step, 3);
             let again: Raw = receiving.lock().unwrap().take().expect("it was handed over");
             put_raw(&pool, again).unwrap();
+            other_step.store(4, Release);
+            // Lives on, with both claims.
+            wait_for(&other_step, 5);
         });
         wait_for(&step, 1);
         let _ = put_raw(&pool, raw);
         wait_for(&step, 2);
         *handed_over.lock().unwrap() = Some(get_raw(&pool).unwrap());
         step.store(3, Release);
+        wait_for(&step, 4);
+        pool.stats().assert_consistent();
+        step.store(5, Release);
         other.join();
         pool.trim(usize::MAX);
         assert_eq!(pool.stats().double_puts, 1);
