@@ -631,7 +631,7 @@ mod tests {
     fn a_line_stays_queued_while_it_has_idle_slots() {
         const LINE: u32 = 2;
         let shelf = Shelf::new(4 * LINE_SLOTS).unwrap();
-        (0..4 * LINE_SLOTS).for_each(|_| drop(shelf.take_fresh()));
+        assert_eq!(std::iter::from_fn(|| shelf.take_fresh()).count(), 4 * LINE_SLOTS as usize);
         // The hint leads to another line.
         let take = || {
             shelf.recent.store(0, Relaxed);
