@@ -14,9 +14,11 @@
 #[cfg(feature = "capi")]
 mod contexts;
 mod forks;
+mod limit;
 mod litmus;
 mod overflow;
 mod pools;
+mod puts;
 mod shelf;
 pub(crate) mod sync;
 mod waiting;

@@ -1,4 +1,4 @@
-//! Whole pools by the library's Rust functions: revoking, closing, the limit, racing puts, and threads that end.
+//! Whole pools by the library's Rust functions: revoking, hand-overs, closing, and threads that end.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::{Pool, PooledBuffer};
 pub(super) const SIZE: usize = 4096;
 
 /// Enough that two threads may cache some.
-const SLOTS: usize = 16;
+pub(super) const SLOTS: usize = 16;
 
-fn pool() -> Pool {
+pub(super) fn pool() -> Pool {
     Pool::builder().size_class(SIZE, SLOTS).build().unwrap()
 }
 
@@ -30,7 +30,7 @@ pub(super) fn spawn<T: Send + 'static>(
 
 /// A raw pointer that changes hands.
 #[derive(Clone, Copy)]
-pub(super) struct Raw(NonNull<u8>);
+pub(super) struct Raw(pub(super) NonNull<u8>);
 // SAFETY:
 // - the models use it as their threads may
 unsafe impl Send for Raw {}
@@ -52,7 +52,7 @@ pub(super) fn put_raw(pool: &Pool, raw: Raw) -> Result<(), Misuse> {
 }
 
 /// At a quiet moment: the figures fit each other, and all buffers can be got, each once.
-fn assert_whole(pool: &Pool) {
+pub(super) fn assert_whole(pool: &Pool) {
     let stats = pool.stats();
     stats.assert_consistent();
     assert_eq!((stats.classes[0].outstanding, stats.classes[0].overflow), (0, 0), "{stats:#?}");
@@ -65,7 +65,7 @@ fn assert_whole(pool: &Pool) {
     all.into_iter().for_each(|raw| put_raw(pool, raw).unwrap());
 }
 
-fn get_use_and_put(pool: &Pool) {
+pub(super) fn get_use_and_put(pool: &Pool) {
     let raw = get_raw(pool).unwrap();
     let buffer = pool.get(SIZE).unwrap();
     use_buffer(&buffer);
@@ -111,211 +111,6 @@ fn figures_can_be_read_at_any_time() {
         worker.join();
         reader.join();
         assert_whole(&pool);
-    });
-}
-
-#[test]
-fn of_a_getters_put_and_a_racing_one_exactly_one_wins() {
-    check(1500, || {
-        let pool = pool();
-        // A class leans towards its getters from a thread's first batch on.
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
-        let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
-        let own = put_raw(&pool, raw).is_ok();
-        let other = other.join();
-        assert!(own || other);
-        pool.trim(usize::MAX);
-        assert_eq!(pool.stats().double_puts, 1, "own {own}, other {other}");
-        assert_whole(&pool);
-    });
-}
-
-#[test]
-fn a_claim_that_the_getter_wrote_over_does_not_stand() {
-    check(600, || {
-        // Enough that both threads have room.
-        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
-        let is_ready = Arc::new(AtomicU32::new(0));
-        let ready = is_ready.clone();
-        let other = spawn(&pool, move |pool| {
-            // With a cache of its own it claims, and settles later.
-            get_use_and_put(&pool);
-            get_use_and_put(&pool);
-            ready.store(1, Release);
-            put_raw(&pool, raw).is_ok()
-        });
-        while is_ready.load(Acquire) == 0 {
-            thread::yield_now();
-        }
-        let own = put_raw(&pool, raw).is_ok();
-        assert!(other.join() || own);
-        pool.trim(usize::MAX);
-        assert_eq!(pool.stats().double_puts, 1);
-        assert_whole(&pool);
-    });
-}
-
-/// One that was written over, and one of the same slot that stands: only their numbers tell them apart.
-#[test]
-fn a_claim_is_not_taken_for_a_later_one_of_the_same_slot() {
-    check(1500, || {
-        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let (raw, step) = (get_raw(&pool).unwrap(), Arc::new(AtomicU32::new(0)));
-        let handed_over = Arc::new(std::sync::Mutex::new(None));
-        let wait_for = |step: &AtomicU32, number| {
-            while step.load(Acquire) < number {
-                thread::yield_now();
-            }
-        };
-        let (other_step, receiving) = (step.clone(), handed_over.clone());
-        let other = spawn(&pool, move |pool| {
-            // With a cache of its own it claims, and settles later.
-            get_use_and_put(&pool);
-            get_use_and_put(&pool);
-            other_step.store(1, Release);
-            let _ = put_raw(&pool, raw);
-            other_step.store(2, Release);
-            wait_for(&other_step, 3);
-            let again: Raw = receiving.lock().unwrap().take().expect("it was handed over");
-            put_raw(&pool, again).unwrap();
-            other_step.store(4, Release);
-            // Lives on, with both claims.
-            wait_for(&other_step, 5);
-        });
-        wait_for(&step, 1);
-        let _ = put_raw(&pool, raw);
-        wait_for(&step, 2);
-        *handed_over.lock().unwrap() = Some(get_raw(&pool).unwrap());
-        step.store(3, Release);
-        wait_for(&step, 4);
-        pool.stats().assert_consistent();
-        step.store(5, Release);
-        other.join();
-        pool.trim(usize::MAX);
-        assert_eq!(pool.stats().double_puts, 1);
-        assert_whole(&pool);
-    });
-}
-
-#[test]
-fn of_two_others_puts_exactly_one_wins() {
-    check(1500, || {
-        let pool = pool();
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
-        let others = [(); 2].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
-        let [first, second] = others.map(thread::JoinHandle::join);
-        assert!(first || second);
-        pool.trim(usize::MAX);
-        assert_eq!(pool.stats().double_puts, 1);
-        assert_whole(&pool);
-    });
-}
-
-/// Of a slot without a getter, whose puts threads decide in their caches.
-#[test]
-fn of_two_puts_of_anybodys_slot_exactly_one_wins() {
-    check(1500, || {
-        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
-        // Fresh, and by a thread that had no cache before.
-        let raw = get_raw(&pool).unwrap();
-        let others = [(); 2].map(|()| {
-            spawn(&pool, move |pool| {
-                // So that it has a cache with room.
-                get_use_and_put(&pool);
-                put_raw(&pool, raw).is_ok()
-            })
-        });
-        let [first, second] = others.map(thread::JoinHandle::join);
-        assert!(first != second);
-        assert_eq!(pool.stats().double_puts, 1);
-        pool.trim(usize::MAX);
-        assert_whole(&pool);
-    });
-}
-
-#[test]
-fn of_two_puts_without_caches_exactly_one_wins() {
-    check(1500, || {
-        let pool = Pool::builder().size_class(SIZE, SLOTS).thread_cache(false).build().unwrap();
-        let raw = get_raw(&pool).unwrap();
-        let others = [(); 2].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
-        let [first, second] = others.map(thread::JoinHandle::join);
-        assert!(first != second);
-        assert_eq!(pool.stats().double_puts, 1);
-        assert_whole(&pool);
-    });
-}
-
-/// With a size that is not the one asked for, or none: the ledger's holder is looked up first.
-#[test]
-fn of_two_inexact_puts_without_caches_exactly_one_wins() {
-    check(1500, || {
-        let pool = Pool::builder().size_class(SIZE, SLOTS).thread_cache(false).build().unwrap();
-        let raw = get_raw(&pool).unwrap();
-        let others = [(); 2].map(|()| {
-            spawn(&pool, move |pool| {
-                // SAFETY:
-                // - nobody uses the buffer any more
-                unsafe { pool.put_raw({ raw }.0, SIZE - 1) }.is_ok()
-            })
-        });
-        // SAFETY: as above
-        let own = unsafe { pool.put_raw_unsized(raw.0) }.is_ok();
-        let winners = others.map(thread::JoinHandle::join).into_iter().chain([own]).filter(|&won| won);
-        assert_eq!(winners.count(), 1);
-        assert_eq!((pool.stats().double_puts, pool.stats().size_mismatches), (2, 0));
-        assert_whole(&pool);
-    });
-}
-
-/// Who adopts a buffer with another size of its class takes it from its getter, who may put it on the fast path.
-#[test]
-fn of_a_getters_put_and_an_inexact_adoption_exactly_one_wins() {
-    check(1500, || {
-        let pool = pool();
-        // A class leans towards its getters from a thread's first batch on.
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
-        let adopters = [(); 2].map(|()| {
-            spawn(&pool, move |pool| {
-                // SAFETY:
-                // - nobody uses the buffer any more
-                let adopted = unsafe { PooledBuffer::from_raw(&pool, { raw }.0, SIZE - 1) };
-                adopted.inspect(use_buffer).is_ok()
-            })
-        });
-        let own = put_raw(&pool, raw).is_ok();
-        let adopted = adopters.map(thread::JoinHandle::join).into_iter().filter(|&adopted| adopted);
-        let winners = adopted.count() + usize::from(own);
-        pool.trim(usize::MAX);
-        assert_eq!((winners, pool.stats().double_puts), (1, 2));
-        assert_whole(&pool);
-    });
-}
-
-#[test]
-fn of_two_puts_of_a_system_buffer_exactly_one_wins() {
-    check(1500, || {
-        let pool = pool();
-        let raw = Raw(pool.get_raw(2 * SIZE).unwrap());
-        let others = [(); 2].map(|()| {
-            // SAFETY:
-            // - nobody uses the buffer any more
-            spawn(&pool, move |pool| unsafe { pool.put_raw({ raw }.0, 2 * SIZE) }.is_ok())
-        });
-        let [first, second] = others.map(thread::JoinHandle::join);
-        assert!(first != second);
-        assert_eq!((pool.stats().foreign_pointers, pool.stats().oversize_buffers), (1, 0));
     });
 }
 
@@ -499,111 +294,6 @@ fn the_id_of_a_new_pool_is_seen_with_the_pool() {
         }
         assert!(finder.join().is_none_or(|capacity| capacity == SLOTS));
         drop(pools);
-    });
-}
-
-#[test]
-fn no_idle_slot_anywhere_makes_a_get_fail() {
-    check(600, || {
-        // Room for as many bytes as the threads hold at once: what one has idle, the other may need.
-        let pool = Pool::builder()
-            .size_class(SIZE, SLOTS)
-            .size_class(2 * SIZE, SLOTS)
-            .max_bytes(4 * SIZE)
-            .build()
-            .unwrap();
-        let get_of_both_classes = |pool: Pool| {
-            for size in [SIZE, 2 * SIZE, SIZE, 2 * SIZE] {
-                let buffer = pool.get(size).expect("an idle slot was not found");
-                use_buffer(&buffer);
-            }
-        };
-        let threads = [(); 2].map(|()| spawn(&pool, get_of_both_classes));
-        threads.into_iter().for_each(thread::JoinHandle::join);
-        pool.stats().assert_consistent();
-    });
-}
-
-#[test]
-fn room_that_others_free_and_take_hides_no_idle_slot() {
-    check(1500, || {
-        const OVERSIZE: usize = 2 * SIZE;
-        let pool =
-            Pool::builder().size_class(SIZE, SLOTS).max_bytes(2 * OVERSIZE + 4 * SIZE).build().unwrap();
-        // Enough idle for both gets, whatever becomes of the buffers that are out.
-        drop([(); 4].map(|()| pool.get(SIZE).unwrap()));
-        let (_kept, put) = (pool.get(OVERSIZE).unwrap(), pool.get(OVERSIZE).unwrap());
-        let get = |pool: Pool| pool.get(OVERSIZE).expect("idle slots were not found");
-        let getters = [(); 2].map(|()| spawn(&pool, get));
-        drop(put);
-        drop(getters.map(thread::JoinHandle::join));
-        pool.stats().assert_consistent();
-    });
-}
-
-/// Between a search's revoking and its look at the shelf: what a thread then filled a new cache with would be idle, and
-/// not found.
-#[test]
-fn a_cache_that_is_made_during_a_search_hides_no_idle_slot() {
-    check(1500, || {
-        const OVERSIZE: usize = 2 * SIZE;
-        let pool = Pool::builder().size_class(SIZE, SLOTS).max_bytes(OVERSIZE + SIZE).build().unwrap();
-        // Idle on the shelf, and no thread has a cache.
-        drop([(); 3].map(|()| pool.get(SIZE).unwrap()));
-        pool.trim(usize::MAX);
-        let user = spawn(&pool, |pool| {
-            for _ in 0..3 {
-                use_buffer(&pool.get(SIZE).expect("there is room for one beside the other thread's"));
-            }
-        });
-        drop(pool.get(OVERSIZE).expect("idle slots were not found"));
-        user.join();
-        pool.stats().assert_consistent();
-    });
-}
-
-/// The large slot is put behind the search for idle ones, and the small one taken before it: one of them always is idle.
-#[test]
-fn a_search_looks_again_where_something_was_put_meanwhile() {
-    check(3000, || {
-        let builder =
-            [SIZE, 2 * SIZE, 4 * SIZE].into_iter().fold(Pool::builder(), |b, size| b.size_class(size, 1));
-        let pool = builder.max_bytes(6 * SIZE).thread_cache(false).build().unwrap();
-        let large = pool.get(4 * SIZE).unwrap();
-        drop(pool.get(2 * SIZE).unwrap());
-        let putter = thread::spawn(move || drop(large));
-        let other = spawn(&pool, |pool| {
-            while pool.stats().classes[2].outstanding > 0 {
-                thread::yield_now();
-            }
-            pool.get(2 * SIZE).expect("the large slot is idle, or this one")
-        });
-        drop(pool.get(SIZE).expect("an idle slot was not found"));
-        putter.join();
-        drop(other.join());
-        pool.stats().assert_consistent();
-    });
-}
-
-#[test]
-fn mapped_bytes_stay_within_the_limit() {
-    check(600, || {
-        let pool = Pool::builder().size_class(SIZE, SLOTS).max_bytes(2 * SIZE).build().unwrap();
-        let held = Arc::new(AtomicU32::new(0));
-        let workers = [(); 3].map(|()| {
-            let held = held.clone();
-            spawn(&pool, move |pool| {
-                for _ in 0..2 {
-                    if let Ok(buffer) = pool.get(SIZE) {
-                        hold(&held, 2);
-                        use_buffer(&buffer);
-                        assert!(pool.stats().mapped_bytes <= 2 * SIZE);
-                    }
-                }
-            })
-        });
-        workers.into_iter().for_each(thread::JoinHandle::join);
-        pool.stats().assert_consistent();
     });
 }
 
