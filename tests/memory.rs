@@ -164,6 +164,42 @@ fn little_of_what_overflowed_is_kept_and_trim_and_close_give_it_back() {
     slots.into_iter().for_each(|data| put(&pool, data, SIZE));
 }
 
+/// Every thread that ends flushes its cache, and a small slot goes only with all others on its page.
+#[test]
+fn little_of_what_overflowed_is_kept_of_ended_threads_and_of_small_slots() {
+    if PORTABLE {
+        return; // overflow is the global allocator's
+    }
+    const THREADS: usize = 8;
+    let _alone = alone();
+    for (size, slots) in [(16 << 10, 4096), (256, 100_000)] {
+        let pool = Pool::builder().size_class(size, slots).build().unwrap();
+        let used = (0..slots).map(|_| pool.get(size).unwrap()).collect::<Vec<_>>();
+        (0..100).for_each(|_| put(&pool, pool.get_raw(size).unwrap(), size));
+        let all_put = Barrier::new(THREADS);
+        let addresses = std::thread::scope(|scope| {
+            let burst = || {
+                let all: Vec<_> = (0..slots / THREADS / 2).map(|_| pool.get_raw(size).unwrap()).collect();
+                all.iter().for_each(|&data| write(data, size, 1));
+                let addresses: Vec<_> = all.iter().map(|data| data.as_ptr().addr()).collect();
+                all_put.wait();
+                // In no order.
+                (0..all.len()).for_each(|n| put(&pool, all[n * 7919 % all.len()], size));
+                all_put.wait();
+                addresses
+            };
+            let threads = [(); THREADS].map(|()| scope.spawn(burst));
+            threads.map(|thread| thread.join().unwrap()).concat()
+        });
+        assert_eq!(stats_of(&pool).overflow, 0);
+        let [first, last] = [addresses.iter().min(), addresses.iter().max()].map(|end| *end.unwrap());
+        let kept = resident(&(first..last + size));
+        assert!(last - first < slots * size, "not from one region");
+        assert!(kept <= 3 * MIB, "{kept} bytes of {size} are kept");
+        drop(used);
+    }
+}
+
 #[test]
 fn fresh_slots_become_resident_only_where_they_are_written() {
     if PORTABLE {

@@ -20,6 +20,7 @@ use std::ptr::NonNull;
 
 use super::reclaim::Room;
 use super::{Buffer, Fill, Place, PutSize, Request, Shared};
+use crate::class::Class;
 use crate::config::Config;
 use crate::error::{GetError, Misuse};
 use crate::instrument::Instrument;
@@ -41,7 +42,7 @@ const KEPT_BYTES: usize = 2 << 20;
 /// See the module documentation.
 pub(crate) struct Spare {
     pool: Shared,
-    /// For each class the idle slots that were left when memory was last given back; 0 if it need not be.
+    /// For each class the fewest idle slots there were since memory was last given back; 0 if it need not be.
     left: [AtomicU32; MAX_CLASSES],
 }
 
@@ -68,10 +69,29 @@ impl Shared {
 
     /// Ends the caches that the calling thread has of this pool, as its thread-locals are torn down.
     pub(crate) fn give_up_caches_of(&self, block: &'static Block) {
-        self.caches.give_up(block);
+        self.give_up_cache(block);
         if let Some(spare) = self.spare() {
-            spare.pool.caches.give_up(block);
+            spare.pool.give_up_cache(block);
         }
+    }
+
+    /// Ends the cache that the calling thread has of this pool, or of this spare, whose shelf keeps little of it.
+    pub(crate) fn give_up_cache(&self, block: &'static Block) {
+        self.caches.give_up(block);
+        if self.home.is_of_part() {
+            let too_many = |class: &&Class| class.shelf.idle() > kept_slots(class);
+            self.classes.iter().filter(too_many).for_each(|class| _ = self.discard_most(class));
+        }
+    }
+
+    /// Of a spare: gives idle memory of a class back to the system, but for half of what is kept; how many slots are
+    /// left, those included that share a page with an outstanding one.
+    fn discard_most(&self, class: &Class) -> u32 {
+        let _reclaiming = self.lock_reclaiming();
+        let most = class.shelf.idle().saturating_sub(kept_slots(class) / 2);
+        let discarded = class.discard_idle(&self.region, most as usize);
+        self.mapped.release(discarded * class.slot_size());
+        class.shelf.idle()
     }
 
     /// The class fits, but all its slots are out.
@@ -203,23 +223,29 @@ impl Spare {
         self.pool.caches.attach(&self.pool, self.pool.cache_key(), || true);
     }
 
-    /// Gives idle memory of a class back to the system if there is more than is kept.
+    /// Gives idle memory of a class back to the system if there is more than is kept. What shares a page with an
+    /// outstanding slot is not tried each time.
     fn give_back(&self, class_number: usize) {
-        let class = &self.pool.classes[class_number];
-        let kept = (KEPT_BYTES / class.slot_size()) as u32;
-        let (idle, left) = (class.shelf.idle(), &self.left[class_number]);
+        let (class, left) = (&self.pool.classes[class_number], &self.left[class_number]);
+        let (idle, kept) = (class.shelf.idle(), kept_slots(class));
+        // A try looks at all of the class, and each slot put meanwhile may be the last of its page.
+        let more = (kept / 4).min(16 + class.capacity() / 1024);
         // Relaxed: a hint.
-        if idle <= kept {
-            left.store(0, Relaxed);
-        } else if idle >= left.load(Relaxed) + kept / 4 {
-            // Half of what is kept goes, too; and what shares a page with an outstanding slot is not tried each time.
-            let reclaiming = self.pool.lock_reclaiming();
-            let discarded = class.discard_idle(&self.pool.region, (idle - kept / 2) as usize);
-            self.pool.mapped.release(discarded * class.slot_size());
-            left.store(class.shelf.idle(), Relaxed);
-            drop(reclaiming);
-        }
+        let least = left.load(Relaxed).min(idle);
+        let now = if idle <= kept {
+            0
+        } else if idle >= least + more {
+            self.pool.discard_most(class)
+        } else {
+            least
+        };
+        left.store(now, Relaxed);
     }
+}
+
+/// What a spare's shelf keeps of a class.
+fn kept_slots(class: &Class) -> u32 {
+    (KEPT_BYTES / class.slot_size()) as u32
 }
 
 impl Buffer {

@@ -381,7 +381,7 @@ impl Drop for ExitHook {
         }
         fork::change_block(|| way::set_block(&EMPTY));
         while let Some(pool) = block.some_pool() {
-            pool.caches().give_up(block);
+            pool.give_up_cache(block);
         }
         // Relaxed: the lock that `some_pool` took orders it.
         if block.was_cut.swap(false, Relaxed) {

@@ -97,7 +97,7 @@ impl Caches {
         let evicted = keys.map(|key| if is_attached(key) { None } else { block.set(key, cache) });
         drop(list);
         for other in evicted.into_iter().flatten() {
-            other.caches().give_up(block);
+            other.give_up_cache(block);
         }
     }
 
