@@ -302,9 +302,24 @@ impl Shared {
             .registry
             .allocate(buffer, content)
             .map_err(|_| GetError::OutOfMemory { requested: buffer.capacity })?;
+        // The region of a pool that closed meanwhile may be gone, and this lie there: then no put would find it.
+        if self.is_closed() {
+            self.undo_get_system(data);
+            return Err(GetError::Closed);
+        }
         self.instrument.got_outside(data, &buffer, request);
         self.home.retain(1);
         Ok(Buffer { data, capacity: buffer.capacity, place: Place::System })
+    }
+
+    /// Frees a buffer that was allocated outside the region and handed to nobody.
+    #[cold]
+    fn undo_get_system(&self, data: NonNull<u8>) {
+        if let Some(Ok(buffer)) = self.registry.remove(data.as_ptr().addr(), |_| Ok::<_, GetError>(())) {
+            // SAFETY:
+            // - allocated with these figures (the registry keeps them), and out of the registry: freed once
+            unsafe { buffer.source.free(data, buffer.capacity, buffer.alignment) };
+        }
     }
 }
 

@@ -229,7 +229,7 @@ impl Spare {
         let (class, left) = (&self.pool.classes[class_number], &self.left[class_number]);
         let (idle, kept) = (class.shelf.idle(), kept_slots(class));
         // A try looks at all of the class, and each slot put meanwhile may be the last of its page.
-        let more = (kept / 4).min(16 + class.capacity() / 1024);
+        let more = (kept / 4).min(16 + class.capacity() / 512);
         // Relaxed: a hint.
         let least = left.load(Relaxed).min(idle);
         let now = if idle <= kept {

@@ -1,0 +1,95 @@
+//! A get that asked the system while the pool closed: what it was given lies where the pool's region just was.
+#![cfg(all(target_os = "linux", not(bytepool_portable)))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use bytepool::{GetError, Pool};
+
+/// The system's allocator, but for blocks of [`CAUGHT`] bytes.
+struct Catching;
+
+const CAUGHT: usize = 3 << 20;
+/// Where a caught block is to lie.
+static ADDRESS: AtomicUsize = AtomicUsize::new(0);
+/// 1: a block is caught. 2: the pool closed.
+static STEP: AtomicUsize = AtomicUsize::new(0);
+
+fn wait_for(step: usize) {
+    while STEP.load(SeqCst) != step {
+        std::thread::yield_now();
+    }
+}
+
+// SAFETY:
+// - as System; what is caught is mapped here, aligned to pages, and unmapped when it is freed
+unsafe impl GlobalAlloc for Catching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() != CAUGHT {
+            // SAFETY: as the caller promised
+            return unsafe { System.alloc(layout) };
+        }
+        STEP.store(1, SeqCst);
+        wait_for(2);
+        let at = ptr::with_exposed_provenance_mut(ADDRESS.load(SeqCst));
+        let (access, how) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY:
+        // - replaces no other mapping
+        let mapped = unsafe { libc::mmap(at, CAUGHT, access, how | libc::MAP_FIXED_NOREPLACE, -1, 0) };
+        if mapped == at { mapped.cast() } else { ptr::null_mut() }
+    }
+
+    unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
+        // SAFETY:
+        // - as the caller promised; blocks of this size were mapped above
+        unsafe {
+            match layout.size() {
+                CAUGHT => _ = libc::munmap(data.cast(), CAUGHT),
+                _ => System.dealloc(data, layout),
+            }
+        }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Catching = Catching;
+
+const SIZE: usize = 64 << 10;
+/// Together more than [`CAUGHT`].
+const CAPACITY: usize = 64;
+/// More than it takes for a pool to serve overflow from a region.
+const OFTEN: usize = 100;
+
+/// An address near the start of a pool's region, or of the one that serves its overflow.
+fn region_of(pool: &Pool, of_overflow: bool) -> usize {
+    let all: Vec<_> = (0..CAPACITY + 2 * OFTEN).map(|_| pool.get_raw(SIZE).unwrap()).collect();
+    let part = if of_overflow { &all[CAPACITY + OFTEN..] } else { &all[..CAPACITY] };
+    let start = part.iter().min().unwrap().as_ptr().expose_provenance();
+    for data in all {
+        // SAFETY:
+        // - got above, and used no more
+        unsafe { pool.put_raw(data, SIZE) }.unwrap();
+    }
+    start
+}
+
+#[test]
+fn a_get_that_loses_against_a_close_gives_nothing_where_the_region_was() {
+    for of_overflow in [false, true] {
+        let pool = Pool::builder().size_class(SIZE, CAPACITY).build().unwrap();
+        STEP.store(0, SeqCst);
+        ADDRESS.store(region_of(&pool, of_overflow), SeqCst);
+        let got = std::thread::scope(|scope| {
+            let getter = scope.spawn(|| pool.get(CAUGHT).map(drop));
+            wait_for(1);
+            pool.close();
+            STEP.store(2, SeqCst);
+            getter.join().unwrap()
+        });
+        assert_eq!(got, Err(GetError::Closed), "overflow: {of_overflow}");
+        let stats = pool.stats();
+        stats.assert_consistent();
+        assert_eq!((stats.gets, stats.mapped_bytes, stats.oversize_buffers), (stats.puts, 0, 0));
+    }
+}
