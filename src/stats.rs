@@ -111,7 +111,7 @@ pub struct Stats {
     pub max_bytes: usize,
     /// Bytes taken from the system for buffers: touched slots, overflow and oversize. Of overflow that was put a pool
     /// without a limit may keep a little that counts nowhere: at most 2 MiB of each class, and as much in each thread's
-    /// cache.
+    /// cache, and small ones that share a page with one that is out.
     pub mapped_bytes: usize,
     /// The same counted in buffer sizes instead of slot sizes: the original library's figure.
     pub allocated_bytes: usize,

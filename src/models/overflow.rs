@@ -116,3 +116,32 @@ fn a_thread_that_ends_may_be_the_last_to_know_the_pool() {
         worker.join();
     });
 }
+
+/// More ways than a block has places for: caches of pools and of spares are given up for one another, while others
+/// take them away.
+#[test]
+fn caches_of_spares_give_way_to_those_of_other_pools() {
+    check(500, || {
+        let pools = [(); 5].map(|()| with_spare());
+        let user = {
+            let pools = pools.each_ref().map(|(pool, _)| pool.clone());
+            thread::spawn(move || {
+                for pool in pools {
+                    put_raw(&pool, get_raw(&pool).unwrap()).unwrap();
+                }
+            })
+        };
+        let trimmer = spawn(&pools[0].0, |pool| pool.trim(0));
+        for (pool, _) in pools.iter().rev() {
+            put_raw(pool, get_raw(pool).unwrap()).unwrap();
+        }
+        trimmer.join();
+        user.join();
+        for (pool, slots) in pools {
+            assert_is_put(&pool, 0);
+            slots.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
+            pool.close();
+            assert_gone(&pool);
+        }
+    });
+}
