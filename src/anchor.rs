@@ -111,6 +111,8 @@ impl From<OutOfMemory> for NoAnchor {
 pub(crate) struct Home {
     id: PoolId,
     anchor: &'static Anchor,
+    /// This is a part's, whose references are the pool's.
+    is_of_part: bool,
 }
 
 impl Home {
@@ -124,11 +126,26 @@ impl Home {
         let anchor = anchor(index).expect("this anchor was made");
         // Relaxed: ordered by the lock, which `drop` takes too.
         let generation = (anchor.word.load(Relaxed) >> REFERENCE_BITS) as u32;
-        Ok(Self { id: PoolId { index, generation }, anchor })
+        Ok(Self { id: PoolId { index, generation }, anchor, is_of_part: false })
     }
 
+    /// For a part of this pool that is a pool itself, and ends with it.
+    pub(crate) fn of_part(&self) -> Self {
+        Self { is_of_part: true, ..*self }
+    }
+
+    pub(crate) fn is_of_part(&self) -> bool {
+        self.is_of_part
+    }
+
+    #[cfg(any(feature = "capi", test))]
     pub(crate) fn id(&self) -> PoolId {
         self.id
+    }
+
+    /// A number that no other pool of this process gets, nor another part.
+    pub(crate) fn number(&self) -> u64 {
+        self.id.number() | u64::from(self.is_of_part) << 63
     }
 }
 
@@ -173,7 +190,7 @@ impl Unused {
 /// The pool is gone, or was never made: the anchor waits for another under its next generation.
 impl Drop for Home {
     fn drop(&mut self) {
-        if self.id.generation == MAX_GENERATION {
+        if self.is_of_part || self.id.generation == MAX_GENERATION {
             return;
         }
         let mut unused = UNUSED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +200,7 @@ impl Drop for Home {
     }
 }
 
-/// One counted reference to a pool: while it exists, the pool does.
+/// One counted reference to a pool, or to a part of one: while it exists, the pool does.
 ///
 /// Buffers, cached slots and contexts hold references that are counted without such a value: see
 /// [`Home::retain`].
@@ -194,7 +211,7 @@ pub(crate) struct Reference {
 impl Reference {
     /// The first reference to a new pool.
     pub(crate) fn to_new_pool(pool: Box<Shared>) -> Self {
-        let &Home { id, anchor } = pool.home();
+        let &Home { id, anchor, .. } = pool.home();
         let pool = Box::into_raw(pool);
         anchor.pool.store(pool, Relaxed);
         // Release pairs with the Acquire in `to_live_pool`: who sees a reference sees the pool.
@@ -285,11 +302,13 @@ impl Reference {
     fn destroy(&mut self) {
         // Acquire: partner in `drop`. A load instead of a fence, which ThreadSanitizer does not understand.
         self.anchor().word.load(Acquire);
+        // Not `self.pool`: that may be a part.
+        let pool = self.anchor().pool.load(Relaxed);
         // SAFETY:
         // - `pool` came from Box::into_raw in `to_new_pool`
         // - the last reference is gone, and `to_live_pool` makes none from zero: nobody else can reach the
         //   pool
-        let mut pool = unsafe { Box::from_raw(self.pool.as_ptr()) };
+        let mut pool = unsafe { Box::from_raw(pool) };
         let round = pool.take_round();
         drop(pool);
         // Its end is the user's code.

@@ -131,6 +131,14 @@ impl PooledBuffer {
 impl PooledBuffer {
     #[cold]
     fn put_slowly(&mut self) {
+        if let Place::Spare { class, slot } = self.place {
+            // SAFETY:
+            // - the buffer holds a reference until it is put
+            let key = unsafe { self.pool.as_ref() }.cache_key();
+            if thread_cache::put_owned_spare(key, self.data.addr().get(), class, slot) {
+                return;
+            }
+        }
         let _section = fork::section();
         // SAFETY:
         // - the buffer holds a reference until it is put below

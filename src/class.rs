@@ -7,7 +7,7 @@ use crate::sync::{Mutex, PoisonError};
 use std::io;
 use std::ops::Range;
 
-use crate::config::Span;
+use crate::layout::Span;
 use crate::ledger::Ledger;
 use crate::memory::OutOfMemory;
 use crate::region::{HUGE_PAGE, MAX_OPEN_STEP, MIN_OPEN_STEP, Region, page_size};

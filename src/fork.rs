@@ -195,8 +195,7 @@ fn take_over() {
     barrier::register_again();
     thread_cache::forget_other_threads();
     for pool in anchor::live_pools() {
-        pool.forget_waiters();
-        pool.caches().end_all_of_other_threads();
+        pool.forget_other_threads();
     }
 }
 

@@ -1,3 +1,5 @@
+// The first of two definitions counts: the README's link to a file is here one to a module.
+#![doc = "[DESIGN.md]: design"]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(bytepool_shuttle, allow(dead_code, unused_imports, reason = "a model does not fork"))]
@@ -20,6 +22,7 @@ mod fork;
 #[cfg(feature = "capi")]
 mod handle;
 mod instrument;
+mod layout;
 mod ledger;
 mod limit;
 mod line;

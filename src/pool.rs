@@ -116,7 +116,7 @@ impl Pool {
     pub(crate) fn get_patiently(&self, request: &Request, timeout: Duration) -> Result<Buffer, GetError> {
         let cached = thread_cache::get_or_fill(self.shared.cache_key(), request.size, request.holder);
         if let Some(buffer) = cached {
-            return Ok(buffer);
+            return Ok(buffer.filled(request.fill));
         }
         let _section = fork::section();
         self.attach();
@@ -172,7 +172,7 @@ impl Pool {
             .then(|| thread_cache::get_or_fill(self.shared.cache_key(), request.size, request.holder))
             .flatten();
         if let Some(buffer) = cached {
-            return Ok(buffer);
+            return Ok(buffer.filled(request.fill));
         }
         let _section = fork::section();
         // First: a slot for this thread then comes from a ledger line of its own.

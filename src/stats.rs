@@ -109,7 +109,9 @@ pub struct Stats {
     pub classes: ClassList,
     /// The limit on `mapped_bytes`; 0 for none.
     pub max_bytes: usize,
-    /// Bytes taken from the system for buffers: touched slots, overflow and oversize.
+    /// Bytes taken from the system for buffers: touched slots, overflow and oversize. Of overflow that was put a pool
+    /// without a limit may keep a little that counts nowhere: at most 2 MiB of each class, and as much in each thread's
+    /// cache.
     pub mapped_bytes: usize,
     /// The same counted in buffer sizes instead of slot sizes: the original library's figure.
     pub allocated_bytes: usize,
@@ -231,6 +233,24 @@ impl Stats {
             foreign_pointers: counters.foreign_pointers.load(Relaxed),
             classes,
         }
+    }
+
+    /// Adds what a pool's spare serves, whose figures are `spare`: all of it is overflow.
+    pub(crate) fn add_overflow(&mut self, spare: &Stats) {
+        for (class, spare) in self.classes.first.iter_mut().zip(&spare.classes) {
+            let bytes = spare.outstanding * class.buffer_size;
+            class.overflow += spare.outstanding;
+            class.allocated_bytes += bytes;
+            class.gets += spare.gets;
+            class.puts += spare.puts;
+            class.moves += spare.moves;
+            self.mapped_bytes += spare.outstanding * class.slot_size;
+            self.allocated_bytes += bytes;
+        }
+        self.gets += spare.gets;
+        self.puts += spare.puts;
+        self.system_allocations += spare.gets;
+        self.double_puts += spare.double_puts;
     }
 
     /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is

@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use bytepool::{ClassStats, Pool, Stats};
+use bytepool::{ClassStats, Misuse, Pool, PooledBuffer, Stats};
 
 /// A child that takes longer hangs, in seconds.
 const TIME_LIMIT: libc::c_uint = 60;
@@ -399,6 +399,68 @@ fn what_other_threads_held_stays_outstanding_in_the_child() {
         });
     });
     assert_eq!(outstanding(&pool.stats()), 0);
+}
+
+/// Overflow of a pool that overflows often is in a region, too, 1,024 slots here, and threads cache its slots.
+fn pool_that_overflows() -> (Pool, Vec<PooledBuffer>) {
+    let pool = Pool::builder().size_class(512, 4).build().unwrap();
+    let slots: Vec<_> = (0..4).map(|_| pool.get(512).unwrap()).collect();
+    // By a thread that ends, so that there is room in others' caches.
+    thread::scope(|scope| scope.spawn(|| cache_overflow(&pool)).join().unwrap());
+    (pool, slots)
+}
+
+/// Leaves idle overflow in the calling thread's cache.
+fn cache_overflow(pool: &Pool) {
+    drop((0..100).map(|_| pool.get(512).unwrap()).collect::<Vec<_>>());
+}
+
+/// Of so many gets none is served by the system allocator, whose buffers are foreign once they were put.
+fn get_overflow(pool: &Pool, count: usize) {
+    let all: Vec<_> = (0..count).map(|_| pool.get_raw(512).unwrap()).collect();
+    for data in all {
+        // SAFETY:
+        // - got above, and used no more; the second put is refused
+        let (first, second) = unsafe { (pool.put_raw(data, 512), pool.put_raw(data, 512)) };
+        assert_eq!(first, Ok(()));
+        assert!(matches!(second, Err(Misuse::DoublePut { .. })), "{second:?}");
+    }
+    pool.stats().assert_consistent();
+}
+
+fn overflow_has_a_region() -> bool {
+    !cfg!(bytepool_portable) && has_caches(&Pool::builder().size_class(512, 2048).build().unwrap())
+}
+
+#[test]
+fn a_child_finds_the_overflow_that_other_threads_cached() {
+    let (pool, slots) = pool_that_overflows();
+    if !overflow_has_a_region() {
+        return;
+    }
+    let hold = || {
+        cache_overflow(&pool);
+        pool.get(512).unwrap()
+    };
+    beside(3, hold, drop, || {
+        fork(|| {
+            assert_eq!(class(&pool).overflow, 3);
+            get_overflow(&pool, 1021);
+            assert_eq!(class(&pool).overflow, 3);
+        });
+    });
+    drop(slots);
+    assert_eq!(outstanding(&pool.stats()), 0);
+}
+
+#[test]
+fn a_thread_that_ends_after_a_fork_leaves_its_overflow_to_others() {
+    let (pool, _slots) = pool_that_overflows();
+    if !overflow_has_a_region() {
+        return;
+    }
+    beside(2, || cache_overflow(&pool), |()| (), || fork(|| ()));
+    get_overflow(&pool, 1024);
 }
 
 /// The child is the only one to know the last handle: it ends the pool.

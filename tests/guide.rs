@@ -1,5 +1,5 @@
-//! The guide's C and C++ code compiles without a warning, and its programs run. Its Rust code is tested by
-//! `tests/consumers/rust`, from outside the repository.
+//! The C and C++ code of the guide and the README compiles without a warning, and its programs run. The guide's Rust
+//! code is tested by `tests/consumers/rust`, from outside the repository; the README's is the crate's own.
 
 #![cfg(all(unix, feature = "cxx"))]
 
@@ -87,6 +87,25 @@ fn the_guide_s_c_and_cpp_code_works() {
         }
     }
     assert!(checked.iter().all(|&count| count > 0), "the guide has no code any more: {checked:?}");
+}
+
+/// The README's are parts of programs: here each is one, with the headers that it leaves out.
+#[test]
+fn the_readme_s_c_and_cpp_code_works() {
+    let mut checked = 0;
+    for block in blocks(&root().join("README.md")) {
+        let (language, headers) = match block.kind.as_str() {
+            "c" => (Language::C, "#include <string.h>\n"),
+            "cpp" => (Language::Cpp, "#include <cstring>\n#include <vector>\n"),
+            _ => continue,
+        };
+        let (includes, body): (Vec<&str>, Vec<&str>) =
+            block.code.lines().partition(|line| line.starts_with("#include"));
+        let code = format!("{headers}{}\nint main(void) {{\n{}\n}}\n", includes.join("\n"), body.join("\n"));
+        check("README", &Block { code, ..block }, language);
+        checked += 1;
+    }
+    assert_eq!(checked, 2);
 }
 
 /// Every page is in the index, and every entry of the index is a page.

@@ -131,6 +131,40 @@ fn a_pool_of_1000_buffers_of_16_mib_costs_address_space_only() {
 }
 
 #[test]
+fn little_of_what_overflowed_is_kept_and_trim_and_close_give_it_back() {
+    if PORTABLE {
+        return; // overflow is the global allocator's
+    }
+    const SIZE: usize = 16 << 10;
+    const SLOTS: usize = 2000;
+    let _alone = alone();
+    let pool = Pool::builder().size_class(SIZE, SLOTS).build().unwrap();
+    let mut overflow = 0..0;
+    for _ in 0..3 {
+        let all: Vec<_> = (0..2 * SLOTS).map(|_| pool.get_raw(SIZE).unwrap()).collect();
+        all.iter().for_each(|&data| write(data, SIZE, 1));
+        overflow = all[3 * SLOTS / 2].as_ptr().addr()..all[2 * SLOTS - 1].as_ptr().addr() + SIZE;
+        all.into_iter().for_each(|data| put(&pool, data, SIZE));
+    }
+    assert_eq!(stats_of(&pool).touched, SLOTS);
+    // By now these came one after another from one region.
+    assert_eq!(overflow.len(), SLOTS / 2 * SIZE);
+    // On the shelf, and in this thread's cache.
+    assert!(resident(&overflow) <= 4 * MIB, "{} bytes are kept", resident(&overflow));
+
+    let slots: Vec<_> = (0..SLOTS).map(|_| pool.get_raw(SIZE).unwrap()).collect();
+    let last = pool.get_raw(SIZE).unwrap();
+    write(last, SIZE, 1);
+    pool.trim(usize::MAX);
+    assert!(resident(&overflow) <= HUGE_PAGE, "trim keeps {} bytes", resident(&overflow));
+    pool.close();
+    assert_eq!(mapped(&overflow), overflow.len(), "one is out");
+    put(&pool, last, SIZE);
+    assert_eq!(mapped(&overflow), 0);
+    slots.into_iter().for_each(|data| put(&pool, data, SIZE));
+}
+
+#[test]
 fn fresh_slots_become_resident_only_where_they_are_written() {
     if PORTABLE {
         return; // that region is written when it is made

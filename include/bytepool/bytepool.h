@@ -205,7 +205,9 @@ size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
 /* Start from BYTEPOOL_STATS_INIT. At every moment when no other call is running:
  *     mapped_bytes    = the sum over classes of (touched + overflow) * slot_size, and oversize_bytes
- *     allocated_bytes = the same with buffer_size */
+ *     allocated_bytes = the same with buffer_size
+ * Of overflow that was put the pool may keep a little that counts nowhere, as malloc does: at most 2 MiB of each class,
+ * and as much in each thread's cache; nothing where max_bytes is set. bytepool_trim gives it back. */
 typedef struct bytepool_stats {
     size_t struct_size;
     size_t size_class_count;

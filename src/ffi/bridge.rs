@@ -4,51 +4,43 @@
 //! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes
 //! through [`guarded`].
 
-use std::error::Error;
 use std::ffi::c_char;
-use std::fmt;
 use std::mem::MaybeUninit;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 use crate::buffer::PooledBuffer;
 use crate::config::Builder;
-use crate::error::{BuildError, GetError};
-use crate::ffi::context::{ContextError, resolve};
+use crate::error::GetError;
+use crate::ffi::context::resolve;
+use crate::ffi::cpp_error::{CppError, guarded};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
-use crate::ffi::status::discard;
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
 use crate::fork;
 use crate::instrument::tracking::{Caller, Language};
 use crate::ledger::Holder;
 use crate::memory;
 use crate::pool::Pool;
-use crate::shared::{Fill, Place, Request, Shared};
+use crate::shared::{Buffer, Fill, Place, Request, Shared};
 use crate::thread_cache;
 
-// SAFETY:
-// - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare sizes and
-//   offsets
-// - it is trivially copyable in C++
-unsafe impl cxx::ExternType for SizeClass {
-    type Id = cxx::type_id!("bytepool_size_class");
-    type Kind = cxx::kind::Trivial;
+/// Makes a struct of types.rs the C struct of the same fields to the bridge.
+macro_rules! extern_type {
+    ($rust:ty, $c:tt) => {
+        // SAFETY:
+        // - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare
+        //   sizes and offsets
+        // - it is trivially copyable in C++
+        unsafe impl cxx::ExternType for $rust {
+            type Id = cxx::type_id!($c);
+            type Kind = cxx::kind::Trivial;
+        }
+    };
 }
-// SAFETY: as for SizeClass.
-unsafe impl cxx::ExternType for Config {
-    type Id = cxx::type_id!("bytepool_config");
-    type Kind = cxx::kind::Trivial;
-}
-// SAFETY: as for SizeClass.
-unsafe impl cxx::ExternType for CStats {
-    type Id = cxx::type_id!("bytepool_stats");
-    type Kind = cxx::kind::Trivial;
-}
-// SAFETY: as for SizeClass.
-unsafe impl cxx::ExternType for CClassStats {
-    type Id = cxx::type_id!("bytepool_class_stats");
-    type Kind = cxx::kind::Trivial;
-}
+
+extern_type!(SizeClass, "bytepool_size_class");
+extern_type!(Config, "bytepool_config");
+extern_type!(CStats, "bytepool_stats");
+extern_type!(CClassStats, "bytepool_class_stats");
 
 #[cxx::bridge(namespace = "bytepool")]
 mod cpp {
@@ -151,49 +143,6 @@ mod cpp {
 
 use cpp::BufferParts;
 
-/// Why a call from C++ failed: the text of its `rust::Error`.
-#[derive(Debug)]
-enum CppError {
-    Build(BuildError),
-    Get(GetError),
-    Misuse(crate::error::Misuse),
-    Context(ContextError),
-    InvalidContext,
-    InvalidConfig,
-    NullPointer,
-    ClassIndex { index: usize, classes: usize },
-    Panic,
-}
-
-impl fmt::Display for CppError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("bytepool: ")?;
-        match self {
-            Self::Build(error) => error.fmt(f),
-            Self::Get(error) => error.fmt(f),
-            Self::Misuse(misuse) => misuse.fmt(f),
-            Self::Context(error) => error.fmt(f),
-            Self::InvalidContext => f.write_str("the context is NULL, stale, invented or freed"),
-            Self::InvalidConfig => f.write_str("the config has an unknown flag, or classes that are NULL"),
-            Self::NullPointer => f.write_str("a NULL pointer is no buffer"),
-            Self::ClassIndex { index, classes } => {
-                write!(f, "there is no class {index}: the pool has {classes}")
-            }
-            Self::Panic => f.write_str("internal error: a panic was caught"),
-        }
-    }
-}
-
-impl Error for CppError {}
-
-/// Turns a panic of `body` into an error.
-fn guarded<T>(body: impl FnOnce() -> Result<T, CppError>) -> Result<T, CppError> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        discard(payload);
-        Err(CppError::Panic)
-    })
-}
-
 // ---- pools ----
 
 fn boxed(pool: Pool) -> Result<Box<Pool>, CppError> {
@@ -255,11 +204,14 @@ impl Pool {
 
 /// `class_number` of a buffer from the system allocator.
 const SYSTEM: u32 = u32::MAX;
+/// Added to the `class_number` of a buffer of the spare: as no class has such a number, its put takes the slow path.
+const SPARE: u32 = 1 << 8;
 
 fn take_apart(buffer: PooledBuffer) -> BufferParts {
     let (data, size, capacity, place, pool) = buffer.into_parts();
     let (class_number, slot) = match place {
         Place::Slot { class, slot } => (u32::from(class), slot),
+        Place::Spare { class, slot } => (SPARE + u32::from(class), slot),
         Place::System => (SYSTEM, 0),
     };
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
@@ -269,8 +221,12 @@ fn take_apart(buffer: PooledBuffer) -> BufferParts {
 /// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     let BufferParts { data, size, capacity, pool, slot, class_number } = *parts;
-    let place =
-        if class_number == SYSTEM { Place::System } else { Place::Slot { class: class_number as u8, slot } };
+    let class = class_number as u8;
+    let place = match class_number {
+        SYSTEM => Place::System,
+        SPARE.. => Place::Spare { class, slot },
+        _ => Place::Slot { class, slot },
+    };
     // SAFETY:
     // - parts of a PooledBuffer (caller), whose pointers are not null, used once
     unsafe {
@@ -283,14 +239,24 @@ unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
 /// Most functions do not ask where they are called.
 const SOMEWHERE: Caller = Caller::somewhere(Language::Cpp);
 
-fn get_for(pool: &Pool, size: usize, caller: Caller) -> Result<BufferParts, CppError> {
+fn caller_at(file: *const c_char, line: u32, column: u32) -> Caller {
+    Caller::Native { language: Language::Cpp, file, line, column }
+}
+
+/// A buffer of `size` bytes that `get` takes from the pool.
+fn get_by(
+    pool: &Pool,
+    size: usize,
+    caller: Caller,
+    get: impl FnOnce(&Request) -> Result<Buffer, GetError>,
+) -> Result<BufferParts, CppError> {
     let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
-    let got = guarded(|| pool.get_for(&request).map_err(CppError::Get))?;
+    let got = guarded(|| get(&request).map_err(CppError::Get))?;
     Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, size)))
 }
 
 fn get(pool: &Pool, size: usize) -> Result<BufferParts, CppError> {
-    get_for(pool, size, SOMEWHERE)
+    get_by(pool, size, SOMEWHERE, |request| pool.get_for(request))
 }
 
 fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
@@ -310,11 +276,10 @@ unsafe fn get_timeout_at(
     column: u32,
     parts: &mut BufferParts,
 ) -> Result<bool, CppError> {
-    let caller = Caller::Native { language: Language::Cpp, file, line, column };
-    let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
-    match guarded(|| pool.get_patiently(&request, timeout_of(timeout_ns)).map_err(CppError::Get)) {
+    let timeout = timeout_of(timeout_ns);
+    match get_by(pool, size, caller_at(file, line, column), |request| pool.get_patiently(request, timeout)) {
         Ok(got) => {
-            *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, size));
+            *parts = got;
             Ok(true)
         }
         Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
@@ -333,7 +298,7 @@ unsafe fn get_at(
     line: u32,
     column: u32,
 ) -> Result<BufferParts, CppError> {
-    get_for(pool, size, Caller::Native { language: Language::Cpp, file, line, column })
+    get_by(pool, size, caller_at(file, line, column), |request| pool.get_for(request))
 }
 
 /// # Safety

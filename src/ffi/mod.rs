@@ -7,11 +7,14 @@
 //! - [`status`]: status codes, the last error, and the one boundary that panics do not cross
 //! - [`types`]: its structs
 //! - `bridge` (feature `cxx`): what `include/bytepool/bytepool.hpp` stands on
+//! - `cpp_error` (feature `cxx`): why a call from C++ fails
 
 #[cfg(feature = "cxx")]
 mod bridge;
 pub mod capi;
 pub mod context;
+#[cfg(feature = "cxx")]
+mod cpp_error;
 pub mod misuse;
 pub mod status;
 pub mod types;

@@ -14,6 +14,7 @@
 #[cfg(feature = "capi")]
 mod contexts;
 mod litmus;
+mod overflow;
 mod pools;
 mod shelf;
 pub(crate) mod sync;

@@ -11,7 +11,7 @@ use crate::anchor::Reference;
 use crate::error::{GetError, Misuse};
 use crate::{Pool, PooledBuffer};
 
-const SIZE: usize = 4096;
+pub(super) const SIZE: usize = 4096;
 
 /// Enough that two threads may cache some.
 const SLOTS: usize = 16;
@@ -20,7 +20,7 @@ fn pool() -> Pool {
     Pool::builder().size_class(SIZE, SLOTS).build().unwrap()
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     pool: &Pool,
     body: impl FnOnce(Pool) -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {
@@ -30,22 +30,22 @@ fn spawn<T: Send + 'static>(
 
 /// A raw pointer that changes hands.
 #[derive(Clone, Copy)]
-struct Raw(NonNull<u8>);
+pub(super) struct Raw(NonNull<u8>);
 // SAFETY:
 // - the models use it as their threads may
 unsafe impl Send for Raw {}
 
-fn use_buffer(buffer: &PooledBuffer) {
+pub(super) fn use_buffer(buffer: &PooledBuffer) {
     plain_memory::is_used(NonNull::from(&buffer[0]));
 }
 
-fn get_raw(pool: &Pool) -> Result<Raw, GetError> {
+pub(super) fn get_raw(pool: &Pool) -> Result<Raw, GetError> {
     let data = pool.get_raw(SIZE)?;
     plain_memory::is_used(data);
     Ok(Raw(data))
 }
 
-fn put_raw(pool: &Pool, raw: Raw) -> Result<(), Misuse> {
+pub(super) fn put_raw(pool: &Pool, raw: Raw) -> Result<(), Misuse> {
     // SAFETY:
     // - the models own what they put, or put twice on purpose and use it no more
     unsafe { pool.put_raw(raw.0, SIZE) }
@@ -248,7 +248,7 @@ fn threads_that_end_give_their_caches_back_whoever_revokes() {
 }
 
 /// Closed, its last buffer put: nothing is mapped, and the region is gone.
-fn assert_gone(pool: &Pool) {
+pub(super) fn assert_gone(pool: &Pool) {
     assert!(matches!(pool.get(SIZE), Err(GetError::Closed)));
     let stats = pool.stats();
     stats.assert_consistent();

@@ -318,8 +318,8 @@ impl Instant {
     }
 }
 
-/// As the standard library's. What is set is seen by all at once.
-pub(crate) struct OnceLock<T>(std::sync::OnceLock<T>);
+/// As the standard library's. Setting it happens before what it was set to is got.
+pub(crate) struct OnceLock<T>(std::sync::OnceLock<(T, weak::View)>);
 
 impl<T> OnceLock<T> {
     pub(crate) const fn new() -> Self {
@@ -328,13 +328,20 @@ impl<T> OnceLock<T> {
 
     pub(crate) fn get(&self) -> Option<&T> {
         point();
-        self.0.get()
+        let (value, view) = self.0.get()?;
+        weak::acquire(view);
+        Some(value)
     }
 
-    /// `make` must not come to a point.
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        point();
+        self.0.set((value, weak::release())).map_err(|(value, _)| value)
+    }
+
+    /// For statics, which outlive an execution: seen by all at once. `make` must not come to a point.
     pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         point();
-        self.0.get_or_init(make)
+        &self.0.get_or_init(|| (make(), weak::View::default())).0
     }
 }
 

@@ -27,6 +27,9 @@ impl Shared {
             self.pass_inexact(class, slot, data, size, Some(Holder::Owned))?;
             return Ok(Buffer { data, capacity: class.buffer_size(), place: self.place_of(class, slot) });
         }
+        if let Some(spare) = self.spare_at(data) {
+            return spare.pool().adopt_unchecked(data, size).map(Buffer::of_spare);
+        }
         // The rounding function is the user's: it runs without our lock.
         let classes = self.classes_of(size);
         let check = |buffer: &SystemBuffer| {
@@ -57,6 +60,10 @@ impl Shared {
             Place::Slot { class, slot } => {
                 self.classes[usize::from(class)].ledger.set(slot, Some(Holder::Raw(size)));
             }
+            Place::Spare { class, slot } => {
+                let spare = self.spare().expect("it holds this buffer");
+                spare.pool().classes[usize::from(class)].ledger.set(slot, Some(Holder::Raw(size)));
+            }
             Place::System => {
                 let _section = fork::section();
                 self.registry.update(data.as_ptr().addr(), |_| Ok::<_, Misuse>(Holder::Raw(size)));
@@ -67,7 +74,7 @@ impl Shared {
     /// Who holds the buffer that starts at `data`, and its capacity in bytes; `None` if it is not outstanding
     /// here.
     pub(crate) fn find(&self, data: NonNull<u8>) -> Option<(Holder, usize)> {
-        match self.slot_of(data) {
+        match self.owner_of(data).slot_of(data) {
             Some(Ok((class, slot))) => Some((class.ledger.holder(slot)?, class.buffer_size())),
             Some(Err(_)) => None,
             None => self.registry.find(data.as_ptr().addr()).map(|buffer| (buffer.holder, buffer.capacity)),
@@ -92,8 +99,9 @@ impl Shared {
         }
         // Before anything is done: it is the user's function.
         let rounded = self.rounded(new_size);
-        if let Some(Ok((class, slot))) = self.slot_of(data)
-            && self.index.class_of(rounded) == Some(self.number_of(class))
+        let owner = self.owner_of(data);
+        if let Some(Ok((class, slot))) = owner.slot_of(data)
+            && self.index.class_of(rounded) == Some(owner.number_of(class))
             && class.ledger.resize(slot, old_size, new_size)
         {
             if let Some(tracker) = self.tracker() {
@@ -122,7 +130,7 @@ impl Shared {
     /// What stands in for a slot of the class that `rounded` is of, if `old` does.
     fn stand_in_for(&self, old: &Buffer, rounded: usize) -> Option<SystemBuffer> {
         let found = match old.place {
-            Place::Slot { .. } => None,
+            Place::Slot { .. } | Place::Spare { .. } => None,
             Place::System => self.registry.find(old.data.as_ptr().addr()),
         };
         let class = self.index.class_of(rounded)?;
@@ -165,6 +173,9 @@ impl Shared {
                 false => Err(Misuse::DoublePut { address, buffer_size }),
             };
         }
+        if let Some(spare) = self.spare_at(data) {
+            return spare.pool().take_raw(data, size).map(Buffer::of_spare);
+        }
         let check = |buffer: &SystemBuffer| match buffer.holder == from {
             true => Ok(Holder::Owned),
             false => Err(Misuse::DoublePut { address, buffer_size: buffer.capacity }),
@@ -180,7 +191,7 @@ impl Shared {
         match self.find(data) {
             Some((Holder::Raw(size), _)) => Ok(size),
             Some((Holder::Owned, buffer_size)) => Err(Misuse::DoublePut { address, buffer_size }),
-            None => Err(match self.slot_of(data) {
+            None => Err(match self.owner_of(data).slot_of(data) {
                 Some(Ok((class, _))) => Misuse::DoublePut { address, buffer_size: class.buffer_size() },
                 Some(Err(misuse)) => misuse,
                 None => self.not_in_registry(address),

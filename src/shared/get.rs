@@ -52,7 +52,7 @@ impl Request {
 }
 
 /// A slot taken from a shelf.
-struct Taken {
+pub(super) struct Taken {
     slot: u32,
     /// It reads as zeros.
     fresh: bool,
@@ -141,7 +141,7 @@ impl Shared {
     }
 
     /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
-    fn get_cached(&self, class: usize, request: &Request) -> Option<Buffer> {
+    pub(super) fn get_cached(&self, class: usize, request: &Request) -> Option<Buffer> {
         let buffer = thread_cache::get_of_class(self.cache_key(), class, request.holder)?;
         if request.fill == Fill::Zeros {
             // SAFETY:
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     #[inline]
-    fn take_slot(&self, class: &Class) -> Result<Option<Taken>, GetError> {
+    pub(super) fn take_slot(&self, class: &Class) -> Result<Option<Taken>, GetError> {
         match class.shelf.take_idle() {
             Some(slot) => self.keep_idle(class, slot).map(Some),
             None => self.take_absent(class),
@@ -171,7 +171,7 @@ impl Shared {
 
     /// Keeps an idle slot that was taken, unless the pool closed meanwhile.
     #[inline]
-    fn keep_idle(&self, class: &Class, slot: u32) -> Result<Taken, GetError> {
+    pub(super) fn keep_idle(&self, class: &Class, slot: u32) -> Result<Taken, GetError> {
         // SeqCst: the order against the closing thread is told in `unmap_if_unused`.
         if self.closed.load(SeqCst) {
             class.shelf.put(slot);
@@ -231,13 +231,18 @@ impl Shared {
     }
 
     /// Gives bytes back that were reserved in vain.
-    fn release_room(&self, bytes: usize) {
+    pub(super) fn release_room(&self, bytes: usize) {
         self.mapped.release(bytes);
         self.serve_waiters();
     }
 
     #[inline]
-    fn hand_out(&self, class_number: usize, taken: Taken, request: &Request) -> Result<Buffer, GetError> {
+    pub(super) fn hand_out(
+        &self,
+        class_number: usize,
+        taken: Taken,
+        request: &Request,
+    ) -> Result<Buffer, GetError> {
         let class = &self.classes[class_number];
         let Taken { slot, fresh } = taken;
         if let Some(source) = self.instrument.source() {
@@ -256,31 +261,6 @@ impl Shared {
         }
         let place = Place::Slot { class: class_number as u8, slot };
         Ok(Buffer { data, capacity: class.buffer_size(), place })
-    }
-
-    /// The class fits, but all its slots are out: the system allocator stands in.
-    #[cold]
-    fn get_overflow(&self, class_number: usize, request: &Request) -> Result<Buffer, GetError> {
-        let class = &self.classes[class_number];
-        if let Room::Idle(slot) = self.make_room(class.slot_size(), Some(class))? {
-            let taken = self.keep_idle(class, slot)?;
-            return self.hand_out(class_number, taken, request);
-        }
-        self.get_overflow_in_room(class_number, request)
-    }
-
-    /// As [`get_overflow`](Self::get_overflow); its bytes are reserved.
-    fn get_overflow_in_room(&self, class_number: usize, request: &Request) -> Result<Buffer, GetError> {
-        let class = &self.classes[class_number];
-        let (source, capacity) = self.source_and_capacity(request.size, class.buffer_size());
-        let role = Role::Overflow { class: class_number as u8 };
-        let (alignment, holder) = (self.alignment, request.holder);
-        let buffer = SystemBuffer { role, source, capacity, alignment, holder };
-        let buffer =
-            self.get_system(buffer, request).inspect_err(|_| self.release_room(class.slot_size()))?;
-        class.counters.overflow.fetch_add(1, Relaxed);
-        class.counters.overflow_gets.fetch_add(1, Relaxed);
-        Ok(buffer)
     }
 
     #[cold]
@@ -307,7 +287,7 @@ impl Shared {
     }
 
     /// Where a buffer that is no slot comes from, and its capacity, which usually is `usual`.
-    fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
+    pub(super) fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
         self.instrument.source().map_or((Source::Allocator, usual), |source| (source, size))
     }
 

@@ -1,11 +1,12 @@
 //! What all handles of a pool share, and the story of get and put.
 //!
 //! ```text
-//! get(size) -> size class -> shelf -> (none idle) fresh slot -> (none fresh) overflow
+//! get(size) -> size class -> shelf -> (none idle) fresh slot -> (none fresh) overflow: spare, or system allocator
 //!                         no class fits -> oversize
 //! put(ptr)  -> offset in the region -> chunk gives the class, one multiplication the slot
 //!              -> ledger: outstanding -> idle (one compare-exchange) -> shelf
-//!              outside the region -> registry of overflow and oversize buffers -> (not there) foreign pointer
+//!              outside the region -> the same in the spare's
+//!                                 -> registry of overflow and oversize buffers -> (not there) foreign pointer
 //! ```
 //!
 //! Any thread may call anything at any time. No lock is held while the user's rounding function runs.
@@ -14,16 +15,19 @@
 
 mod change_hands;
 mod get;
+mod overflow;
 mod put;
 mod reclaim;
 mod stand_in;
 mod wait;
 
+use crate::sync::OnceLock;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
 pub(crate) use self::change_hands::Realloc;
 pub(crate) use self::get::{Buffer, Fill, Request};
+pub(crate) use self::overflow::Spare;
 pub(crate) use self::put::PutSize;
 use crate::anchor::Home;
 use crate::class::Class;
@@ -64,6 +68,8 @@ pub(crate) struct Shared {
     instrument: Instrument,
     caches: Caches,
     registry: Registry,
+    /// Serves overflow, once there was much of it.
+    spare: OnceLock<Box<Spare>>,
     mapped: MappedBytes,
     /// Its lock is also held while idle slots are given back to the system: by trim, by close, and by a get at the
     /// limit. See [`lock_reclaiming`](Self::lock_reclaiming).
@@ -84,19 +90,28 @@ pub(crate) enum Place {
         class: u8,
         slot: u32,
     },
+    /// A slot of the spare.
+    Spare {
+        class: u8,
+        slot: u32,
+    },
     /// In the registry: also a slot's stand-in.
     System,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, home: Home) -> Result<Self, BuildError> {
+        let instrument = Instrument::of_new_pool(&config.flags);
+        Self::instrumented(config, home, instrument)
+    }
+
+    fn instrumented(config: Config, home: Home, instrument: Instrument) -> Result<Self, BuildError> {
         let Config { layout, alignment, max_bytes, round, flags } = config;
         let region = Region::reserve(layout.len, layout.base_alignment)
             .map_err(|source| BuildError::Reserve { bytes: layout.len, source })?;
         if flags.huge_pages {
             region.advise_huge_pages();
         }
-        let instrument = Instrument::of_new_pool(&flags);
         // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
         // cache.
         let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
@@ -107,7 +122,7 @@ impl Shared {
         let make_class = |class| Class::new(layout.spans[class], flags.huge_pages);
         let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
         // No other pool of this process has the same.
-        let cache_key = thread_cache::key_of(home.id().number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let cache_key = thread_cache::key_of(home.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Ok(Self {
             cache_key: CacheKey(cache_key),
             index: SizeClassIndex::new(&sizes),
@@ -122,6 +137,7 @@ impl Shared {
             caches: Caches::new(may_cache, &layout.class_of_chunk)?,
             class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),
+            spare: OnceLock::new(),
             mapped: MappedBytes::new(max_bytes),
             waiting: Waiting::new(),
             counters: PoolCounters::default(),
@@ -222,7 +238,12 @@ impl Shared {
 /// Statistics, and the count of handles.
 impl Shared {
     pub(crate) fn stats(&self) -> Stats {
-        Stats::of(&self.classes, &self.caches, &self.counters, self.mapped.get(), self.mapped.limit())
+        let mut stats =
+            Stats::of(&self.classes, &self.caches, &self.counters, self.mapped.get(), self.mapped.limit());
+        if let Some(spare) = self.spare() {
+            stats.add_overflow(&spare.pool().stats());
+        }
+        stats
     }
 
     /// A handle more.

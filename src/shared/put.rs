@@ -33,7 +33,7 @@ impl Shared {
             Some(Ok((class, slot))) => unsafe { self.put_slot(class, slot, data, size) },
             Some(Err(misuse)) => Err(misuse),
             // SAFETY: as above
-            None => unsafe { self.put_system(data, size) },
+            None => unsafe { self.put_outside(data, size) },
         }
         .inspect_err(|misuse| self.counters.count(misuse))
     }
@@ -54,6 +54,12 @@ impl Shared {
                 // - the ledger says idle now, and nobody else could have changed it: the slot is this
                 //   thread's
                 unsafe { self.shelve(class, slot, data) };
+            }
+            Place::Spare { class, slot } => {
+                let spare = self.spare().expect("it holds this buffer");
+                // SAFETY:
+                // - as the caller promised
+                unsafe { spare.put_owned(data, class, slot) };
             }
             Place::System => {
                 let removed = self.registry.remove(data.as_ptr().addr(), |_| Ok::<_, Misuse>(()));
@@ -79,7 +85,7 @@ impl Shared {
     /// # Safety
     /// As [`put`](Self::put), for the buffer at this slot.
     #[inline]
-    unsafe fn put_slot(
+    pub(super) unsafe fn put_slot(
         &self,
         class: &Class,
         slot: u32,
@@ -168,6 +174,18 @@ impl Shared {
     /// # Safety
     /// As [`put`](Self::put).
     #[cold]
+    unsafe fn put_outside(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
+        match self.spare_at(data) {
+            // SAFETY:
+            // - the caller owns the buffer
+            Some(spare) => unsafe { spare.put(data, size) },
+            // SAFETY: as above
+            None => unsafe { self.put_system(data, size) },
+        }
+    }
+
+    /// # Safety
+    /// As [`put`](Self::put).
     unsafe fn put_system(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
         let address = data.as_ptr().addr();
         let remove = |classes: u64| {

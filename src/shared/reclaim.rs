@@ -113,6 +113,9 @@ impl Shared {
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&queue);
             drop(queue);
+            if let Some(spare) = self.spare() {
+                spare.pool().close();
+            }
             if let Some(tracker) = self.tracker() {
                 tracking::report_at_close(self.number(), tracker);
             }
@@ -139,7 +142,7 @@ impl Shared {
     /// slot is missing here, and the region stays until it comes back, or that get sees the closing and
     /// touches nothing. A slot goes back to the count it came from, and `fresh` is read first, lest one be
     /// counted twice for another that is out.
-    fn unmap_if_unused(&self, _reclaiming: &Queue) {
+    pub(super) fn unmap_if_unused(&self, _reclaiming: &Queue) {
         let is_whole = |class: &Class| class.shelf.fresh() + class.shelf.idle() == class.capacity();
         if self.region.is_unmapped() || !self.classes.iter().all(is_whole) {
             return;
@@ -171,6 +174,11 @@ impl Shared {
             self.classes.iter().map(|class| class.shelf.idle() as usize * class.slot_size()).sum();
         let discarded = self.discard_idle(Discard::AtMost(idle.saturating_sub(keep_idle_bytes)));
         self.serve(&mut queue);
+        drop(queue);
+        if let Some(spare) = self.spare() {
+            // Not counted: what a spare keeps is no part of `mapped_bytes`.
+            spare.pool().trim(0);
+        }
         discarded
     }
 }

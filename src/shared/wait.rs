@@ -123,8 +123,23 @@ impl Shared {
         });
     }
 
-    /// In a child of a fork: waiters of threads that it does not have are gone, and what they were given comes back.
-    pub(crate) fn forget_waiters(&self) {
+    /// In a child of a fork: what threads had cached that it does not have comes back.
+    pub(crate) fn forget_other_threads(&self) {
+        self.forget_waiters();
+        self.caches.end_all_of_other_threads();
+        if self.is_closed() {
+            // What a waiter had been given before.
+            let queue = self.lock_reclaiming();
+            self.discard_idle(Discard::AtMost(usize::MAX));
+            self.unmap_if_unused(&queue);
+        }
+        if let Some(spare) = self.spare() {
+            spare.pool().forget_other_threads();
+        }
+    }
+
+    /// Waiters of threads that a child does not have are gone, and what they were given comes back.
+    fn forget_waiters(&self) {
         self.waiting.after_fork_in_child(|wanted, given| match given {
             Given::Slot(slot) => {
                 let class = wanted.class.expect("who was given a slot wanted one of a class");
@@ -212,5 +227,46 @@ mod tests {
         shared.class(0).shelf.put(slot);
         (0..10_000).for_each(|_| use_and_put(&pool, 1));
         assert!(pool.stats().classes[0].cached > 0);
+    }
+
+    /// A waiter of another thread was given the last slot, then the pool closed, then a thread forked.
+    #[cfg(unix)]
+    #[test]
+    fn a_child_unmaps_a_closed_pool_whose_last_slot_a_waiter_had() {
+        let pool = pool();
+        let buffer = pool.get(1024).unwrap();
+        let shared = pool.reference();
+        let bell = Bell::new();
+        {
+            let _section = fork::section();
+            let mut queue = shared.lock_reclaiming();
+            let place = shared.waiting.enter(&mut queue, WANTED, &bell).unwrap();
+            drop(queue);
+            shared.caches.revoke();
+            drop(buffer);
+            std::mem::forget(place);
+        }
+        pool.close();
+        let is_unmapped = || {
+            let _section = fork::section();
+            shared.region().is_unmapped()
+        };
+        assert!(!is_unmapped());
+        // SAFETY:
+        // - the child does what it may, and ends without destructors
+        unsafe {
+            match libc::fork() {
+                0 => {
+                    libc::alarm(30);
+                    libc::_exit(i32::from(!is_unmapped() || pool.stats().mapped_bytes != 0));
+                }
+                pid => {
+                    let mut status = 0;
+                    assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+                    assert_eq!(status, 0, "its region stays");
+                }
+            }
+        }
+        shared.forget_waiters();
     }
 }

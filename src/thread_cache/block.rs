@@ -12,6 +12,8 @@
 //! - Blocks are never freed, only used again by later threads: who looks at one never sees memory that is
 //!   gone.
 
+pub(super) mod forks;
+
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, compiler_fence};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -183,6 +185,14 @@ impl Unused {
 /// Ends the owner's use of a cache.
 pub(super) struct Active(&'static Block);
 
+impl Active {
+    /// Leaves the block active, for [`Block::still_active`] to go on.
+    #[inline(always)]
+    pub(super) fn stay(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Active {
     #[inline(always)]
     fn drop(&mut self) {
@@ -246,6 +256,16 @@ impl Block {
     #[inline(always)]
     pub(super) fn enter(&'static self, entry: &Entry) -> (CacheRef, Active) {
         self.enter_as::<FAST>(entry)
+    }
+
+    /// What [`Active::stay`] left.
+    ///
+    /// # Safety
+    /// - the calling thread is the owner, and stayed active
+    #[inline(always)]
+    pub(super) unsafe fn still_active(&'static self) -> Active {
+        debug_assert_eq!(self.activity.load(Relaxed), FAST);
+        Active(self)
     }
 
     /// As [`enter`](Self::enter), for the slow half.
@@ -365,7 +385,7 @@ impl Drop for ExitHook {
         }
         // Relaxed: the lock that `some_pool` took orders it.
         if block.was_cut.swap(false, Relaxed) {
-            anchor::live_pools().for_each(|pool| pool.caches().give_up(block));
+            anchor::live_pools().for_each(|pool| pool.give_up_caches_of(block));
         }
         unused().blocks.push(block);
     }
@@ -391,54 +411,4 @@ pub(super) fn own_block() -> Option<&'static Block> {
     let block = unused().take()?;
     fork::change_block(|| way::set_block(block));
     Some(block)
-}
-
-/// For [`fork`].
-///
-/// How many sections the calling thread is in; `None` if it has no block.
-#[inline]
-pub(crate) fn own_sections() -> Option<&'static AtomicU32> {
-    let block = way::block();
-    (block.number != 0).then_some(&block.sections)
-}
-
-/// How many sections each thread with a block is in.
-pub(crate) fn all_sections() -> impl Iterator<Item = &'static AtomicU32> {
-    all().map(|block| &block.sections)
-}
-
-/// Makes all keys of all threads lead nowhere, and waits until no thread uses a cache. No thread is in a
-/// section, so no key is led anywhere meanwhile.
-pub(crate) fn cut_all_ways() {
-    all().for_each(Block::cut_ways);
-    barrier::fence_all_threads();
-    all().for_each(Block::wait_until_inactive);
-}
-
-/// The block of the thread that forked, in its child.
-static FORKED: AtomicPtr<Block> = AtomicPtr::new((&raw const EMPTY).cast_mut());
-
-/// In a child, on the thread that forked.
-pub(crate) fn note_forked() {
-    FORKED.store(ptr::from_ref(way::block()).cast_mut(), Relaxed);
-}
-
-/// In a child: whether a block is of a thread that is in the parent only.
-pub(super) fn is_of_other_thread(block: &'static Block) -> bool {
-    // Relaxed: written before this process had another thread.
-    !ptr::eq(block, FORKED.load(Relaxed))
-}
-
-/// In a child, before anything else: the blocks of threads that it does not have are unused.
-pub(crate) fn forget_other_threads() {
-    let mut unused = unused();
-    unused.blocks.clear();
-    for block in all().filter(|block| is_of_other_thread(block)) {
-        // Relaxed, all: no other thread of this process uses a block yet.
-        block.activity.store(INACTIVE, Relaxed);
-        block.sections.store(0, Relaxed);
-        block.was_cut.store(false, Relaxed);
-        // There is room for all that were made.
-        unused.blocks.push(block);
-    }
 }

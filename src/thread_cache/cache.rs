@@ -13,24 +13,22 @@
 //! Every cached slot holds a reference to the pool, as an outstanding one does: between a cache and its
 //! thread nothing shared is written.
 
+mod batches;
+
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::plain_memory;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-#[cfg(feature = "capi")]
-use std::ffi::c_void;
 use std::mem::offset_of;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use super::Verdict;
-use super::bin::{Bin, MAX_BATCH, Place};
-use super::block::{Block, wait_for_getters};
-use crate::anchor::Reference;
+use super::bin::{Bin, Place};
+use super::block::Block;
 use crate::class::Class;
 use crate::ledger::{self, Holder, Mark, getter};
 use crate::memory::{self, OutOfMemory};
-use crate::shared::{Buffer, PutSize, Shared};
+use crate::shared::{Buffer, Shared};
 use crate::size_class::{FINE_LIMIT, MAX_CLASSES, STEPS, fine_step_of, step_of};
 
 /// Where a bin is, in bytes from the start of its cache.
@@ -79,6 +77,18 @@ const _: () = assert!(offset_of!(Cache, none) == NO_BIN as usize);
 unsafe impl Send for Cache {}
 // SAFETY: as for Send.
 unsafe impl Sync for Cache {}
+
+/// How far [`CacheRef::put`] came.
+pub(crate) enum Tried {
+    Put,
+    /// Another thread may put it, too, if it is outstanding: [`Bin::put_not_own`] decides.
+    NotOwn {
+        bin: *const Bin,
+        slot: usize,
+    },
+    /// Nothing was done, [`CacheRef::put_anyhow`] must look.
+    Nothing,
+}
 
 /// Where entries lead whose cache was taken away: it serves nothing.
 pub(super) static NO_CACHE: Cache = Cache {
@@ -196,27 +206,24 @@ impl CacheRef {
         self.fine_bin(size)?.take(holder)
     }
 
-    /// Puts a raw buffer that this thread got, with a size of its class. `false`: nothing was done,
-    /// [`put_anyhow`](Self::put_anyhow) must look.
+    /// Puts a raw buffer with a size of its class, if this thread got it.
     #[inline(always)]
-    pub(super) fn put(&self, address: usize, size: usize) -> bool {
+    pub(super) fn put(&self, address: usize, size: usize) -> Tried {
         // The size's class, so only a buffer of that class is found.
-        let Some(bin) = self.fine_bin(size) else { return false };
-        let Some(slot) = bin.slot_at(address) else { return false };
-        self.put_own(bin, address, slot)
+        let Some(bin) = self.fine_bin(size) else { return Tried::Nothing };
+        let Some(slot) = bin.slot_at(address) else { return Tried::Nothing };
+        if !ledger::is_raw_of(bin.entry(slot).load(Relaxed), self.getter) {
+            return Tried::NotOwn { bin, slot };
+        }
+        if bin.put(address, slot) { Tried::Put } else { Tried::Nothing }
     }
 
-    /// As [`put`](Self::put), of whatever size.
+    /// Puts a raw buffer of whatever size, if this thread got it. `false`: nothing was done,
+    /// [`put_anyhow`](Self::put_anyhow) must look.
     #[inline(always)]
     pub(super) fn put_unsized(&self, address: usize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
-        self.put_own(bin, address, slot)
-    }
-
-    #[inline(always)]
-    fn put_own(&self, bin: &Bin, address: usize, slot: usize) -> bool {
-        let found = bin.entry(slot).load(Relaxed);
-        ledger::is_raw_of(found, self.getter) && bin.put(address, slot)
+        ledger::is_raw_of(bin.entry(slot).load(Relaxed), self.getter) && bin.put(address, slot)
     }
 
     /// Puts a slot that its caller alone has. `false`: nothing was done, as also for a number that no class has.
@@ -236,258 +243,6 @@ impl CacheRef {
         // - the table has an entry for each chunk of the region
         let bin = self.bin_at(unsafe { *self.bin_of_chunk.add(offset >> self.chunk_shift) });
         bin.slot_at(address).map(|slot| (bin, slot))
-    }
-}
-
-/// The slow half, still without a lock: batches from and to the shelf. Callers hold the block's `Active`, with
-/// the block `SLOW`, or revoked the cache.
-impl CacheRef {
-    pub(super) fn pool(&self) -> &Shared {
-        // SAFETY:
-        // - a cache is freed before its pool
-        unsafe { &*self.pool }
-    }
-
-    /// Whether this is [`NO_CACHE`].
-    pub(super) fn is_none(&self) -> bool {
-        self.class_count == 0
-    }
-
-    pub(super) fn block(&self) -> &'static Block {
-        self.block
-    }
-
-    /// # Safety
-    /// - the cache is not NO_CACHE, and was not taken away yet: its pool exists
-    pub(super) unsafe fn pool_reference(&self) -> Reference {
-        // SAFETY:
-        // - the pool exists (caller)
-        unsafe { Reference::to_existing(NonNull::from(self.pool())) }
-    }
-
-    /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its
-    /// class. `false`: nothing was done, the pool must look.
-    pub(super) fn put_anyhow(&self, address: usize, size: PutSize, verdict: Verdict) -> bool {
-        let Some((bin, slot)) = self.slot_of(address) else { return false };
-        let entry = bin.entry(slot);
-        let found = entry.load(Relaxed);
-        let Some(requested) = ledger::raw_size(found) else { return false };
-        let fits = match size {
-            PutSize::Unsized => true,
-            // A pool that rounds has to ask.
-            PutSize::Sized(size) => {
-                size == requested || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin))
-            }
-        };
-        if !fits || !self.has_room_or_flush(bin) {
-            return false;
-        }
-        if !ledger::has_no_getter(found) && !ledger::is_raw_of(found, self.getter) {
-            if verdict == Verdict::Now {
-                return false;
-            }
-            return self.claim(bin, address, slot, found);
-        }
-        self.put_shared(bin, address, slot, found)
-    }
-
-    /// Puts a raw buffer with a size of its class, whoever got it; while there is room. `false`: nothing was done,
-    /// [`put_anyhow`](Self::put_anyhow) must look.
-    pub(super) fn put_any_getters(&self, address: usize, size: usize) -> bool {
-        let Some(bin) = self.fine_bin(size).or_else(|| self.bin_for(size)) else { return false };
-        let Some(slot) = bin.slot_at(address) else { return false };
-        let found = bin.entry(slot).load(Relaxed);
-        if ledger::raw_size(found).is_none() || !bin.has_room() {
-            return false;
-        }
-        if ledger::has_no_getter(found) {
-            self.put_shared(bin, address, slot, found)
-        } else if ledger::is_raw_of(found, self.getter) {
-            bin.put(address, slot)
-        } else {
-            self.claim(bin, address, slot, found)
-        }
-    }
-
-    /// Puts a slot that whoever exchanges its entry may put, where there is room.
-    fn put_shared(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
-        // Relaxed: see the ledger.
-        let taken = bin.entry(slot).compare_exchange(found, ledger::NOBODY, Relaxed, Relaxed).is_ok();
-        if taken {
-            bin.lay(address, slot);
-            // A thread that neither fills nor flushes looks at times, too.
-            if bin.puts.load(Relaxed).is_multiple_of(MAX_BATCH as u64) {
-                self.lean_or_not(bin);
-            }
-        }
-        taken
-    }
-
-    fn claim(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
-        // Relaxed: only this thread changes it.
-        let number = self.claims.load(Relaxed);
-        self.claims.store(number.wrapping_add(1), Relaxed);
-        bin.claim(address, slot, found, self.getter, number)
-    }
-
-    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle
-    /// slot; how many.
-    #[cfg(feature = "capi")]
-    pub(super) fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
-        let Some(bin) = self.bin_for(size) else { return 0 };
-        let mut got = 0;
-        loop {
-            got += bin.take_many(Holder::Raw(size), &mut out[got..]);
-            if got == out.len() {
-                return got;
-            }
-            self.fill(bin);
-            if bin.len() == 0 {
-                return got;
-            }
-        }
-    }
-
-    /// Puts raw buffers that this thread got, all with a size of the same class, while there is room, up to the
-    /// first that is not such a one; how many.
-    #[cfg(feature = "capi")]
-    pub(super) fn put_many(&self, data: &[*mut c_void], size: usize) -> usize {
-        self.bin_for(size).map_or(0, |bin| bin.put_many(data, self.getter))
-    }
-
-    /// Makes room in the bin for a size if it is full. `false`: it was not, or there is none.
-    #[cfg(feature = "capi")]
-    pub(super) fn flush_full(&self, size: usize) -> bool {
-        self.bin_for(size).is_some_and(|bin| !bin.has_room() && self.has_room_or_flush(bin))
-    }
-
-    /// As [`get`](Self::get), after taking a batch from the shelf if the bin is empty.
-    pub(super) fn get_or_fill(&self, size: usize, holder: Holder) -> Option<Buffer> {
-        self.take_or_fill(self.bin_for(size)?, holder)
-    }
-
-    /// As [`get_or_fill`](Self::get_or_fill), for a class that is known.
-    pub(super) fn get_of_class(&self, class: usize, holder: Holder) -> Option<Buffer> {
-        self.take_or_fill(self.bin(class as u8), holder)
-    }
-
-    fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
-        if !bin.may_cache() {
-            return None;
-        }
-        bin.take(holder).or_else(|| {
-            self.fill(bin);
-            bin.take(holder)
-        })
-    }
-
-    /// As [`put_owned`](Self::put_owned), after giving a batch to the shelf if the bin is full.
-    pub(super) fn put_owned_or_flush(&self, address: usize, class: u8, slot: u32) -> bool {
-        let bin = self.bin(class);
-        self.has_room_or_flush(bin) && bin.put(address, slot as usize)
-    }
-
-    /// A fresh slot, from a line that this thread has for itself. `None` if there is none.
-    pub(super) fn take_fresh(&self, class: usize) -> Option<u32> {
-        self.pool().class(class).shelf.take_fresh_near(&self.bin(class as u8).fresh_line)
-    }
-
-    fn class_of(&self, bin: &Bin) -> &Class {
-        self.pool().class(usize::from(bin.class))
-    }
-
-    fn fill(&self, bin: &Bin) {
-        debug_assert_eq!(bin.len(), 0);
-        self.lean_or_not(bin);
-        if !bin.has_claims() {
-            bin.grow(self.class_of(bin));
-        }
-        if bin.room() > 0 && !self.take_batch(bin) && bin.has_claims() {
-            self.settle();
-            self.take_batch(bin);
-        }
-    }
-
-    /// Once in a batch: whether the class leans is looked at on no faster path.
-    fn lean_or_not(&self, bin: &Bin) {
-        bin.lean(if self.class_of(bin).leaning.tick() { self.getter } else { 0 });
-    }
-
-    /// Takes a batch from the shelf, if there is any.
-    fn take_batch(&self, bin: &Bin) -> bool {
-        let mut batch = [0; MAX_BATCH];
-        let batch = &mut batch[..bin.batch().min(bin.free_room())];
-        let class = self.class_of(bin);
-        let got = class.shelf.take_idle_batch(batch, &bin.shelf_line);
-        if got > 0 {
-            self.pool().home().retain(got as u64);
-            class.counters.moves.fetch_add(1, Relaxed);
-            bin.push(&batch[..got]);
-        }
-        got > 0
-    }
-
-    /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put
-    /// first back to the shelf, half of the bin and at most [`MAX_BATCH`].
-    fn has_room_or_flush(&self, bin: &Bin) -> bool {
-        if bin.has_room() || !bin.may_cache() {
-            return bin.has_room();
-        }
-        // Where other threads' slots fill the bin, idle ones are in the way.
-        let had_claims = bin.has_claims();
-        if had_claims {
-            self.settle();
-        }
-        bin.grow(self.class_of(bin));
-        if had_claims || !bin.has_room() {
-            self.move_to_shelf(bin, bin.batch().min(bin.len()));
-        }
-        bin.has_room()
-    }
-
-    /// Decides all claims of this thread; the slots of those that stand go to the shelf.
-    pub(super) fn settle(&self) {
-        wait_for_getters();
-        for class in 0..self.class_count as u8 {
-            let bin = self.bin(class);
-            if bin.has_claims() {
-                // The getter put the others at the same moment.
-                self.class_of(bin).leaning.rest();
-                let lost = bin.settle(self.getter, |batch| self.put_batch(bin, batch)) as u32;
-                self.pool().counters().double_puts.fetch_add(u64::from(lost), Relaxed);
-                self.lost_claims.store(self.lost_claims.load(Relaxed) + lost, Relaxed);
-            }
-        }
-    }
-
-    /// Settles all claims; how many did not stand since the cache was made.
-    #[cfg(feature = "capi")]
-    pub(super) fn count_lost_claims(&self) -> u32 {
-        if self.has_claims() {
-            self.settle();
-        }
-        self.lost_claims.load(Relaxed)
-    }
-
-    fn has_claims(&self) -> bool {
-        (0..self.class_count as u8).any(|class| self.bin(class).has_claims())
-    }
-
-    /// Puts slots, with their references, to the shelf.
-    fn put_batch(&self, bin: &Bin, slots: &[u32]) {
-        let class = self.class_of(bin);
-        class.shelf.put_batch(slots, &bin.shelf_line);
-        class.counters.moves.fetch_add(1, Relaxed);
-        self.pool().home().release_some(slots.len() as u64);
-    }
-
-    /// Moves the first `count` slots of a bin, at most [`MAX_BATCH`], with their references, to the shelf.
-    fn move_to_shelf(&self, bin: &Bin, count: usize) {
-        if count > 0 {
-            let mut batch = [0; MAX_BATCH];
-            bin.remove_first(&mut batch[..count]);
-            self.put_batch(bin, &batch[..count]);
-        }
     }
 }
 
@@ -553,9 +308,7 @@ impl CacheRef {
         }
         for (number, class) in classes.iter().enumerate() {
             let bin = self.bin(number as u8);
-            while bin.len() > 0 {
-                self.move_to_shelf(bin, bin.len().min(MAX_BATCH));
-            }
+            self.move_all_to_shelf(bin);
             class.counters.puts.fetch_add(bin.puts.load(Relaxed), Relaxed);
             class.caching.give(bin.room());
         }

@@ -4,23 +4,14 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <pthread.h>
-#include <unistd.h>
 
 #include "pools.h"
+#include "process.h"
 
 enum { tolerance = 1 << 20 };
 
 static const bytepool_size_class classes[] = {{512, 64}, {4096, 16}};
 static record seen;
-
-static size_t resident_bytes(void) {
-    unsigned long total = 0;
-    unsigned long resident = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    REQUIRE(file != NULL && fscanf(file, "%lu %lu", &total, &resident) == 2);
-    fclose(file);
-    return resident * (size_t)sysconf(_SC_PAGESIZE);
-}
 
 /* Whether the resident size is as after the first hundredth. Not under a checker, whose own memory is counted
  * with it. */

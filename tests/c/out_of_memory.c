@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "pools.h"
+#include "process.h"
 
 /* ---- failing ---- */
 
@@ -203,15 +204,6 @@ static void *live_and_die(void *argument) {
     armed = 0;
     me->failed = failed;
     return NULL;
-}
-
-static size_t resident_bytes(void) {
-    unsigned long total = 0;
-    unsigned long resident = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    REQUIRE(file != NULL && fscanf(file, "%lu %lu", &total, &resident) == 2);
-    fclose(file);
-    return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* Each life on a thread of its own, which has no cache yet. */

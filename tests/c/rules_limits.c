@@ -4,9 +4,9 @@
 #define _GNU_SOURCE
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "pools.h"
+#include "process.h"
 
 enum { page = 4096 };
 
@@ -181,27 +181,6 @@ static void trimming_small_slots(void) {
     bytepool_free(context);
 }
 
-/* Bytes of this process that are resident, and bytes of address space that it has. */
-typedef struct sizes {
-    size_t resident, addresses;
-} sizes;
-
-static sizes process_sizes(void) {
-    unsigned long total = 0;
-    unsigned long resident = 0;
-    sizes now;
-    FILE *file = fopen("/proc/self/statm", "r");
-    REQUIRE(file != NULL && fscanf(file, "%lu %lu", &total, &resident) == 2);
-    fclose(file);
-    now.resident = resident * (size_t)sysconf(_SC_PAGESIZE);
-    now.addresses = total * (size_t)sysconf(_SC_PAGESIZE);
-    return now;
-}
-
-static size_t resident_bytes(void) {
-    return process_sizes().resident;
-}
-
 /* Trimmed and closed memory leaves the process, not only the count. */
 static void memory_goes_back_to_the_system(void) {
     static const bytepool_size_class large[] = {{1 << 20, 64}};
@@ -233,16 +212,16 @@ static void memory_goes_back_to_the_system(void) {
 static void addresses_go_back_to_the_system(void) {
     static const bytepool_size_class large[] = {{1 << 20, 1 << 12}};
     const size_t reserved = (size_t)1 << 32;
-    size_t before = process_sizes().addresses;
+    size_t before = size_of_process().addresses;
     void *context = pool_of(large, 1);
     void *data = get_filled(context, 1 << 20, 1);
     void *oversize = get_filled(context, 2 << 20, 2);
-    CHECK(process_sizes().addresses >= before + reserved);
+    CHECK(size_of_process().addresses >= before + reserved);
     CHECK_EQ(bytepool_close(context), BYTEPOOL_OK);
-    CHECK(process_sizes().addresses >= before + reserved);
+    CHECK(size_of_process().addresses >= before + reserved);
     CHECK_BYTES(data, 1, 1 << 20);
     CHECK_EQ(bytepool_put_checked(context, data, 1 << 20), BYTEPOOL_OK);
-    CHECK(process_sizes().addresses < before + reserved / 2);
+    CHECK(size_of_process().addresses < before + reserved / 2);
     CHECK_BYTES(oversize, 2, 2 << 20);
     CHECK_EQ(bytepool_put_checked(context, oversize, 2 << 20), BYTEPOOL_OK);
     /* Pointers into what was the region are still refused. */

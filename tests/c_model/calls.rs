@@ -107,6 +107,28 @@ impl World {
         let sizes = classes.iter().map(|class| class.buffer_size).collect();
         self.pools.push(model_of(setup, sizes, alignment));
         self.enter_context(out, self.pools.len() - 1);
+        if let Some(class) = classes.first()
+            && setup.max_bytes.is_none()
+            && class.buffer_size < 4096
+            && class.capacity % 2 == 0
+        {
+            self.overflow_often(out, *class);
+        }
+    }
+
+    /// So that overflow is served from a region, where that may be.
+    fn overflow_often(&mut self, context: usize, class: SizeClass) {
+        let (size, count) = (class.buffer_size, class.capacity + 100);
+        let got: Vec<_> = (0..count).map(|_| bytepool_get(context_of(context), size)).collect();
+        let pool = self.pools.last_mut().expect("it was just made");
+        pool.gets += count as u64;
+        pool.puts += count as u64;
+        for data in got {
+            assert!(!data.is_null());
+            // SAFETY:
+            // - got above, and used no more
+            unsafe { bytepool_put(context_of(context), data, size) };
+        }
     }
 
     pub(super) fn alignment(&self, alignment: Alignment) -> usize {

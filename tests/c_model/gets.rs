@@ -173,7 +173,8 @@ impl World {
         }
         let Some(bytes) = bytes else {
             assert_eq!(answer.value, 0);
-            let status = status_of(self.resolve(context), Status::OutOfMemory as i32);
+            let refusal = self.refusal(self.resolve(context));
+            let status = if refusal == OK { Status::OutOfMemory as i32 } else { refusal };
             return self.check_status(&answer, status, context);
         };
         let class = pool.and_then(|pool| self.pools[pool].class_of(bytes));

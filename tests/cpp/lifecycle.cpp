@@ -3,6 +3,8 @@
 
 #include "expect.hpp"
 
+#include "../c/process.h"
+
 #include <algorithm>
 #include <array>
 #include <cinttypes>
@@ -23,15 +25,6 @@ using bytepool::PooledBuffer;
 
 constexpr std::size_t buffer_size = 256 << 10;
 constexpr std::size_t buffer_count = 64;
-
-std::size_t resident_bytes() {
-    unsigned long total = 0;
-    unsigned long resident = 0;
-    std::FILE *file = std::fopen("/proc/self/statm", "r");
-    REQUIRE(file != nullptr && std::fscanf(file, "%lu %lu", &total, &resident) == 2);
-    std::fclose(file);
-    return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-}
 
 // Whether the process's maps have the address; what a checker watches is not in the region.
 bool is_mapped(std::uintptr_t address, bool expected) {

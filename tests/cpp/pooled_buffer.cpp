@@ -2,6 +2,7 @@
 
 #include "expect.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory_resource>
@@ -181,6 +182,30 @@ void getting_at_the_limit() {
     CHECK(PooledBuffer::try_get(*pool, 1).has_value());
 }
 
+// More than the class keeps, again and again: soon not from the system allocator any more.
+void overflow_is_like_any_buffer() {
+    auto pool = bytepool::new_pool({{512, 4}});
+    for (int round = 0; round < 3; round++) {
+        std::vector<PooledBuffer> many;
+        for (std::size_t i = 0; i < 200; i++) {
+            many.emplace_back(*pool, 512);
+            CHECK(std::all_of(many[i].begin(), many[i].end(), [&](std::uint8_t byte) { return i < 4 || byte == 0; }));
+            std::memset(many[i].data(), static_cast<int>(i), 512);
+        }
+        CHECK_EQ(pool->class_stats(0).overflow, 196);
+        for (std::size_t i = 0; i < 200; i++) {
+            CHECK(std::all_of(many[i].begin(), many[i].end(), [&](std::uint8_t byte) { return byte == i; }));
+        }
+        std::uint8_t *raw = many[199].release();
+        PooledBuffer again = PooledBuffer::adopt(*pool, raw, 512);
+        CHECK_PTR(again.data(), raw);
+        many.clear();
+        CHECK_EQ(out(*pool), 1);
+    }
+    CHECK_EQ(out(*pool), 0);
+    CHECK_EQ(pool->stats().system_allocations, 3 * 196);
+}
+
 void adopting_what_is_no_buffer() {
     auto pool = bytepool::new_pool({{512, 4}, {4096, 4}});
     auto other = bytepool::new_pool({{512, 4}});
@@ -329,6 +354,7 @@ int main(int argc, char **argv) {
     accessors();
     resizing();
     getting_at_the_limit();
+    overflow_is_like_any_buffer();
     adopting_what_is_no_buffer();
     containers_live_in_the_pool();
     alignments_and_sizes();

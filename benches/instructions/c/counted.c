@@ -99,6 +99,30 @@ static uint64_t hand_over(void *context, uint64_t count) {
     return exchange.sum;
 }
 
+/* ---- overflow: all slots of the class are out ---- */
+
+static void use_up(void *context, void **slots) {
+    for (uint64_t index = 0; index < CAPACITY; index++) {
+        slots[index] = bytepool_get(context, SIZE);
+    }
+    for (uint64_t index = 0; index < BATCH; index++) { /* so many in vain, and the pool prepares for more */
+        bytepool_put(context, bytepool_get(context, SIZE), SIZE);
+    }
+}
+
+static uint64_t overflow(void *context, uint64_t count) {
+    static void *slots[CAPACITY];
+    use_up(context, slots);
+    uint64_t sum = counted_pair(context, count - CAPACITY - BATCH);
+    bytepool_class_stats page = BYTEPOOL_CLASS_STATS_INIT;
+    prove(bytepool_read_class_stats(context, 0, &page) == BYTEPOOL_OK, "there are figures of the class");
+    prove(page.outstanding == CAPACITY && page.puts == count - CAPACITY, "each counted get overflows");
+    for (uint64_t index = 0; index < CAPACITY; index++) {
+        bytepool_put(context, slots[index], SIZE);
+    }
+    return sum;
+}
+
 /* ---- */
 
 /* Of the bytes 0, 1, 2 and so on, beginning again after `period`. */
@@ -118,7 +142,7 @@ int main(int argc, char **argv) {
     void *context;
 
     prove(argc == 3, "called as: counted CASE COUNT");
-    uint64_t count = strtoull(argv[2], NULL, 10), sum = 0, period = 256;
+    uint64_t count = strtoull(argv[2], NULL, 10), sum = 0, period = 256, marked = count, overflowed = 0;
     config.size_classes = &size_class;
     config.size_class_count = 1;
     prove(bytepool_new(&config, &context) == BYTEPOOL_OK, "there is a pool");
@@ -129,14 +153,18 @@ int main(int argc, char **argv) {
     } else if (strcmp(argv[1], "hand_over") == 0) {
         sum = hand_over(context, count);
         period = BATCH;
+    } else if (strcmp(argv[1], "overflow") == 0) {
+        sum = overflow(context, count);
+        overflowed = count - CAPACITY;
+        marked = overflowed - BATCH;
     } else {
-        prove(0, "the case is one of pair, put_unsized and hand_over");
+        prove(0, "the case is one of pair, put_unsized, hand_over and overflow");
     }
 
-    prove(sum == sum_of_marks(count, period), "what was written is read back");
+    prove(sum == sum_of_marks(marked, period), "what was written is read back");
     prove(bytepool_read_stats(context, &stats) == BYTEPOOL_OK, "there are figures");
     prove(stats.gets == count && stats.puts == count, "the pool counts each get and put");
-    prove(stats.system_allocations == 0, "the pool serves each get");
+    prove(stats.system_allocations == overflowed, "the pool serves each get");
     /* The hand-over may have left all of them on the shelf: one comes back into this thread's cache. */
     bytepool_put(context, bytepool_get(context, SIZE), SIZE);
     prove(bytepool_read_class_stats(context, 0, &page) == BYTEPOOL_OK, "there are figures of the class");

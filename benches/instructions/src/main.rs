@@ -31,10 +31,11 @@ enum Program {
 }
 
 /// Name in the file, and who runs it under what name.
-const CASES: [(&str, Program, &str); 4] = [
+const CASES: [(&str, Program, &str); 5] = [
     ("pair in C, 4096 bytes", Program::C, "pair"),
     ("pair in C, put without size", Program::C, "put_unsized"),
     ("hand-over in C, 64 by turns", Program::C, "hand_over"),
+    ("overflow in C", Program::C, "overflow"),
     ("PooledBuffer in Rust", Program::Rust, owner::CASE),
 ];
 

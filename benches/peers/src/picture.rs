@@ -89,7 +89,8 @@ fn draw_scale(area: &Area, chart: &Chart, least: f64, most: f64, rows: u32) -> D
         area.draw(&PathElement::new([(x, 0), (x, bottom)], line))?;
         area.draw(&Text::new(ratio.to_string(), (x, bottom + 10), text(16, HPos::Center, GREY)))?;
     }
-    let words = "bytepool's time by the other's: left of 1, bytepool takes less";
+    let words =
+        "bytepool's time divided by the other's, on a logarithmic scale: left of 1, bytepool takes less";
     let middle = ((PEER_NAMES + WIDTH) / 2) as i32;
     area.draw(&Text::new(words, (middle, bottom + 30), text(17, HPos::Center, GREY)))?;
     Ok(())

@@ -22,7 +22,7 @@ Relays a file through Rust, C and C++ in the buffers of one bytepool, and proves
 
 usage: cargo run --release --example relay -- [FILE [OUTPUT]]
 
-  FILE     what to relay: any regular file. Default: include/bytepool/bytepool.h of this repository
+  FILE     what to relay: any regular file. Default: this program
   OUTPUT   where to keep the delta-coded file, made or overwritten. Default: a temporary file, as large as FILE,
            removed at the end
   --help   this text
@@ -63,17 +63,15 @@ fn parse(arguments: Vec<OsString>) -> Result<Command, Error> {
         return Err(Error::Usage(format!("{} paths are given; at most 2 are used", paths.len())));
     }
     let mut paths = paths.into_iter();
-    let input = paths.next().unwrap_or_else(default_input);
+    let input = paths.next().map_or_else(this_program, Ok)?;
     Ok(Command::Relay { input, output: paths.next() })
 }
 
-/// A file that every clone has, from whatever folder the program is started.
-fn default_input() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let repository = package.ancestors().nth(2).unwrap_or(package);
-    let file = repository.join("include/bytepool/bytepool.h");
+/// A file of some megabytes that everybody has who can run this.
+fn this_program() -> Result<PathBuf, Error> {
+    let file = env::current_exe().map_err(|source| Error::Read { path: "this program".into(), source })?;
     let here = env::current_dir().unwrap_or_default();
-    file.strip_prefix(here).map(Path::to_path_buf).unwrap_or(file)
+    Ok(file.strip_prefix(here).map(Path::to_path_buf).unwrap_or(file))
 }
 
 /// Relays, verifies, and looks back; the report.

@@ -10,7 +10,7 @@ use bytepool::{ClassStats, Stats};
 use crate::files::Output;
 use crate::relay::CHUNK;
 use crate::sink::Summary;
-use crate::units::{ByteName, Bytes, Rate, share};
+use crate::units::{ByteName, Bytes, Rate};
 
 /// Everything there is to say about a run; its `Display` is the text.
 pub(crate) struct Report<'r> {
@@ -33,10 +33,10 @@ impl fmt::Display for Report<'_> {
         self.path_of_the_data(f)?;
         writeln!(f)?;
         self.figures(f)?;
+        self.memory(f)?;
+        self.misuse(f)?;
         writeln!(f)?;
-        table(f, &self.stats)?;
-        writeln!(f)?;
-        self.misuse(f)
+        table(f, &self.stats)
     }
 }
 
@@ -52,7 +52,12 @@ impl Report<'_> {
             ("Rust", "read", bytes, chunks.as_str()),
             ("C", "coded", bytes, "delta coding and CRC-32, into a second buffer; put Rust's buffer"),
             ("C++", "wrote", bytes, "on another thread: CRC-32 checked, bytes counted; put C's buffer"),
-            ("Rust", "verified", self.verified, "with the coding undone: equal to the input, byte for byte"),
+            (
+                "Rust",
+                "verified",
+                self.verified,
+                "the output, with the coding undone: equal to the input, byte for byte",
+            ),
         ];
         writeln!(f, "{}: from Rust to C to C++ in the buffers of one pool\n", self.input.display())?;
         for (language, what, bytes, how) in steps {
@@ -75,13 +80,17 @@ impl Report<'_> {
             let bar = "#".repeat(((percent / 2.0) as usize).max(1));
             writeln!(f, "  {title:<10} {:<6} {percent:5.1} %  {bar}", ByteName(byte))?;
         }
-        let Stats { mapped_bytes, max_bytes, .. } = self.stats;
+        Ok(())
+    }
+
+    fn memory(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Stats { mapped_bytes, max_bytes, gets, system_allocations, .. } = self.stats;
         let (mapped, limit) = (Bytes(mapped_bytes as u64), Bytes(max_bytes as u64));
-        match self.peak_resident {
-            Some(peak) => write!(f, "  memory     {} resident at most; ", Bytes(peak))?,
-            None => write!(f, "  memory     ")?,
+        writeln!(f, "  memory     the pool took {mapped} from the system; its limit is {limit}")?;
+        if let Some(peak) = self.peak_resident {
+            writeln!(f, "             the whole process had {} resident at most", Bytes(peak))?;
         }
-        writeln!(f, "the pool took {mapped} of {limit} it may")
+        writeln!(f, "  gets       {gets}, of which {system_allocations} needed the system's allocator")
     }
 
     fn misuse(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -89,16 +98,16 @@ impl Report<'_> {
         let after = self.double_puts_at_end;
         writeln!(
             f,
-            "  misuse: {double_puts} double puts, {size_mismatches} wrong sizes, {foreign_pointers} foreign pointers"
+            "  misuse     {double_puts} double puts, {size_mismatches} wrong sizes, {foreign_pointers} foreign pointers"
         )?;
         writeln!(
             f,
-            "  then C put a buffer twice on purpose: refused and counted, double puts are {after} now"
+            "             then C put one buffer twice, on purpose: refused and counted, double puts are {after} now"
         )
     }
 }
 
-/// One line per class, the sum, and the share that needed no system allocation.
+/// One line per class, and one for what fits none.
 fn table(f: &mut Formatter<'_>, stats: &Stats) -> fmt::Result {
     let mut row = |cells: [&dyn fmt::Display; 8]| {
         let [title, numbers @ ..] = cells.map(|cell| cell.to_string());
@@ -116,9 +125,11 @@ fn table(f: &mut Formatter<'_>, stats: &Stats) -> fmt::Result {
     let class_puts: u64 = stats.classes.iter().map(|class| class.puts).sum();
     let (gets, puts) = (stats.gets - class_gets, stats.puts - class_puts);
     row([&"oversize", &"-", &"-", &oversize, &"-", &"-", &gets, &puts])?;
-
-    let Stats { gets, system_allocations, .. } = *stats;
-    writeln!(f, "  {} of {gets} gets needed no system allocation", share(gets - system_allocations, gets))
+    writeln!(
+        f,
+        "  In buffers, at the end. Touched: handed out at least once. Outstanding: not put back. Idle: kept"
+    )?;
+    writeln!(f, "  for the next get. Overflow: outstanding beyond the class's capacity.")
 }
 
 /// The most frequent first; of equally frequent ones, the smaller.

@@ -30,7 +30,7 @@ fn scaled(bytes: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-/// Time and throughput.
+/// Time, and throughput if it is not that of starting.
 pub(crate) struct Rate {
     pub(crate) bytes: u64,
     pub(crate) time: Duration,
@@ -44,7 +44,7 @@ impl fmt::Display for Rate {
         } else {
             write!(f, "in {seconds:.2} s")?;
         }
-        if self.bytes == 0 {
+        if self.bytes < 1 << 20 {
             return Ok(());
         }
         write!(f, ", {} a second", Bytes((self.bytes as f64 / seconds) as u64))
@@ -61,15 +61,6 @@ impl fmt::Display for ByteName {
             byte => f.pad(&format!("0x{byte:02x}")),
         }
     }
-}
-
-/// `part` of `whole`, rounded down, so that 100 % means all.
-pub(crate) fn share(part: u64, whole: u64) -> String {
-    if part == whole {
-        return "100 %".into();
-    }
-    let hundredths = part * 10_000 / whole;
-    format!("{}.{:02} %", hundredths / 100, hundredths % 100)
 }
 
 #[cfg(test)]
@@ -100,11 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_not_rounded_up_to_all() {
-        assert_eq!(share(3, 3), "100 %");
-        assert_eq!(share(0, 0), "100 %");
-        assert_eq!(share(999_999, 1_000_000), "99.99 %");
-        assert_eq!(share(0, 7), "0.00 %");
+    fn a_rate_of_little_is_left_out() {
+        let time = Duration::from_millis(500);
+        assert_eq!(Rate { bytes: 1 << 20, time }.to_string(), "in 500.00 ms, 2.00 MiB a second");
+        assert_eq!(Rate { bytes: (1 << 20) - 1, time }.to_string(), "in 500.00 ms");
     }
 
     #[test]

@@ -55,58 +55,73 @@ pub(crate) struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let totals = self.totals;
-        let counts = &totals.counts;
-        let sum = |of_pools: &[u64]| Number(of_pools.iter().sum());
-        writeln!(f, "soaked for {:.1} s, seed {}", self.time.as_secs_f64(), self.seed)?;
-        writeln!(
-            f,
-            "  pools          {:>15}  in {} rounds; {} closed under way",
-            Number(totals.pools),
-            Number(totals.rounds),
-            Number(totals.closes)
-        )?;
+        let seconds = self.time.as_secs_f64();
+        writeln!(f, "soaked for {seconds:.1} s; --seed {} makes the same random choices\n", self.seed)?;
+        self.work(f)?;
+        self.refusals(f)?;
+        writeln!(f, "\nNo buffer was lost or written by anybody but its owner, and every misuse was counted.")
+    }
+}
+
+fn row(f: &mut Formatter<'_>, name: &str, number: u64, what: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(f, "  {name:<15}{:>17}  {what}", Number(number))
+}
+
+impl Report<'_> {
+    fn work(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Totals { rounds, pools, closes, quiet_moments, put_after_free, ref counts, .. } = *self.totals;
+        let (rounds, closes) = (Number(rounds), Number(closes));
+        row(f, "pools", pools, format_args!("in {rounds} rounds; {closes} closed while in use"))?;
         for language in Language::ALL {
-            let (threads, operations) = totals.workers(language);
+            let (threads, operations) = self.totals.workers(language);
             let name = format!("{} operations", language.name());
-            writeln!(f, "  {name:<14} {:>15}  on {} threads", Number(operations), Number(threads))?;
+            row(f, &name, operations, format_args!("on {} threads", Number(threads)))?;
         }
-        writeln!(
+        let resized = Number(counts.reallocations);
+        row(f, "gets", counts.gets, format_args!("and {resized} buffers resized"))?;
+        let orphans = Number(put_after_free);
+        row(
             f,
-            "  gets           {:>15}  and {} resized",
-            Number(counts.gets),
-            Number(counts.reallocations)
+            "hand-overs",
+            counts.taken,
+            format_args!("between threads; {orphans} buffers put after their pool's last handle was freed"),
         )?;
-        writeln!(
+        row(f, "bytes", counts.bytes, format_args!("written by a buffer's owner, or found as written"))?;
+        row(
             f,
-            "  handed over    {:>15}  to another worker, {} put after every handle was freed",
-            Number(counts.taken),
-            Number(totals.put_after_free)
+            "quiet moments",
+            quiet_moments,
+            format_args!("when every figure of the pools was as it must be"),
+        )
+    }
+
+    fn refusals(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let counts = &self.totals.counts;
+        let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+        let gets = [counts.limit_failures, counts.closed_failures, counts.memory_failures];
+        let [limit, closed, memory] = gets.map(Number);
+        row(
+            f,
+            "gets refused",
+            sum(&gets),
+            format_args!(
+                "{limit} at a limit, {closed} by a closed pool, {memory} as an allocation was made to fail"
+            ),
         )?;
-        writeln!(f, "  marks          {:>15}  bytes written and checked", Number(counts.bytes))?;
-        writeln!(
-            f,
-            "  failed gets    {:>15}  at a limit, {} from closed pools, {} by failed allocations",
-            Number(counts.limit_failures),
-            Number(counts.closed_failures),
-            Number(counts.memory_failures)
-        )?;
-        writeln!(
-            f,
-            "  misuse refused {:>15}  double puts, {} wrong sizes, {} foreign pointers, {} bad contexts",
+        let misuse = [
             sum(&counts.double_puts),
             sum(&counts.size_mismatches),
             sum(&counts.foreign_pointers),
-            Number(counts.invalid_contexts)
-        )?;
-        writeln!(
+            counts.invalid_contexts,
+        ];
+        let [double, sizes, foreign, contexts] = misuse.map(Number);
+        row(
             f,
-            "  quiet moments  {:>15}  with every figure as it must be",
-            Number(totals.quiet_moments)
-        )?;
-        writeln!(
-            f,
-            "nothing lost, nobody in: every buffer was as its owner left it, and every misuse was counted"
+            "misuse refused",
+            sum(&misuse),
+            format_args!(
+                "{double} double puts, {sizes} wrong sizes, {foreign} foreign pointers, {contexts} bad contexts"
+            ),
         )
     }
 }

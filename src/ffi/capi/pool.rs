@@ -1,0 +1,86 @@
+//! A pool's life: made, shared, trimmed, closed, and its contexts given up.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use super::{resolve_live, status_of};
+use crate::ffi::context::{self, Context};
+use crate::ffi::misuse::refuse_context;
+use crate::ffi::status::{Status, boundary, set_last_error};
+use crate::ffi::types::{Config, read_config};
+use crate::instrument::written;
+use crate::pool::Pool;
+
+/// See the header.
+///
+/// # Safety
+/// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has
+///   `size_class_count` entries
+/// - `out_context` is NULL or writable
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *mut c_void) -> i32 {
+    status_of(|| {
+        // SAFETY:
+        // - NULL or writable (caller)
+        let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
+        *out = ptr::null_mut();
+        written(out);
+        // SAFETY:
+        // - as the caller promised
+        let builder = unsafe { read_config(config) }?;
+        let pool = builder.build().map_err(|error| Status::from(&error))?;
+        *out = pool.try_context().map_err(|error| Status::from(&error))?.into_raw();
+        Ok(())
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out_context` is NULL or writable
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut *mut c_void) -> i32 {
+    status_of(|| {
+        // SAFETY:
+        // - NULL or writable (caller)
+        let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
+        *out = ptr::null_mut();
+        written(out);
+        let resolved = resolve_live(context, 0)?;
+        let clone =
+            Context::new(Pool::from_reference(resolved.pool)).map_err(|error| Status::from(&error))?;
+        *out = clone.into_raw();
+        Ok(())
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
+    boundary(0, || match resolve_live(context, 0) {
+        Ok(resolved) => resolved.pool.trim(keep_idle_bytes),
+        Err(status) => {
+            set_last_error(status);
+            0
+        }
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
+    status_of(|| {
+        resolve_live(context, 0)?.pool.close();
+        Ok(())
+    })
+}
+
+/// See the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn bytepool_free(context: *mut c_void) {
+    boundary((), || {
+        if !context::free(context) {
+            refuse_context(context, ptr::null(), 0);
+        }
+    });
+}

@@ -1,0 +1,91 @@
+//! A pool's figures, and who holds its buffers.
+
+use std::ffi::c_void;
+
+use super::{resolve_or_refuse, status_of};
+use crate::ffi::status::{Status, boundary, set_last_error};
+use crate::ffi::types::{CClassStats, COutstanding, CStats, OutstandingHandler, write_struct};
+use crate::fork;
+use crate::instrument::tracking;
+use crate::instrument::written;
+use crate::shared::Shared;
+
+/// See the header.
+///
+/// # Safety
+/// - `out` is NULL or points to a `bytepool_stats` of its `struct_size` bytes
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CStats) -> i32 {
+    status_of(|| {
+        let resolved = resolve_or_refuse(context, 0)?;
+        // SAFETY:
+        // - as the caller promised; CStats has no padding: all fields have eight bytes
+        unsafe { write_struct(out, CStats::from(&resolved.pool.stats())) }
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out` is NULL or points to a `bytepool_class_stats` of its `struct_size` bytes
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_read_class_stats(
+    context: *mut c_void,
+    index: usize,
+    out: *mut CClassStats,
+) -> i32 {
+    status_of(|| {
+        let resolved = resolve_or_refuse(context, 0)?;
+        let stats = resolved.pool.stats();
+        let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
+        // SAFETY:
+        // - as the caller promised; CClassStats has no padding: all fields have eight bytes
+        unsafe { write_struct(out, CClassStats::from(class)) }
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `handler` is NULL or may be called with `user_data`, and does not throw
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_dump_outstanding(
+    context: *mut c_void,
+    handler: Option<OutstandingHandler>,
+    user_data: *mut c_void,
+) -> usize {
+    boundary(0, || {
+        // SAFETY:
+        // - as the caller promised
+        let dumped = resolve_or_refuse(context, 0)
+            .and_then(|resolved| unsafe { dump_outstanding(&resolved.pool, handler, user_data) });
+        dumped.unwrap_or_else(|status| {
+            set_last_error(status);
+            0
+        })
+    })
+}
+
+/// # Safety
+/// - as [`bytepool_dump_outstanding`]
+unsafe fn dump_outstanding(
+    pool: &Shared,
+    handler: Option<OutstandingHandler>,
+    user_data: *mut c_void,
+) -> Result<usize, Status> {
+    let Some(tracker) = pool.tracker() else { return Ok(0) };
+    let all = tracker.dump().map_err(|_| Status::OutOfMemory)?;
+    match handler {
+        None => fork::outside(|| tracking::print(&all)),
+        Some(handler) => {
+            for buffer in &all {
+                let mut buffer = COutstanding::from(buffer);
+                written(&mut buffer);
+                // SAFETY:
+                // - may be called so (caller); no lock of ours is held
+                fork::outside(|| unsafe { handler(&buffer, user_data) });
+            }
+        }
+    }
+    Ok(all.len())
+}

@@ -1,0 +1,52 @@
+//! Why a call from C++ fails, and the boundary that keeps panics out of it.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{BuildError, GetError, Misuse};
+use crate::ffi::context::ContextError;
+use crate::ffi::status::discard;
+
+/// Why a call from C++ failed: the text of its `rust::Error`.
+#[derive(Debug)]
+pub(super) enum CppError {
+    Build(BuildError),
+    Get(GetError),
+    Misuse(Misuse),
+    Context(ContextError),
+    InvalidContext,
+    InvalidConfig,
+    NullPointer,
+    ClassIndex { index: usize, classes: usize },
+    Panic,
+}
+
+impl fmt::Display for CppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytepool: ")?;
+        match self {
+            Self::Build(error) => error.fmt(f),
+            Self::Get(error) => error.fmt(f),
+            Self::Misuse(misuse) => misuse.fmt(f),
+            Self::Context(error) => error.fmt(f),
+            Self::InvalidContext => f.write_str("the context is NULL, stale, invented or freed"),
+            Self::InvalidConfig => f.write_str("the config has an unknown flag, or classes that are NULL"),
+            Self::NullPointer => f.write_str("a NULL pointer is no buffer"),
+            Self::ClassIndex { index, classes } => {
+                write!(f, "there is no class {index}: the pool has {classes}")
+            }
+            Self::Panic => f.write_str("internal error: a panic was caught"),
+        }
+    }
+}
+
+impl Error for CppError {}
+
+/// Turns a panic of `body` into an error.
+pub(super) fn guarded<T>(body: impl FnOnce() -> Result<T, CppError>) -> Result<T, CppError> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        discard(payload);
+        Err(CppError::Panic)
+    })
+}

@@ -1,0 +1,236 @@
+//! Overflow: more buffers of a class out than it keeps. However often that happens, the figures are the same, every
+//! misuse is refused, and what was put is not kept.
+
+use std::collections::HashSet;
+use std::ptr::NonNull;
+use std::sync::mpsc;
+use std::thread;
+
+use bytepool::{Misuse, Pool, PooledBuffer};
+
+const SMALL: usize = 512;
+const SIZE: usize = 4096;
+const CAPACITY: usize = 8;
+/// More than it takes for a pool to serve overflow from a region.
+const OFTEN: usize = 100;
+
+fn get(pool: &Pool) -> NonNull<u8> {
+    pool.get_raw(SIZE).unwrap()
+}
+
+fn put(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
+    // SAFETY:
+    // - the tests put what they got, or what is refused, and use it no more
+    unsafe { pool.put_raw(data, size) }
+}
+
+fn get_many(pool: &Pool, count: usize) -> Vec<NonNull<u8>> {
+    let all: Vec<_> = (0..count).map(|_| get(pool)).collect();
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), count, "a buffer has two owners");
+    all
+}
+
+fn put_many(pool: &Pool, all: Vec<NonNull<u8>>) {
+    all.into_iter().for_each(|data| put(pool, data, SIZE).unwrap());
+}
+
+fn pool() -> Pool {
+    let pool = Pool::builder().size_class(SMALL, CAPACITY).size_class(SIZE, CAPACITY).build().unwrap();
+    put_many(&pool, get_many(&pool, CAPACITY + OFTEN));
+    pool
+}
+
+/// A pool, all slots of its class, and a buffer that overflows.
+fn with_overflow() -> (Pool, Vec<NonNull<u8>>, NonNull<u8>) {
+    let pool = pool();
+    let slots = get_many(&pool, CAPACITY);
+    let data = get(&pool);
+    assert_eq!(pool.stats().classes[1].overflow, 1);
+    (pool, slots, data)
+}
+
+#[test]
+fn every_overflow_is_counted_while_it_is_out() {
+    let pool = Pool::builder().size_class(SIZE, CAPACITY).build().unwrap();
+    let mut allocations = 0;
+    // The last ones are more than are ever served from a region.
+    for overflow in [1, 50, 100, 7, 0, 200, 2000] {
+        for _ in 0..5 {
+            let all = get_many(&pool, CAPACITY + overflow);
+            allocations += overflow as u64;
+            let stats = pool.stats();
+            stats.assert_consistent();
+            assert_eq!((stats.classes[0].outstanding, stats.classes[0].overflow), (CAPACITY, overflow));
+            assert_eq!(stats.mapped_bytes, (CAPACITY + overflow) * SIZE);
+            assert_eq!(stats.system_allocations, allocations);
+            put_many(&pool, all);
+            let stats = pool.stats();
+            stats.assert_consistent();
+            assert_eq!((stats.classes[0].idle, stats.classes[0].overflow), (CAPACITY, 0));
+            assert_eq!(stats.mapped_bytes, CAPACITY * SIZE);
+            assert_eq!((stats.gets, stats.system_allocations), (stats.puts, allocations));
+        }
+    }
+}
+
+#[test]
+fn misuse_of_overflow_is_refused() {
+    let (pool, slots, data) = with_overflow();
+    let address = data.as_ptr().expose_provenance();
+    let refused = |data: NonNull<u8>, size: usize, expected: Misuse| {
+        let before = pool.stats();
+        assert_eq!(put(&pool, data, size), Err(expected));
+        let after = pool.stats();
+        assert_eq!((after.classes, after.puts), (before.classes, before.puts));
+    };
+    let inside = NonNull::new(data.as_ptr().wrapping_add(64)).unwrap();
+    refused(inside, SIZE, Misuse::ForeignPointer { address: address + 64 });
+    for size in [1, SMALL, SIZE + 1, usize::MAX] {
+        refused(data, size, Misuse::SizeMismatch { address, size, requested: SIZE, buffer_size: SIZE });
+    }
+    assert!(put(&self::pool(), data, SIZE).is_err(), "another pool's");
+    // Another size of the class will do, once.
+    put(&pool, data, SMALL + 1).unwrap();
+    refused(data, SIZE, Misuse::DoublePut { address, buffer_size: SIZE });
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let data = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
+            let buffer_size = SIZE;
+            assert_eq!(put(&pool, data, SIZE), Err(Misuse::DoublePut { address, buffer_size }));
+        });
+    });
+    let stats = pool.stats();
+    assert_eq!((stats.double_puts, stats.size_mismatches, stats.foreign_pointers), (2, 4, 1));
+    put_many(&pool, slots);
+}
+
+#[test]
+fn owners_of_overflow_keep_others_out_until_they_give_it_up() {
+    let (pool, slots, data) = with_overflow();
+    // SAFETY:
+    // - got above; its bytes are written first
+    let owner = unsafe {
+        data.as_ptr().write_bytes(7, SIZE);
+        PooledBuffer::from_raw(&pool, data, SIZE).unwrap()
+    };
+    let address = data.as_ptr().addr();
+    assert_eq!(put(&pool, data, SIZE), Err(Misuse::DoublePut { address, buffer_size: SIZE }));
+    assert!(owner.iter().all(|&byte| byte == 7));
+    let (raw, len) = owner.into_raw();
+    assert_eq!((raw, len, pool.usable_size(raw)), (data, SIZE, SIZE));
+    put(&pool, raw, len).unwrap();
+    let owner = pool.get(SIZE).unwrap();
+    assert_eq!(pool.stats().classes[1].overflow, 1);
+    // Its drop, elsewhere and after the last handle, is a put.
+    let kept = pool.clone();
+    thread::spawn(move || drop(owner)).join().unwrap();
+    assert_eq!(kept.stats().classes[1].overflow, 0);
+    put_many(&kept, slots);
+    kept.stats().assert_consistent();
+}
+
+#[test]
+fn overflow_for_rust_reads_as_zeros() {
+    let (pool, slots, data) = with_overflow();
+    // SAFETY:
+    // - got above, of this size
+    unsafe { data.as_ptr().write_bytes(0xEE, SIZE) };
+    put(&pool, data, SIZE).unwrap();
+    let mut buffers: Vec<_> = (0..OFTEN).map(|_| pool.get(SMALL + 1).unwrap()).collect();
+    for buffer in &mut buffers {
+        buffer.resize(SIZE).unwrap();
+        assert!(buffer.iter().all(|&byte| byte == 0));
+        buffer.fill(0xEE);
+    }
+    drop(buffers);
+    let zeroed = pool.get_zeroed(SIZE).unwrap();
+    assert!(zeroed.iter().all(|&byte| byte == 0));
+    put_many(&pool, slots);
+}
+
+#[test]
+fn realloc_of_overflow_stays_in_its_class_or_moves_with_the_bytes() {
+    let (pool, slots, data) = with_overflow();
+    let bytes = |data: NonNull<u8>, count: usize| {
+        // SAFETY:
+        // - outstanding, written below, and of at least this size
+        unsafe { std::slice::from_raw_parts(data.as_ptr(), count) }.to_vec()
+    };
+    // SAFETY:
+    // - each is outstanding, and used no more under its old name
+    unsafe {
+        data.as_ptr().write_bytes(9, SIZE);
+        assert_eq!(pool.realloc_raw(data, SIZE - 1).unwrap(), data);
+        let moved = pool.realloc_raw(data, 100).unwrap();
+        assert_ne!(moved, data);
+        assert_eq!(bytes(moved, 100), [9; 100]);
+        let back = pool.realloc_raw(moved, SIZE).unwrap();
+        assert_eq!(bytes(back, 100), [9; 100]);
+        let stats = pool.stats();
+        stats.assert_consistent();
+        assert_eq!((stats.classes[0].outstanding, stats.classes[1].overflow), (0, 1));
+        pool.put_raw_unsized(back).unwrap();
+    }
+    put_many(&pool, slots);
+    let stats = pool.stats();
+    stats.assert_consistent();
+    assert_eq!(stats.gets, stats.puts);
+}
+
+#[test]
+fn threads_hand_overflow_to_each_other() {
+    const THREADS: usize = 4;
+    let pool = Pool::builder().size_class(SIZE, 2).build().unwrap();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| mpsc::channel::<usize>()).unzip();
+    thread::scope(|scope| {
+        for (own, receiver) in receivers.into_iter().enumerate() {
+            let next = senders[(own + 1) % THREADS].clone();
+            let pool = &pool;
+            scope.spawn(move || {
+                for round in 0..2000 {
+                    let data = get(pool);
+                    // SAFETY:
+                    // - outstanding, this thread's
+                    unsafe { data.as_ptr().write_bytes(own as u8, SIZE) };
+                    if round % 3 == 0 {
+                        let dropped = pool.get(SIZE).unwrap();
+                        drop(dropped);
+                    }
+                    next.send(data.as_ptr().expose_provenance()).unwrap();
+                    let theirs = receiver.recv().unwrap();
+                    let theirs = NonNull::new(std::ptr::with_exposed_provenance_mut::<u8>(theirs)).unwrap();
+                    // SAFETY:
+                    // - outstanding, and given to this thread
+                    let bytes = unsafe { std::slice::from_raw_parts(theirs.as_ptr(), SIZE) };
+                    let mark = (own + THREADS - 1) % THREADS;
+                    assert!(bytes.iter().all(|&byte| byte == mark as u8), "a buffer had two owners");
+                    put(pool, theirs, SIZE).unwrap();
+                }
+            });
+        }
+    });
+    let stats = pool.stats();
+    stats.assert_consistent();
+    assert!(stats.system_allocations > 0);
+    assert_eq!((stats.gets, stats.classes[0].overflow, stats.double_puts), (stats.puts, 0, 0));
+}
+
+#[test]
+fn overflow_outlives_its_pool() {
+    let (pool, slots, data) = with_overflow();
+    let owner = pool.get(SIZE).unwrap();
+    let watcher = pool.clone();
+    drop(pool);
+    watcher.close();
+    assert!(watcher.get(SIZE).is_err());
+    let stats = watcher.stats();
+    stats.assert_consistent();
+    assert_eq!((stats.classes[1].outstanding, stats.classes[1].overflow), (CAPACITY, 2));
+    put(&watcher, data, SIZE).unwrap();
+    put_many(&watcher, slots);
+    let stats = watcher.stats();
+    assert_eq!((stats.mapped_bytes, stats.classes[1].overflow), (SIZE, 1));
+    drop(watcher);
+    assert_eq!(owner.len(), SIZE);
+    drop(owner);
+}
