@@ -134,10 +134,6 @@ impl Home {
         Self { is_of_part: true, ..*self }
     }
 
-    pub(crate) fn is_of_part(&self) -> bool {
-        self.is_of_part
-    }
-
     #[cfg(any(feature = "capi", test))]
     pub(crate) fn id(&self) -> PoolId {
         self.id

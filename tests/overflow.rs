@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::mpsc;
 use std::thread;
 
-use bytepool::{Misuse, Pool, PooledBuffer};
+use bytepool::{GetError, Misuse, Pool, PooledBuffer};
 
 const SMALL: usize = 512;
 const SIZE: usize = 4096;
@@ -213,6 +213,32 @@ fn threads_hand_overflow_to_each_other() {
     stats.assert_consistent();
     assert!(stats.system_allocations > 0);
     assert_eq!((stats.gets, stats.classes[0].overflow, stats.double_puts), (stats.puts, 0, 0));
+}
+
+#[test]
+fn slots_that_other_threads_put_come_before_overflow() {
+    let pool = pool();
+    let slots: Vec<_> = (0..CAPACITY).map(|_| pool.get(SIZE).unwrap()).collect();
+    thread::spawn(move || drop(slots)).join().unwrap();
+    let slots = get_many(&pool, CAPACITY);
+    assert_eq!(pool.stats().classes[1].overflow, 0);
+    let overflow = get(&pool);
+    assert_eq!(pool.stats().classes[1].overflow, 1);
+    put(&pool, overflow, SIZE).unwrap();
+    put_many(&pool, slots);
+}
+
+#[test]
+fn a_limit_bounds_overflow_however_often() {
+    let most = CAPACITY + OFTEN;
+    let pool = Pool::builder().size_class(SIZE, CAPACITY).max_bytes(most * SIZE).build().unwrap();
+    for _ in 0..3 {
+        let all = get_many(&pool, most);
+        assert!(matches!(pool.get(SIZE), Err(GetError::Limit { .. })));
+        assert_eq!(pool.stats().mapped_bytes, most * SIZE);
+        put_many(&pool, all);
+        pool.stats().assert_consistent();
+    }
 }
 
 #[test]

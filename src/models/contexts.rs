@@ -8,7 +8,7 @@ use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{Acquire, Release};
 use super::sync::thread;
 use crate::Pool;
-use crate::ffi::capi::{bytepool_free, bytepool_get, bytepool_put, bytepool_put_checked};
+use crate::ffi::capi::{bytepool_free, bytepool_get, bytepool_put, bytepool_put_checked, bytepool_put_many};
 use crate::ffi::context::free;
 use crate::ffi::status::Status;
 
@@ -126,4 +126,71 @@ fn a_stale_context_never_reaches_another_pool() {
         assert!(!get_and_put(context.0));
         assert_eq!(other.stats().gets, 0);
     });
+}
+
+/// A put by a thread that did not get the buffer, which tells what came of it.
+#[derive(Clone, Copy)]
+enum Telling {
+    Checked,
+    Many,
+}
+
+impl Telling {
+    fn put(self, context: *mut c_void, data: *mut c_void) -> bool {
+        // SAFETY:
+        // - nobody uses the buffer any more
+        let status = unsafe {
+            match self {
+                Self::Checked => bytepool_put_checked(context, data, SIZE),
+                Self::Many => bytepool_put_many(context, &raw const data, 1, SIZE),
+            }
+        };
+        status == Status::Ok as i32
+    }
+}
+
+/// Of a slot, or of overflow, of which there is some at 2 slots.
+fn race_with_the_getter(telling: Telling, slots: usize) {
+    check(800, move || {
+        let pool = Pool::builder().size_class(SIZE, slots).build().unwrap();
+        let context = context(&pool);
+        let held: Vec<_> = (slots..4).map(|_| bytepool_get(context.0, SIZE)).collect();
+        // So that the thread has a cache, and the class leans.
+        (0..6).for_each(|_| assert!(get_and_put(context.0)));
+        let data = Pointer(bytepool_get(context.0, SIZE));
+        let other = spawn(context, move |context| {
+            assert!(get_and_put(context) && get_and_put(context));
+            telling.put(context, { data }.0)
+        });
+        let own = Telling::Checked.put(context.0, data.0);
+        assert!(own != other.join());
+        assert_eq!(pool.stats().double_puts, 1);
+        for data in held {
+            // SAFETY:
+            // - got above
+            unsafe { bytepool_put(context.0, data, SIZE) };
+        }
+        bytepool_free(context.0);
+        assert_eq!((pool.stats().gets, pool.stats().classes[0].overflow), (pool.stats().puts, 0));
+    });
+}
+
+#[test]
+fn a_checked_put_that_races_with_the_getters_tells_who_won() {
+    race_with_the_getter(Telling::Checked, 16);
+}
+
+#[test]
+fn a_put_of_many_that_races_with_the_getters_tells_who_won() {
+    race_with_the_getter(Telling::Many, 16);
+}
+
+#[test]
+fn a_checked_put_of_overflow_tells_who_won() {
+    race_with_the_getter(Telling::Checked, 2);
+}
+
+#[test]
+fn a_put_of_many_with_overflow_tells_who_won() {
+    race_with_the_getter(Telling::Many, 2);
 }

@@ -176,6 +176,28 @@ fn of_two_others_puts_exactly_one_wins() {
     });
 }
 
+/// Of a slot without a getter, whose puts threads decide in their caches.
+#[test]
+fn of_two_puts_of_anybodys_slot_exactly_one_wins() {
+    check(1500, || {
+        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
+        // Fresh, and by a thread that had no cache before.
+        let raw = get_raw(&pool).unwrap();
+        let others = [(); 2].map(|()| {
+            spawn(&pool, move |pool| {
+                // So that it has a cache with room.
+                get_use_and_put(&pool);
+                put_raw(&pool, raw).is_ok()
+            })
+        });
+        let [first, second] = others.map(thread::JoinHandle::join);
+        assert!(first != second);
+        assert_eq!(pool.stats().double_puts, 1);
+        pool.trim(usize::MAX);
+        assert_whole(&pool);
+    });
+}
+
 #[test]
 fn of_two_puts_without_caches_exactly_one_wins() {
     check(1500, || {

@@ -111,7 +111,6 @@ impl Shared {
 
     fn may_have_spare(&self) -> bool {
         self.spare().is_none()
-            && !self.home.is_of_part()
             && CAN_SEAL // else all of its region would be memory, for ever
             && self.caches.are_allowed()
             && self.mapped.limit() == usize::MAX
