@@ -32,7 +32,7 @@ impl Start {
 
 /// The first thread gets; then it and the others put, each after a pause of its own, which varies.
 fn race(others: usize) {
-    let rounds = valgrind::rounds(30_000);
+    let rounds = valgrind::rounds(if cfg!(bytepool_sanitized) { 3_000 } else { 30_000 });
     let pool = Pool::builder().size_class(SIZE, 1024).build().unwrap();
     let threads = others + 1;
     let start = [(); 3].map(|()| Start { arrived: AtomicUsize::new(0), threads });
