@@ -9,37 +9,40 @@ pub(crate) const MAX_CLASSES: usize = 64;
 /// Slots start at multiples of this many bytes, so that no two buffers share a cache line.
 pub(crate) const GRANULE: usize = 64;
 
-/// Sizes up to this many bytes are looked up in steps of [`GRANULE`] bytes.
-pub(crate) const FINE_LIMIT: usize = 16 << 10;
-const FINE_STEPS: usize = FINE_LIMIT / GRANULE + 1;
+/// Steps of [`GRANULE`] bytes that sizes are looked up in. A power of two.
+pub(crate) const FINE_STEPS: usize = 512;
+/// Larger sizes get the step of a smaller one, in bytes.
+const FINE_LIMIT: usize = (FINE_STEPS - 1) * GRANULE;
 /// Above, each doubling of the size has this many steps.
 const COARSE_PER_DOUBLING: usize = 16;
 const COARSE_SHIFT: u32 = COARSE_PER_DOUBLING.trailing_zeros();
-const FINE_EXPONENT: u32 = FINE_LIMIT.trailing_zeros();
+const COARSE_EXPONENT: u32 = FINE_LIMIT.ilog2();
 /// Buffer sizes stay below 2^32, so coarse steps end there.
-pub(crate) const STEPS: usize = FINE_STEPS + (32 - FINE_EXPONENT as usize) * COARSE_PER_DOUBLING;
+const COARSE_STEPS: usize = (32 - COARSE_EXPONENT as usize) * COARSE_PER_DOUBLING;
 
-/// The step of a size up to [`FINE_LIMIT`].
+/// The fine step of a size, any size: those that are too large come round to the steps of smaller ones. The class of
+/// such a step fits the size only if it is the size's, too, for then no class lies between the two sizes.
 #[inline(always)]
 pub(crate) fn fine_step_of(size: usize) -> usize {
-    // No overflow, as sizes go.
-    size.wrapping_add(GRANULE - 1) / GRANULE
+    size.wrapping_add(GRANULE - 1) / GRANULE % FINE_STEPS
 }
 
-/// The step of the table a size below 2^32 falls in: 64-byte steps up to 16 KiB, then sixteenths of a doubling.
-#[inline(always)]
-pub(crate) fn step_of(size: usize) -> usize {
-    if size <= FINE_LIMIT {
-        return fine_step_of(size);
-    }
+/// The coarse step of a size above [`FINE_LIMIT`] and below 2^32: sixteenths of a doubling.
+fn coarse_step_of(size: usize) -> usize {
     let last = size - 1;
-    let exponent = usize::BITS - 1 - last.leading_zeros();
+    let exponent = last.ilog2();
     let mantissa = (last >> (exponent - COARSE_SHIFT)) & (COARSE_PER_DOUBLING - 1);
-    FINE_STEPS + (exponent - FINE_EXPONENT) as usize * COARSE_PER_DOUBLING + mantissa
+    (exponent - COARSE_EXPONENT) as usize * COARSE_PER_DOUBLING + mantissa
 }
 
-/// For each step, the class that fits the step's smallest size.
-pub(crate) type StepTable = [u8; STEPS];
+/// The smallest size of a coarse step, in bytes.
+fn least_of_coarse(step: usize) -> usize {
+    let doubling = 1 << (step / COARSE_PER_DOUBLING + COARSE_EXPONENT as usize);
+    doubling + step % COARSE_PER_DOUBLING * (doubling / COARSE_PER_DOUBLING) + 1
+}
+
+/// For each fine step, the class that fits the step's smallest size; the number of classes if none does.
+pub(crate) type StepTable = [u8; FINE_STEPS];
 
 /// Finds the smallest class whose buffers hold a size.
 ///
@@ -47,7 +50,8 @@ pub(crate) type StepTable = [u8; STEPS];
 /// says whether it fits this size too; if not, the class bound lies inside the step and the next
 /// class is tried. Only a step that holds several bounds is walked further.
 pub(crate) struct SizeClassIndex {
-    first_class: StepTable,
+    fine: StepTable,
+    coarse: [u8; COARSE_STEPS],
     /// Ascending; one per class.
     buffer_sizes: [usize; MAX_CLASSES],
     largest: usize,
@@ -61,23 +65,17 @@ impl SizeClassIndex {
         let largest = buffer_sizes.last().copied().unwrap_or(0);
         assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
 
-        // A bound serves its own step in part and every later step up to the next bound's.
-        let mut first_class = [0u8; STEPS];
-        let mut class = 0;
-        for (step, entry) in first_class.iter_mut().enumerate() {
-            while class < buffer_sizes.len() && step_of(buffer_sizes[class]) < step {
-                class += 1;
-            }
-            *entry = class as u8;
-        }
+        let class_of = |size: usize| buffer_sizes.partition_point(|&bound| bound < size) as u8;
+        let fine = std::array::from_fn(|step| class_of((step * GRANULE).saturating_sub(GRANULE - 1)));
+        let coarse = std::array::from_fn(|step| class_of(least_of_coarse(step)));
         let mut sizes = [0; MAX_CLASSES];
         sizes[..buffer_sizes.len()].copy_from_slice(buffer_sizes);
-        Self { first_class, buffer_sizes: sizes, largest }
+        Self { fine, coarse, buffer_sizes: sizes, largest }
     }
 
-    /// For each step, the class to start looking at.
+    /// For each fine step, the class to start looking at.
     pub(crate) fn table(&self) -> &StepTable {
-        &self.first_class
+        &self.fine
     }
 
     /// The largest class's buffer size in bytes; 0 without classes.
@@ -92,7 +90,12 @@ impl SizeClassIndex {
         if size > self.largest || self.largest == 0 {
             return None;
         }
-        let mut class = usize::from(self.first_class[step_of(size)]);
+        let first = if size <= FINE_LIMIT {
+            self.fine[fine_step_of(size)]
+        } else {
+            self.coarse[coarse_step_of(size)]
+        };
+        let mut class = usize::from(first);
         while self.buffer_sizes[class] < size {
             class += 1;
         }
@@ -182,7 +185,15 @@ mod tests {
         let around_bounds = sizes.iter().flat_map(|&s| s.saturating_sub(3)..s + 4);
         let around_powers = (14..34).flat_map(|e| (1usize << e) - 3..(1usize << e) + 4);
         for size in every_small.chain(around_bounds).chain(around_powers).chain([largest + 1, usize::MAX]) {
-            assert_eq!(index.class_of(size), class_by_search(sizes, size), "size {size} in {sizes:?}");
+            let expected = class_by_search(sizes, size);
+            assert_eq!(index.class_of(size), expected, "size {size} in {sizes:?}");
+            // As thread caches look, whatever the size.
+            let found = usize::from(index.table()[fine_step_of(size)]);
+            if sizes.get(found).is_some_and(|&buffer_size| size <= buffer_size) {
+                assert_eq!(Some(found), expected, "size {size} in {sizes:?}, by its fine step");
+            } else {
+                assert!(size > FINE_LIMIT || expected != Some(found), "size {size} in {sizes:?} was missed");
+            }
         }
     }
 

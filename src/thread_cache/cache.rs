@@ -29,7 +29,7 @@ use crate::class::Class;
 use crate::ledger::{self, Holder, Mark, getter};
 use crate::memory::{self, OutOfMemory};
 use crate::shared::{Buffer, Shared};
-use crate::size_class::{FINE_LIMIT, MAX_CLASSES, STEPS, fine_step_of, step_of};
+use crate::size_class::{FINE_STEPS, MAX_CLASSES, fine_step_of};
 
 /// Where a bin is, in bytes from the start of its cache.
 pub(super) type BinOffset = u16;
@@ -65,7 +65,7 @@ pub(crate) struct Cache {
     claims: AtomicU32,
     lost_claims: AtomicU32,
     /// [`NO_BIN`] if the pool rounds.
-    bin_of_step: [BinOffset; STEPS],
+    bin_of_step: [BinOffset; FINE_STEPS],
 }
 
 const NO_BIN: BinOffset = 0;
@@ -104,7 +104,7 @@ pub(super) static NO_CACHE: Cache = Cache {
     block: &super::block::EMPTY,
     claims: AtomicU32::new(0),
     lost_claims: AtomicU32::new(0),
-    bin_of_step: [NO_BIN; STEPS],
+    bin_of_step: [NO_BIN; FINE_STEPS],
 };
 
 /// A cache where it is: its bins are reached from here, too. Good as long as the cache is.
@@ -157,32 +157,12 @@ impl CacheRef {
         self.bin_at(bin_offset(class))
     }
 
-    /// The bin of the next larger class than `bin`'s. There is one.
-    #[inline(always)]
-    fn next<'a>(&'a self, bin: &'a Bin) -> &'a Bin {
-        debug_assert!(u32::from(bin.class) + 1 < self.class_count);
-        // SAFETY:
-        // - there is a next class (caller), and the bins lie one after another
-        unsafe { NonNull::from(bin).add(1).as_ref() }
-    }
-
-    /// The bin of the first class that may fit a size.
-    #[inline(always)]
-    fn bin_of_step(&self, step: usize) -> &Bin {
-        // SAFETY:
-        // - steps of sizes below `size_end`, or up to FINE_LIMIT, are in the table
-        self.bin_at(unsafe { *self.bin_of_step.get_unchecked(step) })
-    }
-
     /// The bin of the smallest class that fits a size, in the common case; else [`bin_for`](Self::bin_for)
     /// must look.
     #[inline(always)]
     fn fine_bin(&self, size: usize) -> Option<&Bin> {
-        if size > FINE_LIMIT {
-            return None;
-        }
-        let bin = self.bin_of_step(fine_step_of(size));
-        // Else a class bound lies inside the size's step.
+        let bin = self.bin_at(self.bin_of_step[fine_step_of(size)]);
+        // Else a class bound lies inside the size's step, or it is larger than those in the table.
         if size <= bin.buffer_size { Some(bin) } else { None }
     }
 
@@ -192,12 +172,7 @@ impl CacheRef {
         if size >= self.size_end {
             return None;
         }
-        let mut bin = self.bin_of_step(step_of(size));
-        while bin.buffer_size < size {
-            // The largest class fits.
-            bin = self.next(bin);
-        }
-        Some(bin)
+        self.pool().index().class_of(size).map(|class| self.bin(class as u8))
     }
 
     /// A cached slot of the smallest class that fits `size`, marked in the ledger.
