@@ -4,11 +4,15 @@
 #![allow(dead_code)]
 
 use std::env;
+use std::ffi::OsStr;
+use std::sync::OnceLock;
 
 /// Whether this process runs under memcheck. What the library finds out by itself is not asked.
 pub fn under_memcheck() -> bool {
-    // Where valgrind has its `malloc` from.
-    env::var_os("LD_PRELOAD").is_some_and(|list| list.to_string_lossy().contains("vgpreload_memcheck"))
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    // Where memcheck's `malloc` comes from.
+    let is_its = |list: &OsStr| list.to_string_lossy().contains("vgpreload_memcheck");
+    *FOUND.get_or_init(|| env::var_os("LD_PRELOAD").is_some_and(|list| is_its(&list)))
 }
 
 /// Whether each buffer is a block of `malloc`, of the size asked for, and no thread caches anything: `DESIGN.md`,
