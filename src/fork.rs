@@ -40,6 +40,9 @@ const CHILD: u8 = 2;
 /// write.
 static OUTSIDERS: AtomicUsize = AtomicUsize::new(0);
 
+#[cfg(bytepool_shuttle)]
+use super::DEPTH;
+#[cfg(not(bytepool_shuttle))]
 thread_local! {
     /// How many sections the thread is in, one inside the other, while it has no block. Without a destructor,
     /// so it serves during a thread's teardown too.
@@ -255,12 +258,20 @@ extern "C" fn in_child() {
     count_out(1);
 }
 
+/// What a fork is to its parent, for models.
+#[cfg(bytepool_shuttle)]
+pub(crate) fn fork_without_child(meanwhile: impl FnOnce()) {
+    before();
+    meanwhile();
+    in_parent();
+}
+
 /// Whether the handlers are registered.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// Registers them when the library is loaded, where the system can: before the user registers any, whose locks other
 /// threads may hold at our gate. Handlers that prepare run last registered first.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = {
@@ -277,7 +288,7 @@ static AT_LOAD: extern "C" fn() = {
 #[cfg(unix)]
 pub(crate) fn prepare() -> Result<(), OutOfMemory> {
     // So that a linker that takes this function takes it, too.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
     std::hint::black_box(&AT_LOAD);
     /// The process of which a thread registers them now; 0 if none does. No lock, as the fork of another thread would
     /// not wait for it yet.

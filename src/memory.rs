@@ -164,7 +164,8 @@ pub(crate) unsafe fn wipe(data: NonNull<u8>, size: usize) {
     // SAFETY:
     // - writable for `size` bytes (caller)
     unsafe { data.as_ptr().write_bytes(0, size) };
-    // The optimiser must assume that this reads the bytes through the pointer.
+    // The optimiser must assume that this reads the bytes through the pointer. Neither promises it to the letter, and
+    // either does: `tests/wipe.rs` fails without both.
     std::hint::black_box(data.as_ptr());
     crate::sync::atomic::compiler_fence(crate::sync::atomic::Ordering::SeqCst);
 }

@@ -51,9 +51,16 @@ impl Line {
     }
 }
 
-/// A counter on a cache line of its own.
+/// A counter on a cache line of its own, and how often something was added to it.
+///
+/// ```text
+/// word    63 ......... 32   31 ......... 0
+///         times given       permits
+/// ```
 #[repr(align(128))]
-struct Permits(AtomicU32);
+struct Permits(AtomicU64);
+
+const GIVEN: u64 = 1 << 32;
 
 impl Permits {
     /// Takes up to `wanted` permits; how many it got.
@@ -62,15 +69,15 @@ impl Permits {
     /// was given. SeqCst adds the order against a pool's closing, which [`Shelf::put`] explains.
     #[inline]
     fn take(&self, wanted: u32) -> u32 {
-        let mut available = self.0.load(SeqCst);
+        let mut seen = self.0.load(SeqCst);
         loop {
-            let taken = available.min(wanted);
+            let taken = (seen as u32).min(wanted);
             if taken == 0 {
                 return 0;
             }
-            match self.0.compare_exchange_weak(available, available - taken, SeqCst, SeqCst) {
+            match self.0.compare_exchange_weak(seen, seen - u64::from(taken), SeqCst, SeqCst) {
                 Ok(_) => return taken,
-                Err(found) => available = found,
+                Err(found) => seen = found,
             }
         }
     }
@@ -78,13 +85,23 @@ impl Permits {
     /// Partner: [`take`](Self::take).
     #[inline]
     fn give(&self, permits: u32) {
-        self.0.fetch_add(permits, SeqCst);
+        self.0.fetch_add(GIVEN + u64::from(permits), SeqCst);
+    }
+
+    /// As [`give`](Self::give), what a claim took. Not one of the times given: who claims does not wait for itself.
+    fn return_claimed(&self, permits: u32) {
+        self.0.fetch_add(permits.into(), SeqCst);
+    }
+
+    fn times_given(&self) -> u32 {
+        // SeqCst, as all the others: see `Shelf::times_put`.
+        (self.0.load(SeqCst) >> GIVEN.trailing_zeros()) as u32
     }
 
     fn available(&self) -> u32 {
         // SeqCst: a figure only, but for a closed pool, which is unmapped when none is missing
         // (`unmap_if_unused`).
-        self.0.load(SeqCst)
+        self.0.load(SeqCst) as u32
     }
 }
 
@@ -118,14 +135,20 @@ impl Shelf {
             queue,
             recent: AtomicU32::new(0),
             fresh_line: AtomicU32::new(0),
-            idle: Permits(AtomicU32::new(0)),
-            fresh: Permits(AtomicU32::new(slots)),
+            idle: Permits(AtomicU64::new(0)),
+            fresh: Permits(AtomicU64::new(slots.into())),
         })
     }
 
     /// How many slots are idle.
     pub(crate) fn idle(&self) -> u32 {
         self.idle.available()
+    }
+
+    /// How often slots became idle, but for those of settled claims; wraps. While it stays the same, a class that was
+    /// seen without an idle slot has none.
+    pub(crate) fn times_put(&self) -> u32 {
+        self.idle.times_given()
     }
 
     /// How many slots are fresh.
@@ -434,8 +457,8 @@ impl Shelf {
             claim.idle[index] = idle;
             claim.fresh[index] = fresh;
         }
-        self.idle.give(idle_permits);
-        self.fresh.give(fresh_permits);
+        self.idle.return_claimed(idle_permits);
+        self.fresh.return_claimed(fresh_permits);
         Some(claim)
     }
 
@@ -475,8 +498,8 @@ impl Shelf {
                 idle_permits += idle.count_ones();
             }
         }
-        self.idle.give(idle_permits);
-        self.fresh.give(fresh_permits);
+        self.idle.return_claimed(idle_permits);
+        self.fresh.return_claimed(fresh_permits);
     }
 }
 
@@ -601,6 +624,30 @@ mod tests {
         assert_eq!(idle, (0..10).filter(|&slot| slot != 3).collect());
         let fresh: HashSet<u32> = std::iter::from_fn(|| shelf.take_fresh()).collect();
         assert_eq!(fresh, (20..40).chain([3]).collect());
+    }
+
+    /// Else gets that find the queue empty look at all lines.
+    #[test]
+    fn a_line_stays_queued_while_it_has_idle_slots() {
+        const LINE: u32 = 2;
+        let shelf = Shelf::new(4 * LINE_SLOTS).unwrap();
+        assert_eq!(std::iter::from_fn(|| shelf.take_fresh()).count(), 4 * LINE_SLOTS as usize);
+        // The hint leads to another line.
+        let take = || {
+            shelf.recent.store(0, Relaxed);
+            shelf.take_idle().map(|slot| slot / LINE_SLOTS)
+        };
+        let is_queued =
+            || shelf.queue.pop().is_some_and(|line| line == LINE && shelf.queue.push(line).is_ok());
+        shelf.put(LINE * LINE_SLOTS);
+        shelf.put(LINE * LINE_SLOTS + 1);
+        assert!(take() == Some(LINE) && is_queued());
+        let claim = shelf.claim(LINE, 1, u32::MAX).unwrap();
+        // While its slots are claimed a get may dequeue it.
+        assert_eq!(shelf.take_from_dequeued(shelf.queue.pop().unwrap(), 1), 0);
+        shelf.settle(claim);
+        assert!(is_queued());
+        assert!(take() == Some(LINE) && !is_queued());
     }
 
     #[test]

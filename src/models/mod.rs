@@ -7,20 +7,24 @@
 //! - [`sync`]: atomics, locks, threads and the queue on top of it
 //!
 //! What stands in besides: `barrier.rs` fences all threads of the model instead of asking the kernel, and `way.rs`
-//! finds a thread's block by shuttle's number of it. A thread's block has fewer places for keys. Nothing forks.
+//! finds a thread's block by shuttle's number of it. A thread's block has fewer places for keys. Nothing forks, but in [`forks`].
 //!
 //! An execution is repeated from its schedule, which a failing model prints.
 
 #[cfg(feature = "capi")]
 mod contexts;
+mod forks;
+mod limit;
 mod litmus;
 mod overflow;
 mod pools;
+mod puts;
 mod shelf;
 pub(crate) mod sync;
 mod waiting;
 pub(crate) mod weak;
 
+use crate::fork;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -41,10 +45,20 @@ const PREEMPTIONS: usize = 3;
 /// change a few times. The same ones each time, unless `BYTEPOOL_MODELS_SEED` says otherwise;
 /// `BYTEPOOL_MODELS_EFFORT` is by how much to multiply their number.
 fn check(executions: usize, body: impl Fn() + Send + Sync + 'static) {
+    run(executions, false, body);
+}
+
+/// As [`check`], with sections that keep threads from forking, as models that do not fork need none.
+fn check_forking(executions: usize, body: impl Fn() + Send + Sync + 'static) {
+    run(executions, true, body);
+}
+
+fn run(executions: usize, forks: bool, body: impl Fn() + Send + Sync + 'static) {
     // The library's statics are the process's: one model at a time.
     static RUNNING: Mutex<()> = Mutex::new(());
     let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let number = |name| std::env::var(name).ok().map(|value| value.parse::<usize>().expect(name));
+    fork::FORKS.store(forks, Relaxed);
     let executions = executions * number("BYTEPOOL_MODELS_EFFORT").unwrap_or(1);
     let seed = number("BYTEPOOL_MODELS_SEED").unwrap_or(0) as u64;
     let body = std::sync::Arc::new(body);

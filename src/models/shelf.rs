@@ -145,6 +145,31 @@ fn what_a_trim_claims_nobody_gets_until_it_is_settled() {
 }
 
 #[test]
+fn a_claim_keeps_no_permit_for_what_others_took_from_its_line() {
+    check(3000, || {
+        // One idle slot on each of two lines: a permit is for either.
+        let slots = Slots::new(2 * LINE_SLOTS, 2 * LINE_SLOTS);
+        let all = (0..2 * LINE_SLOTS).map(|_| slots.shelf.take_idle().unwrap());
+        let (idle, out): (Vec<u32>, Vec<u32>) = all.partition(|slot| slot % LINE_SLOTS == 0);
+        idle.into_iter().for_each(|slot| slots.shelf.put(slot));
+        let trim = |slots: &Slots| {
+            if let Some(claim) = slots.shelf.claim(0, 1, u32::MAX) {
+                slots.shelf.settle(claim);
+            }
+        };
+        let use_and_put = |slots: &Slots| {
+            if let Some(slot) = slots.shelf.take_idle() {
+                slots.use_slot(slot);
+                slots.shelf.put(slot);
+            }
+        };
+        [slots.spawn(trim), slots.spawn(use_and_put)].into_iter().for_each(thread::JoinHandle::join);
+        out.into_iter().for_each(|slot| slots.shelf.put(slot));
+        slots.assert_whole();
+    });
+}
+
+#[test]
 fn reserved_bytes_never_exceed_the_limit() {
     check(2000, || {
         let bytes = Arc::new((MappedBytes::new(2), AtomicU32::new(0)));

@@ -175,6 +175,7 @@ pub(crate) mod atomic {
         };
     }
 
+    number!(AtomicI32, i32);
     number!(AtomicU8, u8);
     number!(AtomicU32, u32);
     number!(AtomicU64, u64);

@@ -10,6 +10,9 @@ use super::sync::{plain_memory, thread};
 use super::{check, hold};
 use crate::Pool;
 use crate::error::GetError;
+use crate::limit::MappedBytes;
+use crate::shelf::Shelf;
+use crate::waiting::{Bell, Waiting, Wanted};
 
 const SIZE: usize = 4096;
 
@@ -41,6 +44,48 @@ fn assert_whole(pool: &Pool, buffers: usize) {
     pool.stats().assert_consistent();
     let all: Result<Vec<_>, _> = (0..buffers).map(|_| pool.get(SIZE)).collect();
     assert!(all.is_ok(), "room was lost: {:#?}", pool.stats());
+}
+
+/// One frees what the other waits for: either it finds the other counted, or is found to have freed.
+fn one_sees_the_other<T: Send + Sync + 'static>(
+    make: impl Fn() -> T + Send + Sync + 'static,
+    free: fn(&T),
+    search: fn(&T) -> bool,
+) {
+    check(1500, move || {
+        let both = Arc::new((Waiting::new(), make()));
+        let freeing = both.clone();
+        let freeing = thread::spawn(move || {
+            free(&freeing.1);
+            freeing.0.has_waiters()
+        });
+        let (waiting, bell) = (&both.0, Bell::new());
+        let wanted = Wanted { class: None, bytes: 1 };
+        let place = waiting.enter(&mut waiting.lock(), wanted, &bell).unwrap();
+        let is_found = search(&both.1);
+        assert!(freeing.join() || is_found, "a wake-up is lost");
+        place.leave(&mut waiting.lock());
+    });
+}
+
+#[test]
+fn who_releases_bytes_sees_who_waits_or_is_seen() {
+    let full = || {
+        let bytes = MappedBytes::new(1);
+        assert!(bytes.try_reserve(1));
+        bytes
+    };
+    one_sees_the_other(full, |bytes| bytes.release(1), |bytes| bytes.try_reserve(1));
+}
+
+#[test]
+fn who_puts_a_slot_sees_who_waits_or_is_seen() {
+    let with_one_out = || {
+        let shelf = Shelf::new(1).unwrap();
+        shelf.take_fresh().unwrap();
+        shelf
+    };
+    one_sees_the_other(with_one_out, |shelf| shelf.put(0), |shelf| shelf.take_idle().is_some());
 }
 
 #[test]
@@ -180,5 +225,22 @@ fn who_gives_up_lets_those_behind_have_the_room() {
         large.join();
         drop(held);
         assert_whole(&pool, 2);
+    });
+}
+
+/// Who has room reserved and gets no memory for it keeps it from those who wait.
+#[test]
+fn room_that_was_reserved_in_vain_goes_to_who_waits() {
+    check(1000, || {
+        const MORE_THAN_THERE_IS: usize = 1 << 60;
+        let pool = Pool::builder().size_class(SIZE, 16).max_bytes(MORE_THAN_THERE_IS).build().unwrap();
+        let other = pool.clone();
+        let refused = thread::spawn(move || {
+            let outcome = other.get(MORE_THAN_THERE_IS);
+            assert!(matches!(outcome, Err(GetError::OutOfMemory { .. } | GetError::Limit { .. })));
+        });
+        drop(pool.get_timeout(SIZE, Duration::MAX).unwrap());
+        refused.join();
+        assert_whole(&pool, 1);
     });
 }

@@ -1,7 +1,7 @@
 //! Memory back: room for a get at the limit, trim, and close.
 
 use crate::sync::MutexGuard;
-use crate::sync::atomic::Ordering::{Acquire, SeqCst};
+use crate::sync::atomic::Ordering::SeqCst;
 
 use super::Shared;
 use crate::class::Class;
@@ -40,7 +40,7 @@ impl Shared {
             if self.is_closed() {
                 return Err(GetError::Closed);
             }
-            let puts = self.shelf_puts();
+            let puts = self.times_put();
             if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
                 return Ok(Room::Idle(slot));
             }
@@ -55,23 +55,24 @@ impl Shared {
                 continue;
             }
             // At least one: another thread may have released some since, and a third reserved them.
-            let gained = bytes <= limit && self.discard_idle(Discard::AtLeast(missing.max(1))) > 0;
-            // Or a slot was put behind the search, or a system buffer freed.
-            if gained || (bytes <= limit && self.shelf_puts() != puts) {
+            if bytes <= limit && self.discard_idle(Discard::AtLeast(missing.max(1))) > 0 {
                 continue;
             }
+            // A system buffer may have been freed meanwhile.
             if self.mapped.try_reserve(bytes) {
                 return Ok(Room::Reserved);
+            }
+            // Or a slot put behind the search. Else none was idle when there was no room.
+            if bytes <= limit && self.times_put() != puts {
+                continue;
             }
             return Err(GetError::Limit { limit, mapped, requested: bytes });
         }
     }
 
-    /// How many puts there were but for those into thread caches. Each is counted before its slot is on the
-    /// shelf.
-    fn shelf_puts(&self) -> u64 {
-        // Acquire: the search that follows is not done before.
-        self.classes.iter().map(|class| class.counters.puts.load(Acquire)).sum()
+    /// How often slots became idle; wraps.
+    fn times_put(&self) -> u32 {
+        self.classes.iter().fold(0, |times, class| times.wrapping_add(class.shelf.times_put()))
     }
 
     /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The
