@@ -140,6 +140,7 @@ impl Handles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::valgrind;
     use std::collections::HashSet;
 
     #[test]
@@ -158,7 +159,7 @@ mod tests {
     fn a_million_handles_one_after_another_have_different_numbers() {
         let handles = Handles::new();
         let mut seen = HashSet::new();
-        for _ in 0..1_000_000 {
+        for _ in 0..valgrind::rounds(1_000_000) {
             let number = handles.make().unwrap();
             assert!(seen.insert(number));
             assert!(handles.give_up(number));

@@ -215,6 +215,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::valgrind;
 
     #[test]
     fn holders_survive_encoding() {
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn of_racing_puts_exactly_one_wins() {
         let ledger = Ledger::new(1).unwrap();
-        for size in 0..2000 {
+        for size in 0..valgrind::rounds(2000) {
             let put = || ledger.pass(0, Holder::Raw(size), None, 0, || ());
             assert_eq!(race(&ledger, getter(0), size, &[&put, &put]), 1);
             assert_eq!(ledger.holder(0), None);

@@ -40,6 +40,9 @@ mod size_class;
 mod stats;
 mod sync;
 mod thread_cache;
+#[cfg(test)]
+#[path = "../tests/support/valgrind.rs"]
+mod valgrind;
 mod waiting;
 
 #[cfg(feature = "capi")]

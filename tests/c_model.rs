@@ -12,6 +12,7 @@ use proptest::prelude::*;
 mod c_model;
 
 use c_model::program::{Alignment, Call, Handle, Pointer, PutSize, Rounding, Setup, Size, Step};
+use c_model::valgrind::{rounds, under_memcheck};
 
 fn size() -> impl Strategy<Value = Size> {
     prop_oneof![
@@ -122,8 +123,8 @@ fn program() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // A sanitizer makes each ten times as slow.
-        cases: if cfg!(bytepool_sanitized) { 64 } else { 512 },
+        // A sanitizer makes each ten times as slow, memcheck more.
+        cases: if cfg!(bytepool_sanitized) && !under_memcheck() { 64 } else { rounds(512) as u32 },
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()

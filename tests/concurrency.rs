@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use bytepool::{Pool, PooledBuffer, Stats};
 
+#[path = "support/valgrind.rs"]
+mod valgrind;
+
 const THREADS: usize = 16;
 
 /// Sizes of the three classes, in bytes; fewer buffers than the threads hold at a time, so that some
@@ -200,7 +203,7 @@ fn work(pool: &Pool, steps: usize) -> u64 {
     let run = |thread: usize, inbox: Receiver<Parcel>, outboxes: Vec<SyncSender<Parcel>>| {
         let mut worker = Worker::new(pool, thread);
         start.wait();
-        for _ in 0..steps {
+        for _ in 0..valgrind::rounds(steps) {
             worker.step(&outboxes, &inbox);
         }
         drop(outboxes);
@@ -272,12 +275,12 @@ fn a_pool_that_zeroes_and_rounds_keeps_the_same_promises() {
 
 #[test]
 fn one_slot_for_sixteen_threads_has_one_owner_at_a_time() {
-    const TURNS: u64 = 3000;
+    let turns = valgrind::rounds(3000);
     let pool = Pool::builder().size_class(64, 1).build().unwrap();
     let start = Barrier::new(THREADS);
     let take_turns = |mark: u8| {
         start.wait();
-        for _ in 0..TURNS {
+        for _ in 0..turns {
             let mut buffer = pool.get(64).unwrap();
             buffer.fill(mark);
             let mut parcel = Parcel::Owned(buffer, mark);
@@ -291,7 +294,7 @@ fn one_slot_for_sixteen_threads_has_one_owner_at_a_time() {
             scope.spawn(move || take_turns(thread + 1));
         }
     });
-    assert_settled(&pool.stats(), TURNS * THREADS as u64);
+    assert_settled(&pool.stats(), (turns * THREADS) as u64);
     assert_eq!(pool.stats().classes[0].touched, 1);
 }
 

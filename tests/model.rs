@@ -12,6 +12,8 @@ mod get;
 mod program;
 #[path = "model/put.rs"]
 mod put;
+#[path = "support/valgrind.rs"]
+mod valgrind;
 #[path = "model/world.rs"]
 mod world;
 
@@ -97,7 +99,7 @@ fn run(setup: Setup, program: &[Step]) {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 256,
+        cases: valgrind::rounds(256) as u32,
         max_shrink_iters: 4000,
         failure_persistence: None,
         ..ProptestConfig::default()

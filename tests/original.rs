@@ -10,6 +10,9 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use bytepool::{ClassStats, GetError, Misuse, Pool, PooledBuffer, Stats, round_original};
 
+#[path = "support/valgrind.rs"]
+mod valgrind;
+
 /// Counts the live allocations of the sizes that one test below has for itself.
 struct CountingAllocator;
 
@@ -184,7 +187,11 @@ fn a_buffer_put_and_got_again_holds_what_was_written() {
     buffer.copy_from_slice(&[0xA5; 100]);
     drop(buffer);
     let again = pool.get(100).unwrap();
-    assert_eq!((again.as_ptr(), &again[..]), (address, &[0xA5; 100][..]));
+    if valgrind::stand_ins() {
+        assert_eq!(again[..], [0; 100], "another block");
+    } else {
+        assert_eq!((again.as_ptr(), &again[..]), (address, &[0xA5; 100][..]));
+    }
 }
 
 #[test]
@@ -195,9 +202,13 @@ fn rounding_is_the_originals_or_the_users() {
         assert_eq!(by_class(&pool, |class| class.buffer_size), [round(500)]);
         pool.get(500).unwrap().capacity()
     };
-    assert_eq!(capacity(round_original), 752);
-    assert_eq!(capacity(|n| ((n + 8) >> 3) << 3), 504);
-    assert_eq!(capacity(|n| ((n + 16) >> 3) << 3), 512);
+    for (round, rounded) in [
+        (round_original as fn(usize) -> usize, 752),
+        (|n| ((n + 8) >> 3) << 3, 504),
+        (|n| ((n + 16) >> 3) << 3, 512),
+    ] {
+        assert_eq!(capacity(round), valgrind::capacity(500, rounded));
+    }
 }
 
 #[test]
@@ -259,7 +270,9 @@ fn overflow_and_oversize_buffers_outstanding_at_close_are_freed_once_put() {
         let overflow = way.get_many(&pool, OVERFLOW_SIZE, 5);
         let oversize = way.get_many(&pool, OVERSIZE_SIZE, 7);
         pool.close();
-        assert_eq!((LIVE_OVERFLOW.load(SeqCst), LIVE_OVERSIZE.load(SeqCst)), (5, 7), "{way:?}: outstanding");
+        // Under memcheck they do not come from the global allocator.
+        let live = if valgrind::stand_ins() { (0, 0) } else { (5, 7) };
+        assert_eq!((LIVE_OVERFLOW.load(SeqCst), LIVE_OVERSIZE.load(SeqCst)), live, "{way:?}: outstanding");
         assert_eq!(total(&pool), 6 * OVERFLOW_SIZE + 7 * OVERSIZE_SIZE);
         overflow.into_iter().chain(oversize).for_each(|held| held.put(&pool));
         assert_eq!((LIVE_OVERFLOW.load(SeqCst), LIVE_OVERSIZE.load(SeqCst)), (0, 0), "{way:?}: put");

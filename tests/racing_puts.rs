@@ -7,8 +7,10 @@ use std::thread;
 
 use bytepool::{Pool, PooledBuffer};
 
+#[path = "support/valgrind.rs"]
+mod valgrind;
+
 const SIZE: usize = 512;
-const ROUNDS: usize = 30_000;
 
 /// Lets threads go on together, within nanoseconds where each has a processor.
 struct Start {
@@ -30,13 +32,14 @@ impl Start {
 
 /// The first thread gets; then it and the others put, each after a pause of its own, which varies.
 fn race(others: usize) {
+    let rounds = valgrind::rounds(if cfg!(bytepool_sanitized) { 3_000 } else { 30_000 });
     let pool = Pool::builder().size_class(SIZE, 1024).build().unwrap();
     let threads = others + 1;
     let start = [(); 3].map(|()| Start { arrived: AtomicUsize::new(0), threads });
     let address = AtomicUsize::new(0);
     let racer = |number: usize| {
         drop([0; 3].map(|_| pool.get(SIZE).unwrap()));
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             start[0].wait(round);
             if number == 0 {
                 address.store(pool.get_raw(SIZE).unwrap().as_ptr().expose_provenance(), SeqCst);
@@ -70,8 +73,8 @@ fn race(others: usize) {
     let stats = pool.stats();
     stats.assert_consistent();
     let before = threads as u64 * 3;
-    assert_eq!((stats.gets, stats.puts), (before + ROUNDS as u64, before + ROUNDS as u64));
-    assert_eq!(stats.double_puts, (ROUNDS * others) as u64);
+    assert_eq!((stats.gets, stats.puts), (before + rounds as u64, before + rounds as u64));
+    assert_eq!(stats.double_puts, (rounds * others) as u64);
     // No slot has two places among the idle ones.
     let all: Vec<_> = (0..1024).map(|_| pool.get_raw(SIZE).unwrap()).collect();
     let different: std::collections::HashSet<_> = all.iter().collect();

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytepool::{Builder, GetError, Pool, PooledBuffer};
 
+#[path = "support/valgrind.rs"]
+mod valgrind;
+
 /// A multiple of every page size: each idle slot can be given up on its own.
 const UNIT: usize = 64 << 10;
 const LONG: Duration = Duration::from_secs(60);
@@ -271,7 +274,7 @@ fn a_put_by_a_thread_with_a_full_cache_wakes() {
             full.send(pool.stats().classes[0].cached).unwrap();
             orders.into_iter().for_each(drop);
         });
-        assert!(is_full.recv().unwrap() > 30, "the thread caches nothing");
+        assert!(is_full.recv().unwrap() > 30 || valgrind::stand_ins(), "the thread caches nothing");
         let mut held: Vec<_> = (0..600).map(|_| pool.get(1024).unwrap()).collect();
         for _ in 0..5 {
             let waiter = waiter(pool, 1024, Duration::MAX);
@@ -289,13 +292,13 @@ fn threads_cache_again_when_nobody_waits() {
         (0..10_000).for_each(|_| drop(pool.get(1024).unwrap()));
         pool.stats().classes[0].cached
     };
-    assert!(cached(&pool) > 0);
+    assert_eq!(cached(&pool) > 0, !valgrind::stand_ins());
     let mut held: Vec<_> = (0..100).map(|_| pool.get(1024).unwrap()).collect();
     let waiter = waiter(&pool, 1024, Duration::MAX);
     held.pop();
     assert!(joined(waiter).is_ok());
     held.clear();
-    assert!(cached(&pool) > 0, "threads cache nothing any more");
+    assert_eq!(cached(&pool) > 0, !valgrind::stand_ins(), "threads cache nothing any more");
 }
 
 // ---- the order ----
@@ -581,7 +584,8 @@ fn trims_among_waiters_lose_nothing() {
 #[test]
 fn soak() {
     const THREADS: usize = 8;
-    let waits: u64 = std::env::var("BYTEPOOL_WAITS").map_or(50_000, |waits| waits.parse().expect("a number"));
+    let usual = valgrind::rounds(50_000) as u64;
+    let waits = std::env::var("BYTEPOOL_WAITS").map_or(usual, |waits| waits.parse().expect("a number"));
     let pool = Pool::builder().size_class(UNIT, 3).max_bytes(3 * UNIT).build().unwrap();
     let start = Instant::now();
     let (done, ends) = channel();

@@ -23,6 +23,16 @@ mod unix {
         Memcheck,
     }
 
+    impl Checker {
+        /// The size and the alignment that a checker ends a program for when it asks for as much, in bytes.
+        fn too_much(self) -> (usize, usize) {
+            match self {
+                Self::Sanitizer => (1 << 39, 1 << 39),
+                Self::Memcheck => (1 << 39, 1 << 25),
+            }
+        }
+    }
+
     /// Found out once per process.
     fn checker() -> Option<Checker> {
         static CHECKER: OnceLock<Option<Checker>> = OnceLock::new();
@@ -39,9 +49,6 @@ mod unix {
         checker().is_some()
     }
 
-    /// More than sanitizers allocate: they end a program that asks for it. Bytes.
-    const TOO_LARGE: usize = 1 << 39;
-
     /// Exactly `size` bytes from the C library, whatever the global allocator is.
     pub(in super::super) fn allocate(
         size: usize,
@@ -49,7 +56,8 @@ mod unix {
         content: Content,
     ) -> Result<NonNull<u8>, OutOfMemory> {
         let alignment = alignment.max(size_of::<*const ()>());
-        if size >= TOO_LARGE {
+        let too_much = checker().map_or((usize::MAX, usize::MAX), Checker::too_much);
+        if size >= too_much.0 || alignment >= too_much.1 {
             return Err(OutOfMemory { bytes: size });
         }
         let mut data: *mut c_void = ptr::null_mut();

@@ -298,8 +298,15 @@ impl fmt::Display for Note {
 mod tests {
     use super::*;
 
+    /// One test at a time: the last one counts what there is.
+    fn alone() -> std::sync::MutexGuard<'static, ()> {
+        static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     #[test]
     fn a_buffer_is_aligned_zeroed_and_ends_where_its_pages_end() {
+        let _alone = alone();
         assert!(is_possible());
         let page = page_size();
         for alignment in [1, 2, 16, 64, page, 16 * page] {
@@ -322,6 +329,7 @@ mod tests {
 
     #[test]
     fn those_that_were_put_are_bounded() {
+        let _alone = alone();
         assert!(is_possible());
         let large = QUARANTINE_BYTES / 4;
         for size in [large, large, large, large, large].into_iter().chain([10; 2 * QUARANTINE]) {

@@ -78,8 +78,7 @@ mod system {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn without_valgrind_there_is_no_answer() {
-        // These tests are not run under memcheck, which would answer.
-        assert!(!super::is_there() || std::env::var_os("LD_PRELOAD").is_some());
+    fn only_memcheck_answers() {
+        assert_eq!(super::is_there(), crate::valgrind::under_memcheck());
     }
 }

@@ -96,8 +96,8 @@ static void asking_for_an_alignment(void) {
         CHECK_PTR(bytepool_get_aligned(context, wrong[i], 100), NULL);
         CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_INVALID_ARGUMENT);
     }
-    /* Alignments that valgrind 3.19 ends a program for. */
-    for (alignment = (size_t)1 << 47; alignment != 0 && check_is_full(); alignment *= 2) {
+    /* Under a checker of memory too, which would end a program that asked it for them. */
+    for (alignment = (size_t)1 << 47; alignment != 0; alignment *= 2) {
         CHECK_PTR(bytepool_get_aligned(context, alignment, 100), NULL);
         CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
     }

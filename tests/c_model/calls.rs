@@ -6,6 +6,7 @@ use bytepool::ffi::capi::*;
 use bytepool::ffi::status::Status;
 
 use super::program::{Alignment, Handle, Rounding, Setup};
+use super::valgrind;
 use super::world::{ContextModel, LARGEST, OK, Resolved, World, model_of};
 
 unsafe extern "C" fn to_pages(size: usize) -> usize {
@@ -136,6 +137,8 @@ impl World {
             Alignment::Power(exponent) => match exponent % 64 {
                 // What would only map much is left out.
                 exponent @ 23..=46 => 1 << (exponent % 23),
+                // What memcheck's own `malloc` ends a program for, if it comes from the library's usual one.
+                exponent @ 47.. if valgrind::slots_under_memcheck() => 1 << (exponent % 23),
                 exponent => 1 << exponent,
             },
             Alignment::Any(bytes) => bytes.into(),

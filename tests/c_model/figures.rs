@@ -12,6 +12,15 @@ use super::world::{Answer, OK, Resolved, World};
 
 const UNTOUCHED: u8 = 0xA5;
 
+/// A pool's figures, through a context that reaches it.
+pub(super) fn stats_of(context: usize) -> CStats {
+    let mut stats = CStats { struct_size: size_of::<CStats>(), ..zeroed() };
+    // SAFETY:
+    // - a struct of its size
+    assert_eq!(unsafe { bytepool_read_stats(context_of(context), &raw mut stats) }, OK);
+    stats
+}
+
 impl World {
     pub(super) fn usable_size(&mut self, context: Handle, data: Pointer) {
         let context = self.context(context);
@@ -114,10 +123,7 @@ impl World {
         if self.resolve(context) == Resolved::Invalid {
             return;
         }
-        let mut stats = CStats { struct_size: size_of::<CStats>(), ..zeroed() };
-        // SAFETY:
-        // - a struct of its size
-        assert_eq!(unsafe { bytepool_read_stats(context_of(context), &raw mut stats) }, OK);
+        let stats = stats_of(context);
         let model = &self.pools[pool];
         let held = || self.held.iter().filter(|held| held.pool == pool);
         // A get_many that fails midway puts back what it had got.
@@ -130,7 +136,7 @@ impl World {
         assert!(stats.max_bytes == 0 || stats.mapped_bytes <= stats.max_bytes);
         let oversize = || held().filter(|held| held.class.is_none());
         assert_eq!(stats.oversize_buffers, oversize().count());
-        assert_eq!(stats.oversize_bytes, oversize().map(|held| held.capacity).sum::<usize>());
+        assert_eq!(stats.oversize_bytes, oversize().map(|held| model.rounded(held.size)).sum::<usize>());
         let (mut mapped, mut allocated) = (stats.oversize_bytes, stats.oversize_bytes);
         for (index, &buffer_size) in model.buffer_sizes.iter().enumerate() {
             let mut class = CClassStats { struct_size: size_of::<CClassStats>(), ..zeroed() };

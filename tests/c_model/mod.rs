@@ -8,6 +8,8 @@ mod figures;
 mod gets;
 pub(crate) mod program;
 mod puts;
+#[path = "../support/valgrind.rs"]
+pub(crate) mod valgrind;
 mod world;
 
 use program::{Call, Step};

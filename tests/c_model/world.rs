@@ -10,6 +10,7 @@ use bytepool::ffi::misuse::Report;
 use bytepool::ffi::status::Status;
 
 use super::program::{Handle, Pointer, PutSize, Setup, Size};
+use super::valgrind;
 
 pub(crate) const OK: i32 = Status::Ok as i32;
 
@@ -276,7 +277,8 @@ impl World {
         self.next_mark = self.next_mark % 255 + 1;
         let known = &mut self.pools[pool];
         known.gets += 1;
-        let capacity = class.map_or_else(|| known.rounded(size), |class| known.buffer_sizes[class]);
+        let usual = class.map_or_else(|| known.rounded(size), |class| known.buffer_sizes[class]);
+        let capacity = valgrind::capacity(size, usual);
         assert!(data != 0 && data.is_multiple_of(known.alignment), "{data:x} is not aligned");
         let held = Held { data, pool, size, capacity, class, mark: self.next_mark };
         for other in &self.held {
@@ -292,6 +294,16 @@ impl World {
         }
         held.write();
         self.held.push(held);
+    }
+
+    /// A buffer has another size, and if it is a stand-in another address.
+    pub(crate) fn resized(&mut self, index: usize, data: usize, size: usize) {
+        let held = &mut self.held[index];
+        held.size = size;
+        if held.data != data {
+            (held.data, held.capacity) = (data, size);
+            held.write();
+        }
     }
 
     /// Takes a buffer out that was put.
