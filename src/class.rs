@@ -11,7 +11,7 @@ use crate::layout::Span;
 use crate::ledger::Ledger;
 use crate::memory::OutOfMemory;
 use crate::region::{HUGE_PAGE, MAX_OPEN_STEP, MIN_OPEN_STEP, Region, page_size};
-use crate::shelf::{Claim, LINE_SLOTS, MAX_CLAIM_LINES, Shelf};
+use crate::shelf::{Claim, LINE_SLOTS, LINES_SEEN, MAX_CLAIM_LINES, Shelf};
 use crate::size_class::{GRANULE, Reciprocal, UNIT};
 use crate::thread_cache::{CachingRoom, Leaning};
 
@@ -176,6 +176,13 @@ impl Class {
         }
         let first_line = window * lines;
         let lines = lines.min(self.shelf.line_count() - first_line);
+        // A look costs less than a claim, and of small slots few windows have a whole page to give. (The last window may
+        // have a page that is not full.)
+        let slots_of_page = page_size().div_ceil(self.span.slot_size);
+        let is_last = first_line + lines == self.shelf.line_count();
+        if !is_last && lines == LINES_SEEN && !has_run(self.shelf.held_slots(first_line), slots_of_page) {
+            return 0;
+        }
         let max_idle = u32::try_from(max_slots).unwrap_or(u32::MAX);
         let Some(mut claim) = self.shelf.claim(first_line, lines, max_idle) else { return 0 };
 
@@ -222,9 +229,41 @@ impl Class {
     }
 }
 
+/// Whether so many bits in a row (at least one) are set.
+fn has_run(mut bits: u64, mut len: usize) -> bool {
+    while len > 1 {
+        // A bit now stands for itself and as many above it as are left out of `len`.
+        let half = len / 2;
+        bits &= bits >> half;
+        len -= half;
+    }
+    bits != 0
+}
+
 /// The first run of slots from `from` on that the claim holds, one after another.
 fn next_run(claim: &Claim, from: u32) -> Option<Range<u32>> {
     let start = (from..claim.end_slot()).find(|&slot| claim.holds(slot))?;
     let end = (start..claim.end_slot()).find(|&slot| !claim.holds(slot)).unwrap_or(claim.end_slot());
     Some(start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_bits_are_found_wherever_they_are() {
+        for len in 1..=64 {
+            for start in 0..=64 - len {
+                let run = u64::MAX >> (64 - len) << start;
+                // Every third bit besides, but for its neighbours.
+                let others = 0x9249_2492_4924_9249 & !(run << 1 | run >> 1 | run);
+                for shorter in 1..=len {
+                    assert!(has_run(run | others, shorter));
+                }
+                assert!(len == 64 || !has_run(run | others, len + 1), "{len} bits from {start}");
+            }
+        }
+        assert!(!has_run(0, 1));
+    }
 }

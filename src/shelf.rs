@@ -382,6 +382,9 @@ impl Shelf {
     }
 }
 
+/// The lines that [`Shelf::held_slots`] looks at: as many as have a bit for each slot.
+pub(crate) const LINES_SEEN: u32 = u64::BITS / LINE_SLOTS;
+
 /// The most lines a [`Claim`] may span.
 pub(crate) const MAX_CLAIM_LINES: u32 = 64;
 
@@ -431,6 +434,15 @@ impl Claim {
 }
 
 impl Shelf {
+    /// A bit for each slot of the lines from `first_line` on, [`LINES_SEEN`] of them, that is idle or fresh: so a
+    /// [`claim`](Self::claim) would get no other, as it looks now.
+    pub(crate) fn held_slots(&self, first_line: u32) -> u64 {
+        let lines = &self.lines[first_line as usize..(first_line + LINES_SEEN) as usize];
+        // Relaxed: a hint.
+        let held = lines.iter().map(|word| Line(word.load(Relaxed))).map(|line| line.idle() | line.fresh());
+        held.rev().fold(0, |bits, held| bits << LINE_SLOTS | held)
+    }
+
     /// Takes up to `max_idle` idle slots, and the fresh ones, of lines `first_line` to `first_line +
     /// line_count`. `None` if none is idle there.
     ///
