@@ -55,9 +55,9 @@ unsafe impl GlobalAlloc for Catching {
 #[global_allocator]
 static ALLOCATOR: Catching = Catching;
 
-const SIZE: usize = 64 << 10;
-/// Together more than [`CAUGHT`].
-const CAPACITY: usize = 64;
+const SIZE: usize = 4 << 10;
+/// Together more than [`CAUGHT`], and so are the slots for overflow.
+const CAPACITY: usize = 1024;
 /// More than it takes for a pool to serve overflow from a region.
 const OFTEN: usize = 100;
 

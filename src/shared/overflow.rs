@@ -33,9 +33,11 @@ use crate::thread_cache::{Block, LARGE};
 
 /// Gets that overflow one class before the pool gets a spare.
 const OFTEN: u64 = if cfg!(bytepool_shuttle) { 2 } else { 64 };
-/// A spare has as many slots of a class as the class has, but at least this many, and at most so many bytes.
-const MIN_SLOTS: usize = if cfg!(bytepool_shuttle) { 16 } else { 1024 };
+/// A spare has as many slots of a class as the class has, up to so many bytes of them.
 const MAX_BYTES: usize = 64 << 20;
+/// Of a class that has few, it has this many, up to so many bytes.
+const MIN_SLOTS: usize = if cfg!(bytepool_shuttle) { 16 } else { 1024 };
+const MIN_BYTES: usize = 4 << 20;
 /// What a spare's shelf keeps of a class, in bytes.
 const KEPT_BYTES: usize = 2 << 20;
 
@@ -155,7 +157,8 @@ impl Spare {
         let mut count = 0;
         // The classes ascend, so that they have the same numbers here. For large buffers the system allocator does.
         for class in pool.classes.iter().take_while(|class| class.slot_size() <= LARGE) {
-            let slots = (class.capacity() as usize).max(MIN_SLOTS).min(MAX_BYTES / class.slot_size());
+            let few = MIN_SLOTS.min(MIN_BYTES / class.slot_size());
+            let slots = (class.capacity() as usize).min(MAX_BYTES / class.slot_size()).max(few);
             classes[count] = (class.buffer_size(), slots);
             count += 1;
         }

@@ -113,10 +113,10 @@ impl Shared {
             self.serve(&mut queue);
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&queue);
-            drop(queue);
             if let Some(spare) = self.spare() {
                 spare.pool().close();
             }
+            drop(queue);
             if let Some(tracker) = self.tracker() {
                 tracking::report_at_close(self.number(), tracker);
             }
