@@ -529,7 +529,7 @@ fn lowest_bits(bits: u64, count: u32) -> u64 {
 }
 
 /// The numbers of the set bits, ascending.
-fn bits_of(mut bits: u64) -> impl Iterator<Item = u32> {
+pub(crate) fn bits_of(mut bits: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         let bit = (bits != 0).then(|| bits.trailing_zeros());
         bits &= bits.wrapping_sub(1);

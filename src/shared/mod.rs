@@ -121,11 +121,13 @@ impl Shared {
         })?;
         let make_class = |class| Class::new(layout.spans[class], flags.huge_pages);
         let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
+        let index = SizeClassIndex::new(&sizes);
+        let bin_of_step = thread_cache::bins_of_steps(&index, classes.len(), round.is_some());
         // No other pool of this process has the same.
         let cache_key = thread_cache::key_of(home.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Ok(Self {
             cache_key: CacheKey(cache_key),
-            index: SizeClassIndex::new(&sizes),
+            index,
             region,
             chunk_shift: layout.chunk_shift,
             classes,
@@ -134,7 +136,7 @@ impl Shared {
             round,
             closed: AtomicBool::new(false),
             instrument,
-            caches: Caches::new(may_cache, &layout.class_of_chunk)?,
+            caches: Caches::new(may_cache, &layout.class_of_chunk, bin_of_step)?,
             class_of_chunk: layout.class_of_chunk,
             registry: Registry::default(),
             spare: OnceLock::new(),

@@ -28,6 +28,7 @@ use crate::barrier;
 use crate::fork;
 use crate::ledger::MAX_THREADS;
 use crate::memory;
+use crate::shelf::bits_of;
 
 /// One way to a cache. The cache is null exactly while the key is the [`unused_key`] of the place.
 pub(super) struct Entry {
@@ -66,6 +67,7 @@ const fn no_cache() -> *mut Cache {
 const PLACE_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
 const PLACE_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
 const PLACES: usize = 1 << PLACE_BITS;
+const WAYS: usize = PLACES.div_ceil(u64::BITS as usize);
 /// A key is at its first place or one of the next.
 const PROBES: usize = 8;
 
@@ -122,6 +124,9 @@ pub(crate) struct Block {
     /// take it.
     changing: Mutex<()>,
     entries: [Entry; PLACES],
+    /// A bit for each place whose entry leads to a cache: few, so that who looks for those looks at few places. Changed
+    /// under the lock.
+    ways: [AtomicU64; WAYS],
 }
 
 /// Of every thread that has not used a pool yet, or whose thread-locals were torn down.
@@ -219,6 +224,7 @@ impl Block {
             older,
             changing: Mutex::new(()),
             entries,
+            ways: [const { AtomicU64::new(0) }; WAYS],
         }
     }
 
@@ -298,11 +304,29 @@ impl Block {
         if same.is_none() {
             self.make_way(key);
         }
-        let entry = entry(same.or_else(|| self.unused_place(key)).unwrap_or(first_place(key)));
-        let evicted = entry.pool().filter(|pool| !ptr::eq(&raw const **pool, cache.pool()));
-        entry.cache.store(cache.0.as_ptr(), Relaxed);
-        entry.key.store(key, Relaxed);
+        let place = same.or_else(|| self.unused_place(key)).unwrap_or(first_place(key));
+        let evicted = entry(place).pool().filter(|pool| !ptr::eq(&raw const **pool, cache.pool()));
+        self.lead(place, cache.0.as_ptr());
+        entry(place).key.store(key, Relaxed);
         evicted
+    }
+
+    /// Makes the entry at a place lead to a cache, or to none. The caller holds the lock.
+    fn lead(&self, place: usize, cache: *mut Cache) {
+        let entry = &self.entries[place];
+        // Relaxed: where a cache is taken away, the heavy fence that follows orders it against `enter`.
+        entry.cache.store(cache, Relaxed);
+        let (way, bit) = (&self.ways[place / u64::BITS as usize], 1 << (place % u64::BITS as usize));
+        let others = way.load(Relaxed) & !bit;
+        way.store(if entry.cache().is_some() { others | bit } else { others }, Relaxed);
+    }
+
+    /// The places of the entries that lead to a cache. The caller holds the lock.
+    fn ways(&self) -> impl Iterator<Item = usize> {
+        let of_word = |(index, way): (usize, &AtomicU64)| {
+            bits_of(way.load(Relaxed)).map(move |bit| index * u64::BITS as usize + bit as usize)
+        };
+        self.ways.iter().enumerate().flat_map(of_word)
     }
 
     fn unused_place(&self, key: u64) -> Option<usize> {
@@ -318,23 +342,22 @@ impl Block {
         let is_pools_own =
             entry.pool().is_some_and(|pool| pool.cache_key() == other && pool.cache_key() != key);
         if is_pools_own && let Some(to) = self.unused_place(other) {
-            let to = &self.entries[to];
-            to.cache.store(entry.cache.load(Relaxed), Relaxed);
-            to.key.store(other, Relaxed);
+            self.lead(to, entry.cache.load(Relaxed));
+            self.entries[to].key.store(other, Relaxed);
             entry.key.store(unused_key(place), Relaxed);
-            entry.cache.store(ptr::null_mut(), Relaxed);
+            self.lead(place, ptr::null_mut());
         }
     }
 
     /// Takes a cache away from all its keys, or only from `key`. Any thread.
     pub(super) fn take_away(&self, cache: CacheRef, key: Option<u64>) {
         let _changing = self.lock();
-        for entry in &self.entries {
+        for place in self.ways() {
+            let entry = &self.entries[place];
             if entry.cache.load(Relaxed) == cache.0.as_ptr()
                 && key.is_none_or(|key| entry.key.load(Relaxed) == key)
             {
-                // Relaxed: the heavy fence that follows orders it against `enter`.
-                entry.cache.store(no_cache(), Relaxed);
+                self.lead(place, no_cache());
             }
         }
     }
@@ -353,19 +376,17 @@ impl Block {
     /// Takes every cache away from all its keys; the caches stay in their pools' lists. Any thread.
     fn cut_ways(&self) {
         let _changing = self.lock();
-        for entry in &self.entries {
-            if entry.cache().is_some() {
-                // Relaxed, both: as in `take_away`; the owner reads the flag under the lock.
-                entry.cache.store(no_cache(), Relaxed);
-                self.was_cut.store(true, Relaxed);
-            }
+        for place in self.ways() {
+            self.lead(place, no_cache());
+            // Relaxed: the owner reads it under the lock.
+            self.was_cut.store(true, Relaxed);
         }
     }
 
     /// A reference to one of the pools that this thread reaches a cache of.
     fn some_pool(&self) -> Option<Reference> {
         let _changing = self.lock();
-        self.entries.iter().find_map(Entry::pool)
+        self.ways().find_map(|place| self.entries[place].pool())
     }
 }
 

@@ -29,10 +29,10 @@ use crate::class::Class;
 use crate::ledger::{self, Holder, Mark, getter};
 use crate::memory::{self, OutOfMemory};
 use crate::shared::{Buffer, Shared};
-use crate::size_class::{FINE_STEPS, MAX_CLASSES, fine_step_of};
+use crate::size_class::{FINE_STEPS, MAX_CLASSES, SizeClassIndex, fine_step_of};
 
 /// Where a bin is, in bytes from the start of its cache.
-pub(super) type BinOffset = u16;
+pub(crate) type BinOffset = u16;
 
 const fn bin_offset(class: u8) -> BinOffset {
     (size_of::<Cache>() + class as usize * size_of::<Bin>()) as BinOffset
@@ -42,6 +42,12 @@ const _: () = assert!(size_of::<Cache>() + MAX_CLASSES * size_of::<Bin>() <= Bin
 /// From chunk to bin, for all caches of a pool.
 pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Result<Box<[BinOffset]>, OutOfMemory> {
     memory::boxed_slice(class_of_chunk.len(), |chunk| Ok(bin_offset(class_of_chunk[chunk])))
+}
+
+/// From the step of a size to bin, for all caches of a pool of so many classes.
+pub(crate) fn bins_of_steps(index: &SizeClassIndex, classes: usize, rounds: bool) -> [BinOffset; FINE_STEPS] {
+    let has_bin = |class: u8| !rounds && usize::from(class) < classes;
+    index.table().map(|class| if has_bin(class) { bin_offset(class) } else { NO_BIN })
 }
 
 /// One thread's cache of one pool. Its bins follow it in memory.
@@ -241,8 +247,6 @@ impl CacheRef {
         // - the layout's size is not zero
         let cache = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<Cache>())?;
         let base = pool.region().base();
-        let has_bin = |class: u8| !pool.rounds() && usize::from(class) < classes.len();
-        let bin_of_class = |class| if has_bin(class) { bin_offset(class) } else { NO_BIN };
         let size_end = if pool.rounds() { 0 } else { pool.index().largest() + 1 };
         // SAFETY:
         // - allocated above for a cache, one bin per class, and the slots of each
@@ -260,7 +264,7 @@ impl CacheRef {
                 block,
                 claims: AtomicU32::new(0),
                 lost_claims: AtomicU32::new(0),
-                bin_of_step: pool.index().table().map(bin_of_class),
+                bin_of_step: pool.caches().bin_of_step,
             });
             let bins = cache.add(1).cast::<Bin>();
             let mut slots = cache.byte_add(slots_start).cast::<Place>();

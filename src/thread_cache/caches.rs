@@ -17,6 +17,7 @@ use crate::barrier;
 use crate::fork;
 use crate::memory::OutOfMemory;
 use crate::shared::Shared;
+use crate::size_class::FINE_STEPS;
 
 /// After a revoke at the limit or for a waiter, this many operations go to the shelf before threads may cache again, lest
 /// each get revoke anew.
@@ -26,6 +27,7 @@ const SCARCE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 pub(crate) struct Caches {
     list: Mutex<Vec<CacheRef>>,
     pub(super) bin_of_chunk: Box<[BinOffset]>,
+    pub(super) bin_of_step: [BinOffset; FINE_STEPS],
     allowed: bool,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
@@ -34,13 +36,18 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    pub(crate) fn new(allowed: bool, class_of_chunk: &[u8]) -> Result<Self, OutOfMemory> {
+    pub(crate) fn new(
+        allowed: bool,
+        class_of_chunk: &[u8],
+        bin_of_step: [BinOffset; FINE_STEPS],
+    ) -> Result<Self, OutOfMemory> {
         // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
         // in the first get.
         let allowed = allowed && barrier::is_available();
         Ok(Self {
             list: Mutex::new(Vec::new()),
             bin_of_chunk: bins_of_chunks(class_of_chunk)?,
+            bin_of_step,
             allowed,
             paused: AtomicBool::new(false),
             scarce: AtomicU32::new(0),

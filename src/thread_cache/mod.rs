@@ -32,7 +32,7 @@ pub(crate) use self::block::key_of;
 pub(crate) use self::block::product_of;
 pub(crate) use self::block::wait_for_getters;
 use self::cache::CacheRef;
-pub(crate) use self::cache::Tried;
+pub(crate) use self::cache::{Tried, bins_of_steps};
 pub(crate) use self::caches::Caches;
 pub(crate) use self::leaning::Leaning;
 pub(crate) use self::room::{CachingRoom, LARGE};
