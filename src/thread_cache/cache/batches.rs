@@ -23,7 +23,7 @@ impl CacheRef {
         unsafe { &*self.pool }
     }
 
-    /// Whether this is [`NO_CACHE`].
+    /// Whether this is [`NO_CACHE`](super::NO_CACHE).
     pub(in crate::thread_cache) fn is_none(&self) -> bool {
         self.class_count == 0
     }
