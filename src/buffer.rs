@@ -146,7 +146,7 @@ impl PooledBuffer {
         // SAFETY:
         // - `data` and `place` are of the outstanding buffer that this value owns
         unsafe { pool.put_owned(self.data, self.place) };
-        pool.caches().attach(&pool, pool.cache_key(), || true);
+        pool.attach();
     }
 }
 

@@ -119,7 +119,7 @@ impl Pool {
             return Ok(buffer.filled(request.fill));
         }
         let _section = fork::section();
-        self.attach();
+        self.shared.attach();
         self.shared.get_timeout(request, timeout)
     }
 
@@ -176,13 +176,8 @@ impl Pool {
         }
         let _section = fork::section();
         // First: a slot for this thread then comes from a ledger line of its own.
-        self.attach();
+        self.shared.attach();
         self.shared.get(request)
-    }
-
-    /// Lets this thread cache idle slots of the pool from now on, if it may and does not yet.
-    fn attach(&self) {
-        self.shared.caches().attach(&self.shared, self.shared.cache_key(), || true);
     }
 
     /// Puts a raw buffer back. `size` is the one asked for, or another of the same class.
@@ -216,7 +211,7 @@ impl Pool {
         // SAFETY:
         // - the caller owns the buffer
         unsafe { self.shared.put(data, size)? };
-        self.attach();
+        self.shared.attach();
         Ok(())
     }
 

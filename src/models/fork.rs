@@ -20,10 +20,12 @@ fn forks() -> bool {
     FORKS.load(Relaxed)
 }
 
-pub(crate) struct Section(#[allow(dead_code)] Option<real::Section>); // for its drop
+pub(crate) struct Section {
+    _real: Option<real::Section>,
+}
 
 pub(crate) fn section() -> Section {
-    Section(forks().then(real::section))
+    Section { _real: forks().then(real::section) }
 }
 
 pub(crate) fn outside<R>(run: impl FnOnce() -> R) -> R {

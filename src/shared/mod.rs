@@ -197,6 +197,11 @@ impl Shared {
         &self.caches
     }
 
+    /// Lets the calling thread cache idle slots from now on, if it may and does not yet.
+    pub(crate) fn attach(&self) {
+        self.caches.attach(self, self.cache_key(), || true);
+    }
+
     pub(crate) fn class(&self, class: usize) -> &Class {
         &self.classes[class]
     }

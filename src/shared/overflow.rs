@@ -185,7 +185,7 @@ impl Spare {
     /// A slot of a class; `None` if all are out.
     fn get(&self, class: usize, request: &Request) -> Option<Buffer> {
         let slots = self.pool.classes.get(class)?;
-        self.attach();
+        self.pool.attach();
         // Filled below, as in every other case.
         let unfilled = Request { fill: Fill::Anything, ..*request };
         let buffer = match self.pool.get_cached(class, &unfilled) {
@@ -206,7 +206,7 @@ impl Spare {
         // SAFETY:
         // - the caller owns the buffer
         unsafe { self.pool.put_slot(class, slot, data, size)? };
-        self.attach();
+        self.pool.attach();
         self.give_back(self.pool.number_of(class));
         Ok(())
     }
@@ -217,13 +217,8 @@ impl Spare {
         // SAFETY:
         // - as the caller promised
         unsafe { self.pool.put_owned(data, Place::Slot { class, slot }) };
-        self.attach();
+        self.pool.attach();
         self.give_back(class.into());
-    }
-
-    /// Lets this thread cache its slots, if it may and does not yet.
-    fn attach(&self) {
-        self.pool.caches.attach(&self.pool, self.pool.cache_key(), || true);
     }
 
     /// Gives idle memory of a class back to the system if there is more than is kept. What shares a page with an
