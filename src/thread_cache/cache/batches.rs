@@ -14,8 +14,7 @@ use crate::thread_cache::Verdict;
 use crate::thread_cache::bin::{Bin, MAX_BATCH};
 use crate::thread_cache::block::{Block, wait_for_getters};
 
-/// Callers hold the block's `Active`, with
-/// the block `SLOW`, or revoked the cache.
+/// Callers hold the block's `Active`, with the block `SLOW`, or revoked the cache.
 impl CacheRef {
     pub(in crate::thread_cache) fn pool(&self) -> &Shared {
         // SAFETY:
