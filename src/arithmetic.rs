@@ -1,6 +1,6 @@
-//! The arithmetic of `size_class.rs`, for the fuzz targets: part of no other build.
+//! The arithmetic of `class/index.rs`, for the fuzz targets: part of no other build.
 
-use crate::size_class::{Reciprocal, SizeClassIndex};
+use crate::class::index::{Reciprocal, SizeClassIndex};
 
 /// The smallest class of at least `size` bytes.
 pub fn class_of(class_sizes: &[usize], size: usize) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::memory::OutOfMemory;
+use crate::os::memory::OutOfMemory;
 
 /// Why [`Builder::build`](crate::Builder::build) refused a configuration.
 #[derive(Debug)]

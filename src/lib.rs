@@ -7,55 +7,35 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
 
-mod address_map;
-mod anchor;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod arithmetic;
-mod barrier;
-mod buffer;
+mod cache;
 mod class;
-mod config;
+mod core;
+mod debug;
 mod error;
-#[cfg_attr(bytepool_shuttle, path = "models/fork.rs")]
-mod fork;
-#[cfg(feature = "capi")]
-mod handle;
-mod instrument;
-mod layout;
-mod ledger;
-mod limit;
-mod line;
-mod memory;
 #[cfg(bytepool_shuttle)]
+#[path = "../tests/models/src/mod.rs"]
 mod models;
+mod os;
 mod pool;
-mod region;
-mod registry;
-#[cfg(bytepool_sanitized)]
-mod seen_locks;
-mod shared;
-mod shelf;
-mod size_class;
-mod stats;
 mod sync;
-mod thread_cache;
 #[cfg(test)]
 #[path = "../tests/support/valgrind.rs"]
 mod valgrind;
-mod waiting;
 
 #[cfg(feature = "capi")]
 pub mod ffi;
 
-pub use buffer::PooledBuffer;
-pub use config::{Builder, DEFAULT_ALIGNMENT, MAX_ALIGNMENT, round_original};
+pub use crate::core::stats::{ClassList, ClassStats, Stats};
+pub use debug::tracking::{Language, Outstanding};
 pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 #[cfg(feature = "capi")]
 pub use ffi::context::{Context, ContextError};
-pub use instrument::tracking::{Language, Outstanding};
 pub use pool::Pool;
-pub use stats::{ClassList, ClassStats, Stats};
+pub use pool::buffer::PooledBuffer;
+pub use pool::builder::{Builder, DEFAULT_ALIGNMENT, MAX_ALIGNMENT, round_original};
 
 /// How the library works inside.
 pub mod design {

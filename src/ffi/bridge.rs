@@ -1,27 +1,62 @@
 //! The cxx bridge: what `include/bytepool/bytepool.hpp` stands on. The types are those of `bytepool.h`, so
 //! each struct is described once.
 //!
-//! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes
-//! through [`guarded`].
+//! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes through
+//! [`boundary`].
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use crate::buffer::PooledBuffer;
-use crate::config::Builder;
-use crate::error::GetError;
+use crate::class::ledger::Holder;
+use crate::class::location::{Location, PutSize};
+use crate::core::Core;
+use crate::core::door::{self, Handle, Refused, Verdict};
+use crate::core::get::Request;
+use crate::core::reference::{OfBuffer, Reference};
+use crate::debug::tracking::{Caller, Language};
+use crate::error::{GetError, Misuse};
 use crate::ffi::context::resolve;
-use crate::ffi::cpp_error::{CppError, guarded};
+use crate::ffi::cpp_error::{CppError, boundary};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
-use crate::fork;
-use crate::instrument::tracking::{Caller, Language};
-use crate::ledger::Holder;
-use crate::memory;
+use crate::os::fork::ForkGuard;
+use crate::os::memory;
 use crate::pool::Pool;
-use crate::shared::{Buffer, Fill, Place, Request, Shared};
-use crate::thread_cache;
+use crate::pool::buffer::PooledBuffer;
+use crate::pool::builder::Builder;
+
+/// A pool, as the door takes it from C++.
+#[derive(Clone, Copy)]
+struct CppHandle<'a>(&'a Reference);
+
+impl<'a> CppHandle<'a> {
+    #[inline(always)]
+    fn new(pool: &'a Pool) -> Self {
+        Self(pool.reference())
+    }
+}
+
+impl<'a> Handle for CppHandle<'a> {
+    type Pool = &'a Core;
+
+    #[inline(always)]
+    fn key(self) -> u64 {
+        self.0.key()
+    }
+
+    fn resolve(self, guard: &ForkGuard) -> Option<&'a Core> {
+        self.0.resolve(guard)
+    }
+
+    fn is_live(self, guard: &ForkGuard, pool: &Core) -> bool {
+        self.0.is_live(guard, pool)
+    }
+
+    fn enter<T, E>(run: impl FnOnce(&mut ForkGuard) -> Result<T, Refused<E>>) -> Result<T, Refused<E>> {
+        boundary(Refused::Panic, run)
+    }
+}
 
 /// Makes a struct of types.rs the C struct of the same fields to the bridge.
 macro_rules! extern_type {
@@ -105,10 +140,6 @@ mod cpp {
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
         fn same_pool(a: &Pool, b: &Pool) -> bool;
 
-        /// Of an earlier version: as `get_at`, from somewhere.
-        fn get(pool: &Pool, size: usize) -> Result<BufferParts>;
-        /// As `get`.
-        fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool;
         unsafe fn get_at(
             pool: &Pool,
             size: usize,
@@ -152,25 +183,25 @@ fn boxed(pool: Pool) -> Result<Box<Pool>, CppError> {
 fn new_pool_of_classes(size_classes: &[SizeClass]) -> Result<Box<Pool>, CppError> {
     let add = |builder: Builder, class: &SizeClass| builder.size_class(class.buffer_size, class.capacity);
     let builder = size_classes.iter().fold(Pool::builder(), add);
-    guarded(|| boxed(builder.build().map_err(CppError::Build)?))
+    boundary(CppError::Panic, |_| boxed(builder.build().map_err(CppError::Build)?))
 }
 
 fn new_pool_of_config(config: &Config) -> Result<Box<Pool>, CppError> {
     // SAFETY:
     // - bytepool.hpp fills the config in from a vector of classes, which outlives this call
     let builder = unsafe { builder_of(config) }.map_err(|_| CppError::InvalidConfig)?;
-    guarded(|| boxed(builder.build().map_err(CppError::Build)?))
+    boundary(CppError::Panic, |_| boxed(builder.build().map_err(CppError::Build)?))
 }
 
 /// # Safety
 /// - none: the context is checked; cxx asks for `unsafe` with any raw pointer
 unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
-    let _section = fork::section();
-    match resolve(context.cast()) {
+    let mut guard = ForkGuard::new();
+    match resolve(&guard, context.cast()) {
         Some(resolved) if resolved.is_live => boxed(Pool::from_reference(resolved.pool)),
         Some(_) => Err(CppError::Get(GetError::Closed)),
         None => {
-            refuse_context(context.cast(), ptr::null(), 0);
+            refuse_context(&mut guard, context.cast(), ptr::null(), 0);
             Err(CppError::InvalidContext)
         }
     }
@@ -208,11 +239,11 @@ const SYSTEM: u32 = u32::MAX;
 const SPARE: u32 = 1 << 8;
 
 fn take_apart(buffer: PooledBuffer) -> BufferParts {
-    let (data, size, capacity, place, pool) = buffer.into_parts();
-    let (class_number, slot) = match place {
-        Place::Slot { class, slot } => (u32::from(class), slot),
-        Place::Spare { class, slot } => (SPARE + u32::from(class), slot),
-        Place::System => (SYSTEM, 0),
+    let (data, size, capacity, location, pool) = buffer.into_parts();
+    let (class_number, slot) = match location {
+        Location::Slot { class, slot } => (u32::from(class), slot),
+        Location::Spare { class, slot } => (SPARE + u32::from(class), slot),
+        Location::System => (SYSTEM, 0),
     };
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
 }
@@ -222,48 +253,39 @@ fn take_apart(buffer: PooledBuffer) -> BufferParts {
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     let BufferParts { data, size, capacity, pool, slot, class_number } = *parts;
     let class = class_number as u8;
-    let place = match class_number {
-        SYSTEM => Place::System,
-        SPARE.. => Place::Spare { class, slot },
-        _ => Place::Slot { class, slot },
+    let location = match class_number {
+        SYSTEM => Location::System,
+        SPARE.. => Location::Spare { class, slot },
+        _ => Location::Slot { class, slot },
     };
     // SAFETY:
     // - parts of a PooledBuffer (caller), whose pointers are not null, used once
     unsafe {
         let data = NonNull::new_unchecked(data);
-        let pool = NonNull::new_unchecked(pool.cast::<Shared>());
-        PooledBuffer::from_parts(data, size, capacity, place, pool)
+        let pool = NonNull::new_unchecked(pool.cast::<Core>());
+        PooledBuffer::from_parts(data, size, capacity, location, pool)
     }
 }
 
-/// Most functions do not ask where they are called.
-const SOMEWHERE: Caller = Caller::somewhere(Language::Cpp);
-
-fn caller_at(file: *const c_char, line: u32, column: u32) -> Caller {
+/// # Safety
+/// - `file` is NULL, or a string that outlives the caller
+unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'a> {
+    // SAFETY:
+    // - not NULL, so a string (caller)
+    let file = (!file.is_null()).then(|| unsafe { CStr::from_ptr(file) });
     Caller::Native { language: Language::Cpp, file, line, column }
 }
 
-/// A buffer of `size` bytes that `get` takes from the pool.
-fn get_by(
-    pool: &Pool,
-    size: usize,
-    caller: Caller,
-    get: impl FnOnce(&Request) -> Result<Buffer, GetError>,
-) -> Result<BufferParts, CppError> {
-    let request = Request { size, holder: Holder::Owned, fill: Fill::Initialised, caller };
-    let got = guarded(|| get(&request).map_err(CppError::Get))?;
-    Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, size)))
+/// A buffer as asked for.
+fn get_for(pool: &Pool, request: &Request) -> Result<BufferParts, CppError> {
+    let got = door::get_slow(CppHandle::new(pool), request).map_err(|refused| match refused {
+        Refused::Error(error) => CppError::Get(error),
+        Refused::Panic | Refused::NoPool => CppError::Panic,
+    })?;
+    Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size)))
 }
 
-fn get(pool: &Pool, size: usize) -> Result<BufferParts, CppError> {
-    get_by(pool, size, SOMEWHERE, |request| pool.get_for(request))
-}
-
-fn try_get(pool: &Pool, size: usize, parts: &mut BufferParts) -> bool {
-    get(pool, size).map(|got| *parts = got).is_ok()
-}
-
-/// `false`: there was no room in time.
+/// `false`: there were too few bytes in time.
 ///
 /// # Safety
 /// - as [`get_at`]
@@ -276,8 +298,10 @@ unsafe fn get_timeout_at(
     column: u32,
     parts: &mut BufferParts,
 ) -> Result<bool, CppError> {
-    let timeout = timeout_of(timeout_ns);
-    match get_by(pool, size, caller_at(file, line, column), |request| pool.get_patiently(request, timeout)) {
+    // SAFETY:
+    // - as the caller promised
+    let caller = unsafe { caller_at(file, line, column) };
+    match get_for(pool, &Request { timeout: timeout_of(timeout_ns), ..Request::owned(size, caller) }) {
         Ok(got) => {
             *parts = got;
             Ok(true)
@@ -298,7 +322,9 @@ unsafe fn get_at(
     line: u32,
     column: u32,
 ) -> Result<BufferParts, CppError> {
-    get_by(pool, size, caller_at(file, line, column), |request| pool.get_for(request))
+    // SAFETY:
+    // - as the caller promised
+    get_for(pool, &Request::owned(size, unsafe { caller_at(file, line, column) }))
 }
 
 /// # Safety
@@ -321,16 +347,18 @@ unsafe fn try_get_at(
 ///   risk
 unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, CppError> {
     let data = NonNull::new(data).ok_or(CppError::NullPointer)?;
-    // SAFETY:
-    // - as the caller promised; the value is taken apart at once, so no Rust code reads the bytes
-    guarded(|| unsafe { PooledBuffer::from_raw(pool, data, size) }.map(take_apart).map_err(CppError::Misuse))
+    boundary(CppError::Panic, |_| {
+        // SAFETY:
+        // - as the caller promised; the value is taken apart at once, so no Rust code reads the bytes
+        unsafe { PooledBuffer::from_raw(pool, data, size) }.map(take_apart).map_err(CppError::Misuse)
+    })
 }
 
 /// The fast path of `PooledBuffer`'s constructor: past the bridge, whose every call is two. `false`: nothing
 /// was done, [`get_at`] must look.
 #[unsafe(no_mangle)]
 extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit<BufferParts>) -> bool {
-    let got = thread_cache::get(pool.reference().cache_key(), size, Holder::Owned);
+    let got = door::get(CppHandle::new(pool), size, Holder::Owned);
     if let Some(buffer) = got {
         parts.write(take_apart(PooledBuffer::new(pool.reference().as_pointer(), buffer, size)));
     }
@@ -344,12 +372,12 @@ extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY:
-    // - the buffer holds a reference until it is put, so the pool exists
-    let key = unsafe { &*parts.pool.cast::<Shared>() }.cache_key();
-    // Field by field: what was just written in words is slow to be read as a whole. No class has the number SYSTEM.
-    if !thread_cache::put_owned(key, parts.data.addr(), parts.class_number, parts.slot) {
+    // - the buffer holds a reference until it is put, so the pool exists; its pointer is not null
+    let handle = unsafe { OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>())) };
+    // Field by field: a wide load right after narrow stores defeats store forwarding. No class has the number SYSTEM.
+    if !door::put_owned(handle, parts.data, parts.class_number, parts.slot) {
         // SAFETY: as the caller promised
-        unsafe { put_slowly(parts) };
+        unsafe { put_slow(parts) };
     }
 }
 
@@ -358,7 +386,7 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
 // Not unwinding, and of the same signature: so it is a tail call.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn put_slowly(parts: &BufferParts) {
+unsafe extern "C" fn put_slow(parts: &BufferParts) {
     // SAFETY: as the caller promised
     drop(unsafe { put_together(parts) });
 }
@@ -374,34 +402,30 @@ unsafe fn release(parts: &BufferParts) {
 
 /// NULL on failure.
 fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
-    let aligned = alignment <= pool.alignment();
-    if aligned && let Some(buffer) = thread_cache::get(pool.reference().cache_key(), size, Holder::Raw(size))
-    {
+    let handle = CppHandle::new(pool);
+    let is_plain = alignment <= pool.alignment();
+    if is_plain && let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
         return buffer.data.as_ptr();
     }
-    let got = guarded(|| {
-        let _section = fork::section();
-        let request = Request::raw(size, SOMEWHERE);
-        let got =
-            if aligned { pool.get_for(&request) } else { pool.reference().get_aligned(alignment, &request) };
-        got.map_err(CppError::Get)
-    });
+    let request = Request::raw(size, Caller::somewhere(Language::Cpp));
+    let got = door::get_slow(handle, &Request { alignment: (!is_plain).then_some(alignment), ..request });
     got.map_or(ptr::null_mut(), |buffer| buffer.data.as_ptr())
 }
 
 /// # Safety
 /// - as `bytepool_put`
 unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
-    if thread_cache::put(pool.reference().cache_key(), data.addr(), size) {
-        return;
-    }
-    let Some(buffer) = NonNull::new(data) else { return };
-    let outcome = guarded(|| {
-        // SAFETY:
-        // - the caller owns the buffer
-        unsafe { pool.put_raw(buffer, size) }.map_err(CppError::Misuse)
-    });
-    if let Err(CppError::Misuse(misuse)) = outcome {
-        refuse_pointer(&misuse, ptr::null_mut(), data.cast(), size);
+    let handle = CppHandle::new(pool);
+    let Err(unfinished) = door::put(handle, data, size) else { return };
+    // SAFETY:
+    // - the caller owns the buffer; the fast path just gave this
+    let put = unsafe {
+        if door::finish_put(unfinished, data) {
+            return;
+        }
+        door::put_slow(handle, data, PutSize::Sized(size), Verdict::Later)
+    };
+    if let Err(Refused::<Misuse>::Error(misuse)) = put {
+        refuse_pointer(&mut ForkGuard::new(), &misuse, ptr::null_mut(), data.cast(), size);
     }
 }

@@ -10,17 +10,22 @@
 //! are possible. The id names the pool for ever, so a stale context never reaches a newer pool; the handle's
 //! number tells whether this very context was freed.
 
-use crate::sync::OnceLock;
 use std::ffi::c_void;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ptr;
 
-use crate::anchor::{GENERATION_BITS, INDEX_BITS, PoolId, Reference};
-use crate::fork;
-use crate::handle::{HandleError, HandleState, MAX_HANDLES, NUMBER_BITS};
+use crate::core::Core;
+use crate::core::door::{Handle, Refused};
+use crate::core::reference::Reference;
+use crate::ffi::status::boundary;
+use crate::os::anchor::{GENERATION_BITS, INDEX_BITS, PoolId};
+use crate::os::cells::NoCell;
+use crate::os::fork::ForkGuard;
+use crate::os::handle::{HandleState, MAX_HANDLES, NUMBER_BITS};
+use crate::os::lock::Once;
+use crate::os::thread_state::{key_of, product_of};
 use crate::pool::Pool;
-use crate::thread_cache::{key_of, product_of};
 
 const _: () = assert!(INDEX_BITS + GENERATION_BITS + NUMBER_BITS == 64);
 
@@ -43,20 +48,22 @@ const fn inverse(odd: u64) -> u64 {
 const _: () = assert!(MIX.wrapping_mul(UNMIX) == 1);
 
 /// Differs between copies of the library in one process and from run to run.
-fn key() -> u64 {
-    static KEY: OnceLock<u64> = OnceLock::new();
+fn key(guard: &ForkGuard) -> u64 {
+    static KEY: Once<u64> = Once::new();
     // No anchor has the number INDEX_MASK, so no context is the key itself, and none is NULL.
-    *KEY.get_or_init(|| RandomState::new().hash_one(&raw const KEY as usize) | INDEX_MASK << NUMBER_BITS)
+    *KEY.get_or_init(guard, || {
+        RandomState::new().hash_one(&raw const KEY as usize) | INDEX_MASK << NUMBER_BITS
+    })
 }
 
-fn encode(id: PoolId, handle: u32) -> *mut c_void {
+fn encode(guard: &ForkGuard, id: PoolId, handle: u32) -> *mut c_void {
     let id = u64::from(id.generation) << INDEX_BITS | u64::from(id.index);
     let value = id << NUMBER_BITS | u64::from(handle);
-    ptr::without_provenance_mut(key_of((value ^ key()).wrapping_mul(MIX)) as usize)
+    ptr::without_provenance_mut(key_of((value ^ key(guard)).wrapping_mul(MIX)) as usize)
 }
 
-fn decode(context: *mut c_void) -> (PoolId, u32) {
-    let value = product_of(context.addr() as u64).wrapping_mul(UNMIX) ^ key();
+fn decode(guard: &ForkGuard, context: *mut c_void) -> (PoolId, u32) {
+    let value = product_of(context.addr() as u64).wrapping_mul(UNMIX) ^ key(guard);
     let id = value >> NUMBER_BITS;
     let id = PoolId { index: (id & INDEX_MASK) as u32, generation: (id >> INDEX_BITS) as u32 };
     (id, value as u32 & ((1 << NUMBER_BITS) - 1))
@@ -73,11 +80,11 @@ pub(crate) struct Resolved {
 
 /// The pool a context names. `None`: NULL, stale or invented. Touches no memory of a pool that is gone.
 #[inline]
-pub(crate) fn resolve(context: *mut c_void) -> Option<Resolved> {
+pub(crate) fn resolve(guard: &ForkGuard, context: *mut c_void) -> Option<Resolved> {
     if context.is_null() {
         return None;
     }
-    let (id, handle) = decode(context);
+    let (id, handle) = decode(guard, context);
     let pool = Reference::to_live_pool(id)?;
     match pool.handles().state(handle) {
         HandleState::Live => Some(Resolved { pool, is_live: true, handle }),
@@ -86,30 +93,40 @@ pub(crate) fn resolve(context: *mut c_void) -> Option<Resolved> {
     }
 }
 
-/// What leads a thread to its cache of the context's pool.
-#[inline(always)]
-pub(crate) fn cache_key(context: *mut c_void) -> u64 {
-    context.addr() as u64
-}
+/// A context, as the door takes it: it leads a thread to its cache of the pool by its value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct ContextHandle(pub(crate) *mut c_void);
 
-impl Resolved {
-    /// Lets this thread reach its cache of the pool by this context from now on, if it may.
-    #[cold]
-    pub(crate) fn attach(&self, context: *mut c_void) {
-        let is_live = || self.pool.handles().state(self.handle) == HandleState::Live;
-        self.pool.caches().attach(&self.pool, cache_key(context), is_live);
+impl Handle for ContextHandle {
+    type Pool = Reference;
+
+    #[inline(always)]
+    fn key(self) -> u64 {
+        self.0.addr() as u64
+    }
+
+    fn resolve(self, guard: &ForkGuard) -> Option<Reference> {
+        resolve(guard, self.0).map(|resolved| resolved.pool)
+    }
+
+    fn is_live(self, guard: &ForkGuard, pool: &Core) -> bool {
+        pool.handles().state(decode(guard, self.0).1) == HandleState::Live
+    }
+
+    fn enter<T, E>(run: impl FnOnce(&mut ForkGuard) -> Result<T, Refused<E>>) -> Result<T, Refused<E>> {
+        boundary(Err(Refused::Panic), run)
     }
 }
 
 /// Gives the handle up; `false` if the context is not a live one.
-pub(crate) fn free(context: *mut c_void) -> bool {
-    let _section = fork::section();
-    let Some(resolved) = resolve(context) else { return false };
-    if !resolved.pool.handles().give_up(resolved.handle) {
+pub(crate) fn free(guard: &ForkGuard, context: *mut c_void) -> bool {
+    let Some(resolved) = resolve(guard, context) else { return false };
+    if !resolved.pool.handles().give_up(guard, resolved.handle) {
         return false;
     }
     // From here on it hands out nothing, on any thread.
-    resolved.pool.caches().detach(cache_key(context));
+    resolved.pool.caches().detach(guard, ContextHandle(context).key());
     // SAFETY:
     // - a live context's handle was leaked by `Context::new`, and giving it up above made it this thread's
     drop(unsafe { Pool::from_leaked(resolved.pool.as_pointer()) });
@@ -156,12 +173,12 @@ unsafe impl Sync for Context {}
 
 impl Context {
     pub(crate) fn new(pool: Pool) -> Result<Self, ContextError> {
-        let _section = fork::section();
-        let number = pool.reference().handles().make().map_err(|error| match error {
-            HandleError::TooMany => ContextError::TooMany { limit: MAX_HANDLES },
-            HandleError::OutOfMemory => ContextError::OutOfMemory,
+        let guard = ForkGuard::new();
+        let number = pool.reference().handles().make(&guard).map_err(|error| match error {
+            NoCell::TooMany => ContextError::TooMany { limit: MAX_HANDLES },
+            NoCell::OutOfMemory(_) => ContextError::OutOfMemory,
         })?;
-        let context = encode(pool.reference().home().id(), number);
+        let context = encode(&guard, pool.reference().registration().id(), number);
         pool.leak();
         Ok(Self { context })
     }
@@ -182,21 +199,19 @@ impl Context {
     /// # Safety
     /// - the caller owns the context: nobody else frees it from now on
     pub unsafe fn from_raw(context: *mut c_void) -> Option<Self> {
-        let _section = fork::section();
-        resolve(context)?.is_live.then_some(Self { context })
+        resolve(&ForkGuard::new(), context)?.is_live.then_some(Self { context })
     }
 
     /// The pool, as a handle of its own.
     pub fn pool(&self) -> Option<Pool> {
-        let _section = fork::section();
-        resolve(self.context).map(|resolved| Pool::from_reference(resolved.pool))
+        resolve(&ForkGuard::new(), self.context).map(|resolved| Pool::from_reference(resolved.pool))
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
         // Not live any more only if C freed it against the contract; that call was the one to act.
-        free(self.context);
+        free(&ForkGuard::new(), self.context);
     }
 }
 
@@ -225,13 +240,14 @@ mod tests {
 
     #[test]
     fn contexts_decode_to_what_they_encode_and_are_never_null() {
+        let guard = ForkGuard::new();
         for index in [0, 1, 77, INDEX_MASK as u32 - 1] {
             for generation in [0, 1, (1 << GENERATION_BITS) - 1] {
                 for handle in [0, 5, (1 << NUMBER_BITS) - 1] {
                     let id = PoolId { index, generation };
-                    let context = encode(id, handle);
+                    let context = encode(&guard, id, handle);
                     assert!(!context.is_null());
-                    assert_eq!(decode(context), (id, handle));
+                    assert_eq!(decode(&guard, context), (id, handle));
                 }
             }
         }
@@ -239,13 +255,17 @@ mod tests {
 
     #[test]
     fn neighbours_of_a_context_are_refused() {
+        let guard = ForkGuard::new();
         let pool = Pool::builder().size_class(64, 4).build().unwrap();
         let context = pool.context();
         let address = context.as_ptr().addr();
         let strays = (0..64).map(|bit| address ^ 1 << bit).chain([address + 1, address - 1, 1, usize::MAX]);
         for stray in strays {
-            assert!(resolve(ptr::without_provenance_mut(stray)).is_none(), "{stray:#x} reached a pool");
+            assert!(
+                resolve(&guard, ptr::without_provenance_mut(stray)).is_none(),
+                "{stray:#x} reached a pool"
+            );
         }
-        assert!(resolve(context.as_ptr()).is_some());
+        assert!(resolve(&guard, context.as_ptr()).is_some());
     }
 }

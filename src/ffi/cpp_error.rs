@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
 use crate::ffi::status::discard;
+use crate::os::fork::ForkGuard;
 
 /// Why a call from C++ failed: the text of its `rust::Error`.
 #[derive(Debug)]
@@ -43,10 +44,10 @@ impl fmt::Display for CppError {
 
 impl Error for CppError {}
 
-/// Turns a panic of `body` into an error.
-pub(super) fn guarded<T>(body: impl FnOnce() -> Result<T, CppError>) -> Result<T, CppError> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+/// Runs the body of a function for C++, with a fork guard. A panic becomes the error `failed`.
+pub(super) fn boundary<T, E>(failed: E, body: impl FnOnce(&mut ForkGuard) -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
         discard(payload);
-        Err(CppError::Panic)
+        Err(failed)
     })
 }

@@ -1,17 +1,18 @@
 //! Refused calls from C: reported to the process's handler, and counted where no pool can.
 
+use crate::sync::Instant;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::{Mutex, OnceLock, PoisonError};
 use std::ffi::c_void;
 use std::ptr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::debug::written;
 use crate::error::Misuse;
 use crate::ffi::status::{Status, set_last_error};
-use crate::fork;
-use crate::instrument::written;
-use crate::line::Line;
+use crate::os::fork::ForkGuard;
+use crate::os::lock::{Lock, Once};
+use crate::os::stderr::Line;
 
 /// `bytepool_misuse`.
 #[derive(Debug)]
@@ -43,14 +44,14 @@ struct Installed {
 // - `user_data` is only passed on; that the handler may be called on any thread is the setter's contract
 unsafe impl Send for Installed {}
 
-static INSTALLED: Mutex<Installed> = Mutex::new(Installed { handler: None, user_data: ptr::null_mut() });
+static INSTALLED: Lock<Installed> = Lock::new(Installed { handler: None, user_data: ptr::null_mut() });
 
 /// Calls refused for an invalid context, in the whole process.
 static INVALID_CONTEXTS: AtomicU64 = AtomicU64::new(0);
 
 /// Replaces the handler; `None` brings the default back.
-pub(crate) fn set_handler(handler: Option<Handler>, user_data: *mut c_void) {
-    *INSTALLED.lock().unwrap_or_else(PoisonError::into_inner) = Installed { handler, user_data };
+pub(crate) fn set_handler(guard: &ForkGuard, handler: Option<Handler>, user_data: *mut c_void) {
+    *INSTALLED.lock(guard) = Installed { handler, user_data };
 }
 
 pub(crate) fn invalid_context_count() -> u64 {
@@ -59,44 +60,50 @@ pub(crate) fn invalid_context_count() -> u64 {
 
 /// Reports a call with an invalid context; its status.
 #[cold]
-pub(crate) fn refuse_context(context: *mut c_void, data: *const c_void, size: usize) -> Status {
+pub(crate) fn refuse_context(
+    guard: &mut ForkGuard,
+    context: *mut c_void,
+    data: *const c_void,
+    size: usize,
+) -> Status {
     // Relaxed: a figure only.
     INVALID_CONTEXTS.fetch_add(1, Relaxed);
-    report(Status::InvalidContext, context, data, size, 0)
+    report(guard, Status::InvalidContext, context, data, size, 0)
 }
 
 /// Reports a pointer that the pool refused (and counted); its status.
 #[cold]
 pub(crate) fn refuse_pointer(
+    guard: &mut ForkGuard,
     misuse: &Misuse,
     context: *mut c_void,
     data: *const c_void,
     size: usize,
 ) -> Status {
-    report(misuse.into(), context, data, size, misuse.buffer_size())
+    report(guard, misuse.into(), context, data, size, misuse.buffer_size())
 }
 
 fn report(
+    guard: &mut ForkGuard,
     status: Status,
     context: *mut c_void,
     data: *const c_void,
     size: usize,
     buffer_size: usize,
 ) -> Status {
-    let _section = fork::section();
     let mut report =
         Report { struct_size: size_of::<Report>(), kind: status as i32, context, data, size, buffer_size };
-    written(&mut report);
+    written(guard, &mut report);
     let (handler, user_data) = {
-        let installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let installed = INSTALLED.lock(guard);
         (installed.handler, installed.user_data)
     };
     match handler {
         // SAFETY:
         // - the setter of the handler vouched that it may be called so, on any thread
         // - no lock of ours is held
-        Some(handler) => fork::outside(|| unsafe { handler(&report, user_data) }),
-        None => print(&report, status),
+        Some(handler) => guard.unguarded(|| unsafe { handler(&report, user_data) }),
+        None => print(guard, &report, status),
     }
     // After the handler, which may have failed in calls of its own.
     set_last_error(status);
@@ -115,8 +122,8 @@ struct Throttle {
     left_out: u64,
 }
 
-static START: OnceLock<Instant> = OnceLock::new();
-static THROTTLE: Mutex<Throttle> = Mutex::new(Throttle::new());
+static START: Once<Instant> = Once::new();
+static THROTTLE: Lock<Throttle> = Lock::new(Throttle::new());
 
 impl Throttle {
     const fn new() -> Self {
@@ -139,15 +146,13 @@ impl Throttle {
 }
 
 /// The default handler: one line on stderr, written in one piece.
-fn print(report: &Report, status: Status) {
-    let now = START.get_or_init(Instant::now).elapsed();
-    let Some(left_out) = THROTTLE.lock().unwrap_or_else(PoisonError::into_inner).admit(now) else {
-        return;
-    };
+fn print(guard: &mut ForkGuard, report: &Report, status: Status) {
+    let now = START.get_or_init(guard, Instant::now).elapsed();
+    let Some(left_out) = THROTTLE.lock(guard).admit(now) else { return };
     if left_out > 0 {
         let mut line = Line::new();
         line.add(format_args!("bytepool: {left_out} more misuses were not shown"));
-        fork::outside(|| line.print());
+        guard.unguarded(|| line.print());
     }
     let mut line = Line::new();
     let message = status.message().to_str().unwrap_or("misuse");
@@ -158,7 +163,7 @@ fn print(report: &Report, status: Status) {
     if buffer_size > 0 {
         line.add(format_args!(", class of {buffer_size} bytes"));
     }
-    fork::outside(|| line.print());
+    guard.unguarded(|| line.print());
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::error::{BuildError, GetError, Misuse, ReallocError};
+use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
-use crate::fork;
+use crate::os::fork::ForkGuard;
 
 /// `bytepool_status`: the values of the `BYTEPOOL_` enumeration in `bytepool.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,15 +99,6 @@ impl From<&Misuse> for Status {
     }
 }
 
-impl From<&ReallocError> for Status {
-    fn from(error: &ReallocError) -> Self {
-        match error {
-            ReallocError::Get(error) => error.into(),
-            ReallocError::Misuse(misuse) => misuse.into(),
-        }
-    }
-}
-
 impl From<&BuildError> for Status {
     fn from(error: &BuildError) -> Self {
         match error {
@@ -143,17 +134,13 @@ pub(crate) fn set_last_error(status: Status) {
     LAST_ERROR.set(status);
 }
 
-/// Runs the body of a C function, in a section. A panic becomes `Status::Panic` and the value `failed`.
+/// Runs the body of a C function, with a fork guard. A panic becomes `Status::Panic` and the value `failed`.
 ///
 /// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
 /// function runs: so unwinding out of it is safe.
 #[inline]
-pub(crate) fn boundary<T>(failed: T, body: impl FnOnce() -> T) -> T {
-    let in_section = || {
-        let _section = fork::section();
-        body()
-    };
-    catch_unwind(AssertUnwindSafe(in_section)).unwrap_or_else(|payload| {
+pub(crate) fn boundary<T>(failed: T, body: impl FnOnce(&mut ForkGuard) -> T) -> T {
+    catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
         discard(payload);
         set_last_error(Status::Panic);
         failed
@@ -185,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_a_status() {
-        let value = boundary(7, || -> i32 { panic!("caught on purpose") });
+        let value = boundary(7, |_| -> i32 { panic!("caught on purpose") });
         assert_eq!((value, last_error()), (7, Status::Panic));
     }
 
@@ -201,7 +188,7 @@ mod tests {
         }
         let count = std::sync::Arc::new(());
         let payload = Payload { _count: count.clone() };
-        let value = boundary(7, || -> i32 { std::panic::panic_any(payload) });
+        let value = boundary(7, |_| -> i32 { std::panic::panic_any(payload) });
         assert_eq!((value, last_error()), (7, Status::Panic));
         assert_eq!(std::sync::Arc::strong_count(&count), 1, "the payload was leaked");
     }

@@ -2,14 +2,14 @@
 //! only append.
 
 use std::ffi::{c_char, c_void};
-use std::mem::{MaybeUninit, offset_of};
 use std::time::Duration;
 
-use crate::config::Builder;
+use crate::core::stats::{ClassStats, Stats};
+use crate::debug::tracking::{Language, Outstanding};
+use crate::debug::written;
 use crate::ffi::status::Status;
-use crate::instrument::tracking::{Language, Outstanding};
-use crate::instrument::written;
-use crate::stats::{ClassStats, Stats};
+use crate::os::fork::ForkGuard;
+use crate::pool::builder::Builder;
 
 /// `bytepool_size_class`.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +46,6 @@ pub struct Config {
     /// One get in so many is guarded; 0 means as the environment says.
     pub guard_every: u32,
 }
-
-/// The sizes that the struct had in earlier versions, in bytes.
-const EARLIER_CONFIGS: [usize; 1] = [offset_of!(Config, track_every)];
-const _: () = assert!(EARLIER_CONFIGS[0] == 56);
 
 /// A timeout given in nanoseconds; `u64::MAX` is without end.
 pub(crate) fn timeout_of(nanoseconds: u64) -> Duration {
@@ -209,8 +205,8 @@ impl From<&Outstanding> for COutstanding {
             buffer_size: buffer.buffer_size,
             age_ns: u64::try_from(buffer.age.as_nanos()).unwrap_or(u64::MAX),
             thread: buffer.thread,
-            thread_name: buffer.thread_name_for_c(),
-            file: buffer.file_for_c(),
+            thread_name: buffer.thread_name_with_nul(),
+            file: buffer.file_with_nul().cast(),
             line: buffer.line,
             column: buffer.column,
             language: match buffer.language {
@@ -237,11 +233,10 @@ pub(crate) unsafe fn read_config(config: *const Config) -> Result<Builder, Statu
     // SAFETY:
     // - not NULL; every version of the struct starts with its size
     let struct_size = unsafe { config.cast::<usize>().read() };
-    let is_known = struct_size >= size_of::<Config>() || EARLIER_CONFIGS.contains(&struct_size);
-    if !is_known || struct_size > MAX_STRUCT_SIZE {
+    if !(size_of::<Config>()..=MAX_STRUCT_SIZE).contains(&struct_size) {
         return Err(Status::InvalidArgument);
     }
-    let known = struct_size.min(size_of::<Config>());
+    let known = size_of::<Config>();
     // A newer caller's fields must be unused: this version cannot honour them.
     // SAFETY:
     // - the struct has `struct_size` bytes (caller)
@@ -249,16 +244,10 @@ pub(crate) unsafe fn read_config(config: *const Config) -> Result<Builder, Statu
     if newer.iter().any(|&byte| byte != 0) {
         return Err(Status::InvalidArgument);
     }
-    // What an older caller does not have is 0.
-    let mut complete = MaybeUninit::<Config>::zeroed();
     // SAFETY:
-    // - readable for `known` bytes (caller), which are at most those of the copy
-    // - each field is one of the caller's, or of zero bytes, which every field may be; the classes are as the caller
-    //   promised
-    unsafe {
-        complete.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(config.cast(), known);
-        builder_of(complete.assume_init_ref())
-    }
+    // - the struct has all fields of this version (caller)
+    // - the classes are as the caller promised
+    unsafe { builder_of(&*config) }
 }
 
 /// # Safety
@@ -305,7 +294,7 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
 /// # Safety
 /// - `out` is NULL or points to a struct that starts with its size in bytes, and is writable for that many
 /// - `T` starts with a `usize`, too, and has no padding
-pub(crate) unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), Status> {
+pub(crate) unsafe fn write_struct<T: Copy>(guard: &ForkGuard, out: *mut T, value: T) -> Result<(), Status> {
     if out.is_null() {
         return Err(Status::InvalidArgument);
     }
@@ -322,7 +311,7 @@ pub(crate) unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), 
         out.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
         out.cast::<u8>().add(known).write_bytes(0, struct_size - known);
         out.cast::<usize>().write(struct_size);
-        written(std::slice::from_raw_parts_mut(out.cast::<u8>(), struct_size));
+        written(guard, std::slice::from_raw_parts_mut(out.cast::<u8>(), struct_size));
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ use crate::error::{GetError, ReallocError};
 use crate::ffi::context::resolve;
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::{boundary, set_last_error};
-use crate::shared::Realloc;
 
 /// See the header.
 ///
@@ -21,42 +20,37 @@ pub unsafe extern "C" fn bytepool_realloc(
     new_size: usize,
 ) -> *mut c_void {
     let Some(old) = NonNull::new(data.cast::<u8>()) else { return bytepool_get(context, new_size) };
-    boundary(ptr::null_mut(), || {
-        let Some(resolved) = resolve(context) else {
-            refuse_context(context, data, new_size);
+    boundary(ptr::null_mut(), |guard| {
+        let Some(resolved) = resolve(guard, context) else {
+            refuse_context(guard, context, data, new_size);
             return ptr::null_mut();
         };
-        let outcome = if resolved.is_live {
+        let outcome = match resolved.is_live {
             // SAFETY:
             // - the caller owns the buffer
-            unsafe { resolved.pool.realloc(old, new_size, SOMEWHERE) }
-        } else {
-            Err(GetError::Closed.into())
+            true => unsafe { resolved.pool.realloc(guard, old, new_size, SOMEWHERE) },
+            false => Err(GetError::Closed.into()),
         };
         match outcome {
-            Ok(Realloc::InPlace) => data,
-            Ok(Realloc::Moved(new)) => new.as_ptr().cast(),
-            Err(ReallocError::Get(error)) => {
-                set_last_error((&error).into());
-                ptr::null_mut()
-            }
+            Ok(moved) => return moved.address(old).as_ptr().cast(),
+            Err(ReallocError::Get(error)) => set_last_error((&error).into()),
             Err(ReallocError::Misuse(misuse)) => {
-                refuse_pointer(&misuse, context, data, new_size);
-                ptr::null_mut()
+                refuse_pointer(guard, &misuse, context, data, new_size);
             }
         }
+        ptr::null_mut()
     })
 }
 
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void) -> usize {
-    boundary(0, || {
-        let Some(resolved) = resolve(context) else {
-            refuse_context(context, data, 0);
+    boundary(0, |guard| {
+        let Some(resolved) = resolve(guard, context) else {
+            refuse_context(guard, context, data, 0);
             return 0;
         };
         let data = NonNull::new(data.cast_mut().cast::<u8>());
-        data.and_then(|data| resolved.pool.find(data)).map_or(0, |(_, capacity)| capacity)
+        data.map_or(0, |data| resolved.pool.usable_size(guard, data))
     })
 }

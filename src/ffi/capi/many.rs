@@ -1,15 +1,15 @@
 //! Getting and putting many buffers in one call.
 
 use std::ffi::c_void;
-use std::ptr::{self, NonNull};
 
-use super::{SOMEWHERE, resolve_live, resolve_or_refuse, status_of};
-use crate::ffi::context::{cache_key, resolve};
+use super::{SOMEWHERE, code, refuse_get, refuse_put, resolve_live, resolve_or_refuse, status_of};
+use crate::core::door::{Handle, many};
+use crate::debug::written;
+use crate::error::Misuse;
+use crate::ffi::context::ContextHandle;
 use crate::ffi::misuse::refuse_pointer;
-use crate::ffi::status::{Status, boundary};
-use crate::instrument::written;
-use crate::shared::{PutSize, Request};
-use crate::thread_cache::{self, Verdict};
+use crate::ffi::status::Status;
+use crate::os::fork::ForkGuard;
 
 /// See the header.
 ///
@@ -22,9 +22,9 @@ pub unsafe extern "C" fn bytepool_get_many(
     out: *mut *mut c_void,
     count: usize,
 ) -> i32 {
-    if out.is_null() || count > isize::MAX as usize / size_of::<*mut c_void>() {
-        return status_of(|| {
-            resolve_live(context, size)?;
+    if !is_array(out, count) {
+        return status_of(|guard| {
+            resolve_live(guard, context, size)?;
             if count == 0 { Ok(()) } else { Err(Status::InvalidArgument) }
         });
     }
@@ -34,47 +34,12 @@ pub unsafe extern "C" fn bytepool_get_many(
         out.write_bytes(0, count);
         std::slice::from_raw_parts_mut(out, count)
     };
-    // Only a live context leads to a cache.
-    let got = thread_cache::get_many(cache_key(context), size, out);
-    if got == count && count > 0 { Status::Ok as i32 } else { get_rest(context, size, out, got) }
-}
-
-/// Gets the buffers from `got` on, or undoes those before.
-#[cold]
-fn get_rest(context: *mut c_void, size: usize, out: &mut [*mut c_void], got: usize) -> i32 {
-    let status = status_of(|| {
-        written(out);
-        let resolved = resolve_live(context, size)?;
-        resolved.attach(context);
-        // Once, before any more are got: it is the user's function.
-        let rounded = resolved.pool.rounded(size);
-        for buffer in &mut out[got..] {
-            let got = resolved.pool.get_rounded(rounded, &Request::raw(size, SOMEWHERE));
-            *buffer = got.map_err(|error| Status::from(&error))?.data.as_ptr().cast();
-        }
-        Ok(())
+    let got = ContextHandle::enter(|guard| {
+        let got = many::get(ContextHandle(context), guard, size, out, SOMEWHERE);
+        written(guard, out);
+        got
     });
-    if status != Status::Ok as i32 {
-        boundary((), || undo_get_many(context, size, out));
-    }
-    status
-}
-
-/// Puts buffers back that were got with `size` by this thread, which alone knows of them, and makes them
-/// NULL.
-#[cold]
-fn undo_get_many(context: *mut c_void, size: usize, got: &mut [*mut c_void]) {
-    // They keep the pool, which a context that was freed meanwhile names still.
-    let resolved = resolve(context);
-    for data in got {
-        let buffer = NonNull::new(std::mem::replace(data, ptr::null_mut()).cast());
-        let Some(buffer) = buffer else { continue };
-        // SAFETY:
-        // - this thread's buffer
-        let undone =
-            resolved.as_ref().map(|resolved| unsafe { resolved.pool.put(buffer, PutSize::Sized(size)) });
-        debug_assert!(undone == Some(Ok(())));
-    }
+    got.map_or_else(|refused| refuse_get(context, size, refused) as i32, |()| Status::Ok as i32)
 }
 
 /// See the header.
@@ -88,61 +53,49 @@ pub unsafe extern "C" fn bytepool_put_many(
     count: usize,
     size: usize,
 ) -> i32 {
-    if data.is_null() || count > isize::MAX as usize / size_of::<*mut c_void>() {
-        return status_of(|| {
+    if !is_array(data, count) {
+        return status_of(|guard| {
             if count > 0 {
                 return Err(Status::InvalidArgument);
             }
-            resolve_or_refuse(context, size).map(|_| ())
+            resolve_or_refuse(guard, context, size).map(|_| ())
         });
     }
     // SAFETY:
     // - readable for `count` pointers (caller)
     let data = unsafe { std::slice::from_raw_parts(data, count) };
-    let put = thread_cache::put_many(cache_key(context), data, size);
-    if put == count && count > 0 { Status::Ok as i32 } else { put_rest(context, &data[put..], size) }
+    let mut first_error = Status::Ok;
+    let put = ContextHandle::enter(|guard| {
+        let refuse = |guard: &mut ForkGuard, misuse: &Misuse, refused: *mut c_void| {
+            let status = refuse_pointer(guard, misuse, context, refused, size);
+            if first_error == Status::Ok {
+                first_error = status;
+            }
+        };
+        // SAFETY:
+        // - the caller owns the buffers
+        unsafe { many::put(ContextHandle(context), guard, data, size, refuse) }
+    });
+    match put {
+        Err(refused) => refuse_put(context, std::ptr::null_mut(), size, refused) as i32,
+        Ok(lost) if lost > 0 && first_error == Status::Ok => code(Status::DoublePut),
+        Ok(_) => code(first_error),
+    }
 }
 
-/// Puts every valid one; the first error.
-#[cold]
-fn put_rest(context: *mut c_void, mut data: &[*mut c_void], size: usize) -> i32 {
-    status_of(|| {
-        // Held to the end: putting the last buffer of a closed pool must not end it before the rest were
-        // looked at.
-        let resolved = resolve_or_refuse(context, size)?;
-        let mut first_error = Ok(());
-        let key = cache_key(context);
-        let lost_before = thread_cache::count_lost_claims(key);
-        while let [next, rest @ ..] = data {
-            data = rest;
-            if let Some(buffer) = NonNull::new(next.cast::<u8>())
-                && !thread_cache::put_anywhere(key, next.addr(), PutSize::Sized(size), Verdict::Later)
-            {
-                // SAFETY:
-                // - the caller of `bytepool_put_many` owns the buffer
-                if let Err(misuse) = unsafe { resolved.pool.put(buffer, PutSize::Sized(size)) } {
-                    let status = refuse_pointer(&misuse, context, *next, size);
-                    first_error = first_error.and(Err(status));
-                }
-            }
-            data = &data[thread_cache::put_many(key, data, size)..];
-        }
-        if thread_cache::count_lost_claims(key) > lost_before {
-            first_error = first_error.and(Err(Status::DoublePut));
-        }
-        if resolved.is_live {
-            resolved.attach(context);
-        }
-        first_error
-    })
+/// Whether a slice can be made of it.
+fn is_array<T>(start: *const T, count: usize) -> bool {
+    !start.is_null() && count <= isize::MAX as usize / size_of::<T>()
 }
 
 #[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::super::{bytepool_close, bytepool_free};
     use super::*;
-    use crate::ffi::status::last_error;
+    use crate::core::door::Refused;
+    use crate::error::GetError;
     use crate::pool::Pool;
+    use std::ptr;
 
     /// Another thread freed the context, or closed the pool, after the cache gave some.
     #[test]
@@ -159,8 +112,10 @@ mod tests {
             } else {
                 assert_eq!(bytepool_close(context), 0);
             }
-            assert_eq!(get_rest(context, 64, &mut out, 5), Status::Closed as i32);
-            assert_eq!(last_error(), Status::Closed);
+            let (handle, mut guard) = (ContextHandle(context), ForkGuard::new());
+            let rest = many::get_rest(handle, &mut guard, 64, &mut out[5..], SOMEWHERE);
+            assert!(matches!(rest, Err(Refused::Error(GetError::Closed))), "{rest:?}");
+            many::undo(handle, &mut guard, 64, &mut out);
             assert_eq!(out, [ptr::null_mut(); 8]);
             let stats = pool.stats();
             stats.assert_consistent();

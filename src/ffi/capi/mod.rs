@@ -1,8 +1,8 @@
-//! The functions of `include/bytepool/bytepool.h`, which documents them. Each runs inside `boundary`,
-//! resolves its context, and calls the pool.
+//! The functions of `include/bytepool/bytepool.h`, which documents them. Each translates its arguments, goes through the
+//! door or resolves its context, and translates the outcome.
 //!
 //! - `pool`: a pool's life
-//! - `get`, `put`: one buffer out and back, with the fast paths
+//! - `get`, `put`: one buffer out and back
 //! - `many`: many buffers in one call
 //! - `buffer`: what else is done with a buffer
 //! - `stats`: figures, and who holds what
@@ -21,11 +21,14 @@ mod stats;
 use std::ffi::c_void;
 use std::ptr;
 
+use crate::core::door::Refused;
+use crate::debug::tracking::{Caller, Language};
+use crate::error::{GetError, Misuse};
 use crate::ffi::context::{Resolved, resolve};
-use crate::ffi::misuse::refuse_context;
+use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, boundary, set_last_error};
 pub use crate::ffi::types::{CClassStats, COutstanding, CStats, Config, OutstandingHandler, SizeClass};
-use crate::instrument::tracking::{Caller, Language};
+use crate::os::fork::ForkGuard;
 
 pub use buffer::*;
 pub use get::*;
@@ -47,18 +50,45 @@ fn code(status: Status) -> i32 {
 }
 
 /// Runs a body that gives a status, inside the boundary.
-fn status_of(body: impl FnOnce() -> Result<(), Status>) -> i32 {
-    boundary(Status::Panic as i32, || code(body().err().unwrap_or(Status::Ok)))
+fn status_of(body: impl FnOnce(&mut ForkGuard) -> Result<(), Status>) -> i32 {
+    boundary(Status::Panic as i32, |guard| code(body(guard).err().unwrap_or(Status::Ok)))
 }
 
 /// The pool of a context for a call without a pointer; `size` as given, 0 if the call has none. An invalid
 /// one is reported.
-fn resolve_or_refuse(context: *mut c_void, size: usize) -> Result<Resolved, Status> {
-    resolve(context).ok_or_else(|| refuse_context(context, ptr::null(), size))
+fn resolve_or_refuse(guard: &mut ForkGuard, context: *mut c_void, size: usize) -> Result<Resolved, Status> {
+    match resolve(guard, context) {
+        Some(resolved) => Ok(resolved),
+        None => Err(refuse_context(guard, context, ptr::null(), size)),
+    }
 }
 
-/// As [`resolve_or_refuse`], for what a freed context may not do.
-fn resolve_live(context: *mut c_void, size: usize) -> Result<Resolved, Status> {
-    let resolved = resolve_or_refuse(context, size)?;
+/// The pool of a live context: what a freed one may not do.
+fn resolve_live(guard: &mut ForkGuard, context: *mut c_void, size: usize) -> Result<Resolved, Status> {
+    let resolved = resolve_or_refuse(guard, context, size)?;
     if resolved.is_live { Ok(resolved) } else { Err(Status::Closed) }
+}
+
+/// The status of a get that was refused; remembered, and reported if it is misuse.
+#[cold]
+fn refuse_get(context: *mut c_void, size: usize, refused: Refused<GetError>) -> Status {
+    match refused {
+        Refused::NoPool => refuse_context(&mut ForkGuard::new(), context, ptr::null(), size),
+        Refused::Panic => Status::Panic,
+        Refused::Error(error) => {
+            let status = Status::from(&error);
+            set_last_error(status);
+            status
+        }
+    }
+}
+
+/// The status of a put that was refused; remembered and reported.
+#[cold]
+fn refuse_put(context: *mut c_void, data: *mut c_void, size: usize, refused: Refused<Misuse>) -> Status {
+    match refused {
+        Refused::NoPool => refuse_context(&mut ForkGuard::new(), context, data, size),
+        Refused::Panic => Status::Panic,
+        Refused::Error(misuse) => refuse_pointer(&mut ForkGuard::new(), &misuse, context, data, size),
+    }
 }

@@ -4,11 +4,11 @@ use std::ffi::c_void;
 use std::ptr;
 
 use super::{resolve_live, status_of};
+use crate::debug::written;
 use crate::ffi::context::{self, Context};
 use crate::ffi::misuse::refuse_context;
 use crate::ffi::status::{Status, boundary, set_last_error};
 use crate::ffi::types::{Config, read_config};
-use crate::instrument::written;
 use crate::pool::Pool;
 
 /// See the header.
@@ -19,12 +19,12 @@ use crate::pool::Pool;
 /// - `out_context` is NULL or writable
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *mut c_void) -> i32 {
-    status_of(|| {
+    status_of(|guard| {
         // SAFETY:
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
-        written(out);
+        written(guard, out);
         // SAFETY:
         // - as the caller promised
         let builder = unsafe { read_config(config) }?;
@@ -40,13 +40,13 @@ pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *
 /// - `out_context` is NULL or writable
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut *mut c_void) -> i32 {
-    status_of(|| {
+    status_of(|guard| {
         // SAFETY:
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
-        written(out);
-        let resolved = resolve_live(context, 0)?;
+        written(guard, out);
+        let resolved = resolve_live(guard, context, 0)?;
         let clone =
             Context::new(Pool::from_reference(resolved.pool)).map_err(|error| Status::from(&error))?;
         *out = clone.into_raw();
@@ -57,8 +57,8 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
-    boundary(0, || match resolve_live(context, 0) {
-        Ok(resolved) => resolved.pool.trim(keep_idle_bytes),
+    boundary(0, |guard| match resolve_live(guard, context, 0) {
+        Ok(resolved) => resolved.pool.trim(guard, keep_idle_bytes),
         Err(status) => {
             set_last_error(status);
             0
@@ -69,8 +69,8 @@ pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) ->
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
-    status_of(|| {
-        resolve_live(context, 0)?.pool.close();
+    status_of(|guard| {
+        resolve_live(guard, context, 0)?.pool.close(guard);
         Ok(())
     })
 }
@@ -78,9 +78,9 @@ pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_free(context: *mut c_void) {
-    boundary((), || {
-        if !context::free(context) {
-            refuse_context(context, ptr::null(), 0);
+    boundary((), |guard| {
+        if !context::free(guard, context) {
+            refuse_context(guard, context, ptr::null(), 0);
         }
     });
 }

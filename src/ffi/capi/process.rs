@@ -2,9 +2,9 @@
 
 use std::ffi::{c_char, c_void};
 
-use crate::config::round_original;
 use crate::ffi::misuse::{self, Handler};
 use crate::ffi::status::{Status, boundary, last_error};
+use crate::pool::builder::round_original;
 
 /// See the header.
 #[unsafe(no_mangle)]
@@ -24,7 +24,7 @@ pub extern "C" fn bytepool_status_message(status: i32) -> *const c_char {
 /// - `handler` may be called with `user_data` on any thread, and does not throw
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_set_misuse_handler(handler: Option<Handler>, user_data: *mut c_void) {
-    boundary((), || misuse::set_handler(handler, user_data));
+    boundary((), |guard| misuse::set_handler(guard, handler, user_data));
 }
 
 /// See the header.
@@ -39,22 +39,15 @@ pub extern "C" fn bytepool_round_original(size: usize) -> usize {
     round_original(size)
 }
 
-/// A decimal number, read at build time.
-const fn number(digits: &str) -> u32 {
-    let digits = digits.as_bytes();
-    let mut value = 0;
-    let mut index = 0;
-    while index < digits.len() {
-        assert!(digits[index].is_ascii_digit());
-        value = value * 10 + (digits[index] - b'0') as u32;
-        index += 1;
-    }
-    value
-}
-
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_version() -> u32 {
+    const fn number(digits: &str) -> u32 {
+        match u32::from_str_radix(digits, 10) {
+            Ok(number) => number,
+            Err(_) => panic!("Cargo gives numbers"),
+        }
+    }
     const VERSION: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 1_000_000
         + number(env!("CARGO_PKG_VERSION_MINOR")) * 1_000
         + number(env!("CARGO_PKG_VERSION_PATCH"));

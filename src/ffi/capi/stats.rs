@@ -3,12 +3,12 @@
 use std::ffi::c_void;
 
 use super::{resolve_or_refuse, status_of};
+use crate::core::Core;
+use crate::debug::tracking;
+use crate::debug::written;
 use crate::ffi::status::{Status, boundary, set_last_error};
 use crate::ffi::types::{CClassStats, COutstanding, CStats, OutstandingHandler, write_struct};
-use crate::fork;
-use crate::instrument::tracking;
-use crate::instrument::written;
-use crate::shared::Shared;
+use crate::os::fork::ForkGuard;
 
 /// See the header.
 ///
@@ -16,11 +16,11 @@ use crate::shared::Shared;
 /// - `out` is NULL or points to a `bytepool_stats` of its `struct_size` bytes
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CStats) -> i32 {
-    status_of(|| {
-        let resolved = resolve_or_refuse(context, 0)?;
+    status_of(|guard| {
+        let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised; CStats has no padding: all fields have eight bytes
-        unsafe { write_struct(out, CStats::from(&resolved.pool.stats())) }
+        unsafe { write_struct(guard, out, CStats::from(&resolved.pool.stats(guard))) }
     })
 }
 
@@ -34,13 +34,13 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
     index: usize,
     out: *mut CClassStats,
 ) -> i32 {
-    status_of(|| {
-        let resolved = resolve_or_refuse(context, 0)?;
-        let stats = resolved.pool.stats();
+    status_of(|guard| {
+        let resolved = resolve_or_refuse(guard, context, 0)?;
+        let stats = resolved.pool.stats(guard);
         let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
         // SAFETY:
         // - as the caller promised; CClassStats has no padding: all fields have eight bytes
-        unsafe { write_struct(out, CClassStats::from(class)) }
+        unsafe { write_struct(guard, out, CClassStats::from(class)) }
     })
 }
 
@@ -54,11 +54,11 @@ pub unsafe extern "C" fn bytepool_dump_outstanding(
     handler: Option<OutstandingHandler>,
     user_data: *mut c_void,
 ) -> usize {
-    boundary(0, || {
+    boundary(0, |guard| {
         // SAFETY:
         // - as the caller promised
-        let dumped = resolve_or_refuse(context, 0)
-            .and_then(|resolved| unsafe { dump_outstanding(&resolved.pool, handler, user_data) });
+        let dumped = resolve_or_refuse(guard, context, 0)
+            .and_then(|resolved| unsafe { dump_outstanding(guard, &resolved.pool, handler, user_data) });
         dumped.unwrap_or_else(|status| {
             set_last_error(status);
             0
@@ -69,21 +69,22 @@ pub unsafe extern "C" fn bytepool_dump_outstanding(
 /// # Safety
 /// - as [`bytepool_dump_outstanding`]
 unsafe fn dump_outstanding(
-    pool: &Shared,
+    guard: &mut ForkGuard,
+    pool: &Core,
     handler: Option<OutstandingHandler>,
     user_data: *mut c_void,
 ) -> Result<usize, Status> {
     let Some(tracker) = pool.tracker() else { return Ok(0) };
-    let all = tracker.dump().map_err(|_| Status::OutOfMemory)?;
+    let all = tracker.dump(guard).map_err(|_| Status::OutOfMemory)?;
     match handler {
-        None => fork::outside(|| tracking::print(&all)),
+        None => guard.unguarded(|| tracking::print(&all)),
         Some(handler) => {
             for buffer in &all {
                 let mut buffer = COutstanding::from(buffer);
-                written(&mut buffer);
+                written(guard, &mut buffer);
                 // SAFETY:
                 // - may be called so (caller); no lock of ours is held
-                fork::outside(|| unsafe { handler(&buffer, user_data) });
+                guard.unguarded(|| unsafe { handler(&buffer, user_data) });
             }
         }
     }

@@ -1,0 +1,195 @@
+//! A bin: the idle slots of one class that one thread keeps, and what the fast path needs to know of the
+//! class.
+//!
+//! ```text
+//! [ none | idle | idle | idle |      |      | claim | claim ]
+//!          ^ first            ^ top         ^ end            ^ limit
+//! ```
+//!
+//! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get that follows a
+//! put waits for neither of the two multiplications between them. Under the first slot lies one without an address, which
+//! an empty bin's get runs into.
+//!
+//! From the other end grow the [`claims`]: slots put by this thread that are biased to another one. One wait for the fast
+//! paths settles them all, and they go to the shelf.
+
+mod claims;
+mod moves;
+
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use std::ptr::{self, NonNull};
+
+use crate::class::ledger::{self, Holder, Mark, NOBODY};
+use crate::class::location::{Buffer, Location};
+use crate::class::slots::Slots;
+
+/// A slot in a bin. Only the owner changes it; statistics read it meanwhile.
+#[repr(C)]
+pub(super) struct CachedSlot {
+    /// 0 for none.
+    pub(super) address: AtomicUsize,
+    pub(super) slot: AtomicU32,
+    /// The number of the claim.
+    claim: AtomicU32,
+}
+
+impl CachedSlot {
+    const fn none() -> Self {
+        Self { address: AtomicUsize::new(0), slot: AtomicU32::new(0), claim: AtomicU32::new(0) }
+    }
+
+    #[inline(always)]
+    pub(super) fn write(&self, address: usize, slot: u32) {
+        self.address.store(address, Relaxed);
+        self.slot.store(slot, Relaxed);
+    }
+}
+
+/// One cache line, and a second one of which the fast path only reads the first word. What statistics read meanwhile is
+/// atomic.
+#[repr(C, align(64))]
+pub(super) struct Bin {
+    pub(super) top: AtomicPtr<CachedSlot>,
+    /// `first` until the bin is made, and for ever if the class is not cached.
+    end: AtomicPtr<CachedSlot>,
+    pub(super) slots: Slots,
+    pub(super) buffer_size: usize,
+    pub(super) puts: AtomicU64,
+
+    /// With the thread's bias while the class is biased, else without.
+    raw_base: AtomicU64,
+    first: *mut CachedSlot,
+    limit: AtomicPtr<CachedSlot>,
+    slot_size: usize,
+    /// The most slots a thread keeps.
+    most: u32,
+    /// The slot group this thread takes fresh slots from.
+    pub(super) fresh_group: AtomicU32,
+    /// The slot group this thread put to the shelf or took from it last.
+    pub(super) shelf_group: AtomicU32,
+    pub(super) class: u8,
+}
+
+const _: () = assert!(std::mem::offset_of!(Bin, raw_base) == 64);
+
+/// The most slots that move between a bin and the shelf at a time.
+pub(super) const MAX_BATCH: usize = 64;
+
+/// The fast path.
+impl Bin {
+    /// The slot of this class that starts at an address.
+    #[inline(always)]
+    pub(super) fn slot_at(&self, address: usize) -> Option<usize> {
+        self.slots.at(address)
+    }
+
+    #[inline(always)]
+    pub(super) fn entry(&self, slot: usize) -> &AtomicU64 {
+        debug_assert!(self.slots.has(slot, self.slot_size));
+        self.slots.entry(slot)
+    }
+
+    /// The slot put last, marked in the ledger.
+    #[inline(always)]
+    pub(super) fn take(&self, holder: Holder) -> Option<Buffer> {
+        // SAFETY:
+        // - `top` is above `first`, or at it: what lies below is there then, too, and has no address
+        let last = unsafe { &*self.top().sub(1) };
+        let address = last.address.load(Relaxed);
+        let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
+        let slot = last.slot.load(Relaxed);
+        self.entry(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
+        self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
+        let location = Location::Slot { class: self.class, slot };
+        Some(Buffer { data, capacity: self.buffer_size, location })
+    }
+
+    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its entry said since
+    /// the state is [`FAST`](crate::os::thread_state::FAST).
+    #[inline(always)]
+    pub(super) fn put(&self, address: usize, slot: usize) -> bool {
+        let top = self.top();
+        let has_room = top != self.end();
+        if has_room {
+            // Relaxed: at most over a claim, whose claimant looks again; see the ledger.
+            self.entry(slot).store(NOBODY, Relaxed);
+            // SAFETY:
+            // - there is room
+            unsafe { self.lay_at(top, address, slot) };
+        }
+        has_room
+    }
+
+    /// Puts a slot that anybody may put, if it is one and there is room. `false`: nothing was done; so also once in a batch,
+    /// for then it is looked whether the class is to be biased.
+    #[inline(always)]
+    pub(super) fn put_unbiased(&self, address: usize, slot: usize) -> bool {
+        let found = self.entry(slot).load(Relaxed);
+        let is_anybodys = ledger::is_unbiased(found) && found != NOBODY;
+        is_anybodys && self.has_room() && !self.is_last_of_batch() && self.exchange(address, slot, found)
+    }
+
+    /// Whether the next put is the last of a batch.
+    #[inline(always)]
+    fn is_last_of_batch(&self) -> bool {
+        (self.puts.load(Relaxed) + 1).is_multiple_of(MAX_BATCH as u64)
+    }
+
+    /// Puts a slot, there is room, if its entry is what was found.
+    #[inline(always)]
+    pub(super) fn exchange(&self, address: usize, slot: usize, found: Mark) -> bool {
+        let top = self.top();
+        // Relaxed: see the ledger.
+        let taken = self.entry(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        if taken {
+            // SAFETY:
+            // - there is room (caller)
+            unsafe { self.lay_at(top, address, slot) };
+        }
+        taken
+    }
+
+    /// Read plainly, as compilers keep atomic loads apart from the instruction that uses them.
+    #[inline(always)]
+    pub(super) fn top(&self) -> *mut CachedSlot {
+        // SAFETY:
+        // - only the calling thread changes it
+        unsafe { *self.top.as_ptr() }
+    }
+
+    /// Read plainly, as `top` is.
+    #[inline(always)]
+    fn end(&self) -> *mut CachedSlot {
+        // SAFETY: as in `top`
+        unsafe { *self.end.as_ptr() }
+    }
+
+    /// Read plainly, as `top` is.
+    #[inline(always)]
+    pub(super) fn raw_base(&self) -> Mark {
+        // SAFETY: as in `top`
+        unsafe { *self.raw_base.as_ptr() }
+    }
+
+    #[inline(always)]
+    pub(super) fn has_room(&self) -> bool {
+        self.top() != self.end()
+    }
+
+    /// Adds a slot at the top, and counts the put.
+    ///
+    /// # Safety
+    /// - `top` is the top, and there is room
+    #[inline(always)]
+    unsafe fn lay_at(&self, top: *mut CachedSlot, address: usize, slot: usize) {
+        debug_assert!(top == self.top() && self.has_room());
+        // SAFETY:
+        // - there is room (caller): below `end`
+        unsafe {
+            (*top).write(address, slot as u32);
+            self.top.store(top.add(1), Relaxed);
+        }
+        self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
+    }
+}

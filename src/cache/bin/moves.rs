@@ -1,0 +1,156 @@
+//! Making a bin, and what moves between it and the shelf: not on the fast path.
+
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+
+use super::{Bin, CachedSlot, MAX_BATCH};
+use crate::class::Class;
+use crate::class::ledger::{self, Mark};
+use crate::class::quota::{FIRST_QUOTA, LARGE, MIN_SHARE, most_slots};
+use crate::class::shelf::NO_GROUP;
+use crate::class::slots::Slots;
+
+/// Under the first slot of [`Bin::none`] lies one without an address, too.
+static NO_SLOTS: [CachedSlot; 2] = [const { CachedSlot::none() }; 2];
+
+impl Bin {
+    /// How many [`CachedSlot`]s a bin of this class needs memory for.
+    pub(in crate::cache) fn needed(class: &Class) -> usize {
+        1 + most_slots(class.slot_size()) as usize
+    }
+
+    /// A bin without anything, for ever.
+    pub(in crate::cache) const fn none() -> Self {
+        // SAFETY:
+        // - stays inside
+        let first = unsafe { (&raw const NO_SLOTS).cast::<CachedSlot>().add(1).cast_mut() };
+        Self {
+            top: AtomicPtr::new(first),
+            end: AtomicPtr::new(first),
+            slots: Slots::none(),
+            buffer_size: 0,
+            puts: AtomicU64::new(0),
+            raw_base: AtomicU64::new(0),
+            first,
+            limit: AtomicPtr::new(first),
+            slot_size: 0,
+            most: 0,
+            fresh_group: AtomicU32::new(NO_GROUP),
+            shelf_group: AtomicU32::new(NO_GROUP),
+            class: u8::MAX,
+        }
+    }
+
+    /// A bin without room.
+    ///
+    /// # Safety
+    /// - `memory` has [`needed`](Self::needed) zeroed elements, good as long as the bin is used
+    pub(in crate::cache) unsafe fn new(class: &Class, memory: *mut CachedSlot) -> Self {
+        // SAFETY:
+        // - there is one element at least
+        let first = unsafe { memory.add(1) };
+        Self {
+            top: AtomicPtr::new(first),
+            end: AtomicPtr::new(first),
+            slots: class.slots(),
+            buffer_size: class.buffer_size(),
+            puts: AtomicU64::new(0),
+            raw_base: AtomicU64::new(ledger::raw_base(0)),
+            first,
+            limit: AtomicPtr::new(first),
+            slot_size: class.slot_size(),
+            most: most_slots(class.slot_size()),
+            fresh_group: AtomicU32::new(NO_GROUP),
+            shelf_group: AtomicU32::new(NO_GROUP),
+            class: class.number(),
+        }
+    }
+
+    /// Marks what is got from now on with this bias, or with none.
+    pub(in crate::cache) fn set_bias(&self, bias: Mark) {
+        self.raw_base.store(ledger::raw_base(bias), Relaxed);
+    }
+
+    /// Whether the class is cached at all: huge ones are not.
+    pub(in crate::cache) fn may_cache(&self) -> bool {
+        self.most >= MIN_SHARE
+    }
+
+    /// How many idle slots it holds.
+    pub(in crate::cache) fn len(&self) -> usize {
+        (self.top.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
+    }
+
+    /// How many slots it may hold, claims included: its share of the class's quota.
+    pub(in crate::cache) fn quota(&self) -> usize {
+        (self.limit.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
+    }
+
+    /// Gives a bin without claims its first quota, or twice what it has, as far as a thread and the class may: so a thread
+    /// that needs little leaves some to others. The memory is there already: nothing is allocated while a thread's state
+    /// is active, as the allocator may be one that uses a pool.
+    pub(in crate::cache) fn grow(&self, class: &Class) {
+        debug_assert!(!self.has_claims());
+        let (quota, most) = (self.quota() as u32, self.most);
+        if quota == most {
+            return;
+        }
+        let wanted = if quota == 0 { FIRST_QUOTA } else { quota }.min(most - quota);
+        let quota = (quota + class.quota.take(wanted, self.slot_size > LARGE)) as usize;
+        // SAFETY:
+        // - there is memory for the most slots
+        let limit = unsafe { self.first.add(quota) };
+        self.limit.store(limit, Relaxed);
+        self.set_end(limit);
+    }
+
+    /// How many slots move between this bin and the shelf at a time.
+    pub(in crate::cache) fn batch(&self) -> usize {
+        self.quota().div_ceil(2).min(MAX_BATCH)
+    }
+
+    /// How many slots may be added.
+    pub(in crate::cache) fn free_room(&self) -> usize {
+        (self.end.load(Relaxed).addr() - self.top.load(Relaxed).addr()) / size_of::<CachedSlot>()
+    }
+
+    /// Adds slots that this thread took from the shelf; there is room for them.
+    pub(in crate::cache) fn push(&self, slots: &[u32]) {
+        debug_assert!(slots.len() <= self.free_room());
+        let mut top = self.top.load(Relaxed);
+        for &slot in slots {
+            // SAFETY:
+            // - there is room for all of them
+            unsafe {
+                (*top).write(self.slots.start() + slot as usize * self.slot_size, slot);
+                top = top.add(1);
+            }
+        }
+        self.top.store(top, Relaxed);
+    }
+
+    /// Removes the slots that were put first, as many as `out` has room for; it holds that many.
+    pub(in crate::cache) fn remove_first(&self, out: &mut [u32]) {
+        let len = self.len();
+        debug_assert!(out.len() <= len);
+        for (index, slot) in out.iter_mut().enumerate() {
+            *slot = self.cached(index).slot.load(Relaxed);
+        }
+        let left = len - out.len();
+        // One by one: statistics may still read one that was a claim's.
+        for index in 0..left {
+            let moved = self.cached(index + out.len());
+            self.cached(index).write(moved.address.load(Relaxed), moved.slot.load(Relaxed));
+        }
+        // SAFETY:
+        // - stays between `first` and `top`
+        self.top.store(unsafe { self.first.add(left) }, Relaxed);
+    }
+
+    fn cached(&self, index: usize) -> &CachedSlot {
+        debug_assert!(index < self.quota());
+        // SAFETY:
+        // - there is memory for the whole quota
+        unsafe { &*self.first.add(index) }
+    }
+}

@@ -1,0 +1,301 @@
+//! The caches that threads have of one pool: the list of them, making one, and draining them all.
+//!
+//! Locks are taken in this order: a pool's list, then a thread's state. Neither is taken on the fast path, nor while a
+//! thread's state is active.
+
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use std::ptr::{self, NonNull};
+
+use super::slow::with_cache;
+use super::thread_cache::{BinOffset, CacheRef, Count, bins_of_chunks, bins_of_steps};
+use crate::class::Class;
+use crate::class::index::FINE_STEPS;
+use crate::class::quota::LARGE;
+use crate::class::table::Classes;
+use crate::os::anchor::References;
+use crate::os::barrier;
+use crate::os::fork::ForkGuard;
+use crate::os::lock::Lock;
+use crate::os::memory::OutOfMemory;
+use crate::os::thread_state::{self, AnyCache, ThreadState};
+
+/// After the caches were drained at the limit or for a waiter, this many operations go to the shelf before threads may
+/// cache again, lest each get drain anew.
+const COOLDOWN_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
+
+/// The caches that threads have of one pool.
+pub(crate) struct Caches {
+    list: Lock<Vec<CacheRef>>,
+    /// What leads a thread to its cache of this pool, besides contexts. Never 0.
+    own_key: u64,
+    references: References,
+    /// What the layers above know the pool by. Set before the first cache is made.
+    owner: AtomicPtr<()>,
+    /// What leads a thread to its cache of the pool's spare; 0 if there is none.
+    spare_key: AtomicU64,
+    rounds: bool,
+    allowed: bool,
+    /// Double puts that settled claims found.
+    double_puts: AtomicU64,
+    /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
+    paused: AtomicBool,
+    /// Operations left without caching.
+    cooldown: AtomicU32,
+    pub(super) bin_of_chunk: Box<[BinOffset]>,
+    pub(super) bin_of_step: [BinOffset; FINE_STEPS],
+}
+
+/// A pool whose cache had to go, as its owner said; with a reference to it.
+pub(crate) type Evicted = NonNull<()>;
+
+impl Caches {
+    /// For a pool with these classes, whose requests the user's function may round.
+    pub(crate) fn new(
+        allowed: bool,
+        classes: &Classes,
+        rounds: bool,
+        own_key: u64,
+        references: References,
+    ) -> Result<Self, OutOfMemory> {
+        // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
+        // in the first get.
+        let allowed = allowed && barrier::is_available();
+        Ok(Self {
+            list: Lock::new(Vec::new()),
+            own_key,
+            references,
+            owner: AtomicPtr::new(ptr::null_mut()),
+            spare_key: AtomicU64::new(0),
+            rounds,
+            allowed,
+            double_puts: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
+            cooldown: AtomicU32::new(0),
+            bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
+            bin_of_step: bins_of_steps(classes.index(), classes.len(), rounds),
+        })
+    }
+
+    /// Says what the layers above know the pool by.
+    pub(crate) fn set_owner(&self, owner: NonNull<()>) {
+        // Relaxed: the pool is not shared yet.
+        self.owner.store(owner.as_ptr(), Relaxed);
+    }
+
+    /// Whether threads may have caches at all.
+    pub(crate) fn are_allowed(&self) -> bool {
+        self.allowed
+    }
+
+    pub(super) fn rounds(&self) -> bool {
+        self.rounds
+    }
+
+    pub(super) fn references(&self) -> References {
+        self.references
+    }
+
+    /// What leads a thread to its cache of the pool's spare.
+    pub(crate) fn spare_key(&self) -> Option<u64> {
+        // Relaxed: it is only looked up.
+        Some(self.spare_key.load(Relaxed)).filter(|&key| key != 0)
+    }
+
+    pub(crate) fn set_spare_key(&self, key: u64) {
+        self.spare_key.store(key, Relaxed);
+    }
+
+    pub(super) fn count_double_puts(&self, puts: u32) {
+        self.double_puts.fetch_add(puts.into(), Relaxed);
+    }
+
+    /// Double puts that settled claims found.
+    pub(crate) fn double_puts(&self) -> u64 {
+        self.double_puts.load(Relaxed)
+    }
+
+    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, Vec<CacheRef>> {
+        self.list.lock(guard)
+    }
+
+    /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
+    /// through a context uses. Where none can be made, the shelf serves. The pools that had to be evicted for it.
+    ///
+    /// `may_cache` says whether the pool is open and nobody waits for its memory; `is_valid`, whether the key still is.
+    /// Both are asked under the lock that [`drain`](Self::drain) and [`detach`](Self::detach) take, too: no cache is made,
+    /// and no key led anywhere, behind their back.
+    #[cold]
+    pub(crate) fn attach(
+        &self,
+        guard: &ForkGuard,
+        classes: &Classes,
+        key: u64,
+        may_cache: impl Fn() -> bool,
+        is_valid: impl FnOnce() -> bool,
+    ) -> [Option<Evicted>; 2] {
+        let is_attached = |key| with_cache(guard, key, |_| ()).is_some();
+        if !self.allowed || !may_cache() || is_attached(key) {
+            return [None; 2];
+        }
+        // Relaxed: a rough count of operations.
+        if self.cooldown.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return [None; 2];
+        }
+        let Some(state) = thread_state::own(guard, CacheRef::nowhere().as_any()) else { return [None; 2] };
+        let mut list = self.lock(guard);
+        // Relaxed: changed under this lock.
+        if !may_cache() || self.paused.load(Relaxed) || !is_valid() {
+            return [None; 2];
+        }
+        let of_this_thread = list.iter().find(|cache| ptr::eq(cache.state, state)).copied();
+        let cache = match of_this_thread {
+            Some(cache) => cache,
+            None => {
+                if list.try_reserve(1).is_err() {
+                    return [None; 2];
+                }
+                let Some(cache) = CacheRef::new(classes, self, state) else { return [None; 2] };
+                list.push(cache);
+                cache
+            }
+        };
+        // The one in demand last, lest the other take its position.
+        [self.own_key, key].map(|key| {
+            if is_attached(key) {
+                return None;
+            }
+            let own_key = |other| CacheRef::from_any(other).caches().own_key;
+            state.attach(guard, key, cache.as_any(), own_key, keep).flatten()
+        })
+    }
+
+    /// Makes `key` lead nowhere, on all threads, before this returns.
+    #[cfg(feature = "capi")]
+    pub(crate) fn detach(&self, guard: &ForkGuard, key: u64) {
+        for cache in self.lock(guard).iter() {
+            cache.state.detach(guard, cache.as_any(), Some(key));
+        }
+    }
+
+    /// Drains all caches: takes them away from their threads, and lays what they held on the shelf. The caller has a
+    /// reference to the pool.
+    pub(crate) fn drain(&self, guard: &ForkGuard) {
+        let mut list = self.lock(guard);
+        if list.is_empty() {
+            return;
+        }
+        for cache in list.iter() {
+            cache.state.detach(guard, cache.as_any(), None);
+        }
+        barrier::fence_all_threads();
+        for cache in list.drain(..) {
+            cache.state.wait_until_inactive();
+            // SAFETY:
+            // - made by CacheRef::new, detached from all entries, and its thread is not using it: it was inactive after
+            //   the fence, and any later use finds the entry without it
+            unsafe { cache.end() };
+        }
+    }
+
+    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size, or
+    /// ask the system for it.
+    pub(crate) fn recover_large(&self, guard: &ForkGuard, class: &Class) {
+        // The calling thread's own bin is empty.
+        let is_held = |cache: &CacheRef| cache.count(class.number()).held > 0;
+        if class.slot_size() > LARGE && self.lock(guard).iter().any(is_held) {
+            self.drain(guard);
+        }
+    }
+
+    /// Drains all caches. None is made until the pause is dropped, nor by the next operations.
+    pub(crate) fn drain_and_pause<'a>(&'a self, guard: &'a ForkGuard) -> Pause<'a> {
+        self.set_paused(guard, true);
+        self.drain(guard);
+        Pause { caches: self, guard }
+    }
+
+    /// The next operations go to the shelf.
+    pub(crate) fn cool_down(&self) {
+        // Relaxed: a rough count of operations.
+        self.cooldown.store(COOLDOWN_OPERATIONS, Relaxed);
+    }
+
+    fn set_paused(&self, guard: &ForkGuard, paused: bool) {
+        let _list = self.lock(guard);
+        self.paused.store(paused, Relaxed);
+    }
+
+    /// Ends the calling thread's cache, as its thread-locals are torn down or it was evicted.
+    pub(crate) fn give_up(&self, guard: &ForkGuard, state: &'static ThreadState) {
+        let mut list = self.lock(guard);
+        let Some(at) = list.iter().position(|cache| ptr::eq(cache.state, state)) else { return };
+        let cache = list.swap_remove(at);
+        state.detach(guard, cache.as_any(), None);
+        // SAFETY:
+        // - made by CacheRef::new and detached from all entries; its thread is this one, here
+        unsafe { cache.end() };
+    }
+
+    /// In a child of `fork`: ends the caches of threads that it does not have.
+    pub(crate) fn end_all_of_other_threads(&self, guard: &ForkGuard) {
+        self.lock(guard).retain(|cache| {
+            let is_left = thread_state::is_of_other_thread(cache.state);
+            if is_left {
+                // SAFETY:
+                // - made by CacheRef::new; the forking thread detached it from all entries and waited until
+                //   nobody used it
+                unsafe { cache.end() };
+            }
+            !is_left
+        });
+    }
+
+    /// What each cache has of each class, given to `add`.
+    ///
+    /// Exact at a quiet moment: then no thread is inside a call, and what each wrote last is visible to
+    /// whoever knows that.
+    pub(crate) fn count(&self, guard: &ForkGuard, classes: usize, mut add: impl FnMut(usize, Count)) {
+        for cache in self.lock(guard).iter() {
+            for class in 0..classes {
+                add(class, cache.count(class as u8));
+            }
+        }
+    }
+}
+
+/// The owner of a cache that is sure to exist, with a reference to it.
+fn keep(cache: NonNull<AnyCache>) -> Option<Evicted> {
+    let cache = CacheRef::from_any(cache);
+    let caches = cache.caches();
+    caches.references.retain(1);
+    NonNull::new(caches.owner.load(Relaxed))
+}
+
+/// The owner of some cache that a thread's state leads to, with a reference to it.
+pub(crate) fn some_owner(guard: &ForkGuard, state: &ThreadState) -> Option<Evicted> {
+    state.some_cache(guard, keep)?
+}
+
+/// A get at the limit is looking for idle slots; see [`Caches::drain_and_pause`].
+pub(crate) struct Pause<'a> {
+    caches: &'a Caches,
+    guard: &'a ForkGuard,
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.caches.cool_down();
+        self.caches.set_paused(self.guard, false);
+    }
+}
+
+impl Drop for Caches {
+    fn drop(&mut self) {
+        debug_assert!(
+            self.lock(&ForkGuard::new()).is_empty(),
+            "a pool ends closed, and closing drains all caches"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! The fast path: from a key to the thread's cache, to a bin, to a slot. No lock, no shared write, nothing to wait for.
+//!
+//! ```text
+//! get   key -> cache; size -> step -> bin -> last slot -> ledger entry := holder -> its address
+//! put   key -> cache; size -> step -> bin; address -> slot -> ledger entry: holder -> nobody -> bin
+//! ```
+//!
+//! A key is a context, or the one that a pool has of its own. That it leads to a cache validates it. Each function says
+//! whether it is done. What is not done goes through the slow half, once.
+
+use crate::sync::atomic::Ordering::Relaxed;
+use std::ptr::{self, NonNull};
+
+use super::bin::Bin;
+use super::thread_cache::{BinOffset, CacheRef, NO_BIN, bin_offset};
+use crate::class::index::fine_step_of;
+use crate::class::ledger::{self, Holder};
+use crate::class::location::Buffer;
+use crate::os::thread_pointer;
+use crate::os::thread_state::{Active, FAST};
+
+/// A put that the fast path did not finish, and what it found out: to go on with at once.
+#[derive(Clone, Copy)]
+#[repr(C)] // in two registers
+pub(crate) struct Unfinished {
+    slot: usize,
+    /// Null if nothing was found out. Else the bin of `slot`, and the thread's state stayed `FAST`.
+    bin: *const Bin,
+}
+
+impl Unfinished {
+    pub(super) const NOTHING: Self = Self { slot: 0, bin: ptr::null() };
+
+    /// Puts a buffer that anybody may put, if that is what it is and there is room; whether it did. Else nothing was done.
+    /// The state is inactive afterwards.
+    ///
+    /// # Safety
+    /// - the fast path just gave this for this address, on this thread, which has used no cache since
+    #[inline(always)]
+    pub(crate) unsafe fn put_unbiased(self, address: usize) -> bool {
+        if self.bin.is_null() {
+            return false;
+        }
+        // SAFETY:
+        // - the state stayed `FAST` (caller), so the bin is there
+        let (_active, bin) = unsafe { (thread_pointer::get().still_active(), &*self.bin) };
+        bin.put_unbiased(address, self.slot)
+    }
+}
+
+/// The cache that a key leads to, if the key is at its first position.
+#[inline(always)]
+fn enter(key: u64) -> Option<(CacheRef, Active)> {
+    let state = thread_pointer::get();
+    let (cache, active) = state.enter::<FAST>(state.first(key)?);
+    Some((CacheRef::from_any(cache), active))
+}
+
+/// A cached slot of the smallest class that fits `size`, marked in the ledger.
+#[inline(always)]
+pub(crate) fn get(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
+    let (cache, _active) = enter(key)?;
+    cache.fine_bin(size)?.take(holder)
+}
+
+/// Puts a raw buffer with the size it was asked for or another of its class, if it is biased to this thread.
+#[inline(always)]
+pub(crate) fn put(key: u64, address: usize, size: usize) -> Result<(), Unfinished> {
+    let (cache, active) = enter(key).ok_or(Unfinished::NOTHING)?;
+    // The size's class, so only a buffer of that class is found.
+    let bin = cache.fine_bin(size).ok_or(Unfinished::NOTHING)?;
+    let slot = bin.slot_at(address).ok_or(Unfinished::NOTHING)?;
+    if !ledger::is_biased(bin.entry(slot).load(Relaxed), cache.bias) {
+        active.stay();
+        return Err(Unfinished { slot, bin });
+    }
+    if bin.put(address, slot) { Ok(()) } else { Err(Unfinished::NOTHING) }
+}
+
+/// Puts a raw buffer of whatever size, if it is biased to this thread. `false`: nothing was done.
+#[inline(always)]
+pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
+    let Some((cache, _active)) = enter(key) else { return false };
+    let Some((bin, slot)) = cache.slot_of(address) else { return false };
+    ledger::is_biased(bin.entry(slot).load(Relaxed), cache.bias) && bin.put(address, slot)
+}
+
+/// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.
+#[inline(always)]
+pub(crate) fn put_owned(key: u64, address: usize, class: u32, slot: u32) -> bool {
+    let Some((cache, _active)) = enter(key) else { return false };
+    class < cache.class_count && cache.bin(class as u8).put(address, slot as usize)
+}
+
+/// Keeps compilers from carrying a sum as its parts: the fast path has no register to spare.
+#[inline(always)]
+fn in_one_register<T>(pointer: NonNull<T>) -> NonNull<T> {
+    let mut address = pointer.as_ptr();
+    #[allow(clippy::pointers_in_nomem_asm_block)] // it reads nothing
+    // SAFETY:
+    // - does nothing
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+        NonNull::new_unchecked(address)
+    }
+}
+
+/// Where things are in a cache. Callers have made the thread's state active, or drained the cache.
+impl CacheRef {
+    #[inline(always)]
+    fn bin_at(&self, offset: BinOffset) -> &Bin {
+        debug_assert!(
+            offset == NO_BIN || (0..self.class_count).any(|class| bin_offset(class as u8) == offset)
+        );
+        // SAFETY:
+        // - offsets come from the tables of this pool, and a bin for each class follows the cache in memory
+        unsafe { in_one_register(self.0.byte_add(usize::from(offset)).cast::<Bin>()).as_ref() }
+    }
+
+    #[inline(always)]
+    pub(super) fn bin(&self, class: u8) -> &Bin {
+        self.bin_at(bin_offset(class))
+    }
+
+    /// The bin of the smallest class that fits a size, in the common case. Else a class bound lies inside the size's step,
+    /// or the size is past the table.
+    #[inline(always)]
+    fn fine_bin(&self, size: usize) -> Option<&Bin> {
+        let bin = self.bin_at(self.bin_of_step[fine_step_of(size)]);
+        if size <= bin.buffer_size { Some(bin) } else { None }
+    }
+
+    /// The bin and slot that an address is the start of.
+    #[inline(always)]
+    pub(super) fn slot_of(&self, address: usize) -> Option<(&Bin, usize)> {
+        let offset = address.wrapping_sub(self.base);
+        if offset >= self.region_len {
+            return None;
+        }
+        // SAFETY:
+        // - the table has an entry for each chunk of the region
+        let bin = self.bin_at(unsafe { *self.bin_of_chunk.add(offset >> self.chunk_shift) });
+        bin.slot_at(address).map(|slot| (bin, slot))
+    }
+}

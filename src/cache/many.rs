@@ -1,0 +1,136 @@
+//! Many buffers in one use of a cache.
+
+use crate::sync::atomic::Ordering::Relaxed;
+use std::ffi::c_void;
+use std::ptr;
+
+use super::bin::Bin;
+use super::slow::with_cache;
+use super::thread_cache::CacheRef;
+use crate::class::ledger::{self, Holder, Mark, NOBODY};
+use crate::os::fork::ForkGuard;
+use crate::os::thread_pointer;
+use crate::os::thread_state::FAST;
+
+/// At most this many buffers in one use of a cache, lest it keep a thread that drains waiting.
+const MOST_AT_ONCE: usize = 64;
+
+/// Gets raw buffers into `out` while the class has idle slots; how many.
+pub(crate) fn get_many(guard: &ForkGuard, key: u64, size: usize, out: &mut [*mut c_void]) -> usize {
+    let mut got = 0;
+    for part in out.chunks_mut(MOST_AT_ONCE) {
+        let of_part = with_cache(guard, key, |cache| cache.get_many(size, part)).unwrap_or(0);
+        got += of_part;
+        if of_part < part.len() {
+            break;
+        }
+    }
+    got
+}
+
+/// Puts raw buffers that are biased to this thread, up to the first that is not such a one; how many.
+pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: usize) -> usize {
+    let state = thread_pointer::get();
+    let Some(entry) = state.find(key) else { return 0 };
+    let mut put = 0;
+    loop {
+        let part = &data[put..data.len().min(put + MOST_AT_ONCE)];
+        let of_part = {
+            let (cache, _active) = state.enter::<FAST>(entry);
+            let cache = CacheRef::from_any(cache);
+            cache.bin_for(size).map_or(0, |bin| bin.put_many(part, cache.bias))
+        };
+        put += of_part;
+        let goes_on =
+            of_part == part.len() || with_cache(guard, key, |cache| cache.flush_full(size)) == Some(true);
+        if put == data.len() || !goes_on {
+            return put;
+        }
+    }
+}
+
+/// Settles this thread's claims; how many did not stand since its cache was made.
+pub(crate) fn count_lost_claims(guard: &ForkGuard, key: u64) -> u32 {
+    let count = |key| with_cache(guard, key, |cache| (cache.count_lost_claims(), cache.caches().spare_key()));
+    let (lost, spare) = count(key).unwrap_or((0, None));
+    lost + spare.and_then(count).map_or(0, |(lost, _)| lost)
+}
+
+impl CacheRef {
+    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle slot; how many.
+    fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
+        let Some(bin) = self.bin_for(size) else { return 0 };
+        let mut got = 0;
+        loop {
+            got += bin.take_many(Holder::Raw(size), &mut out[got..]);
+            if got == out.len() {
+                return got;
+            }
+            self.fill(bin);
+            if bin.len() == 0 {
+                return got;
+            }
+        }
+    }
+
+    /// Makes room in the bin for a size if it is full. `false`: it was not, or there is none.
+    fn flush_full(&self, size: usize) -> bool {
+        self.bin_for(size).is_some_and(|bin| !bin.has_room() && self.has_room_or_flush(bin))
+    }
+
+    /// Settles all claims; how many did not stand since the cache was made.
+    fn count_lost_claims(&self) -> u32 {
+        if self.has_claims() {
+            self.settle();
+        }
+        self.lost_claims.load(Relaxed)
+    }
+}
+
+impl Bin {
+    /// Takes as many slots as there are and `out` has room for, marked in the ledger; how many.
+    fn take_many(&self, holder: Holder, out: &mut [*mut c_void]) -> usize {
+        let mark = holder.mark(self.raw_base());
+        let count = out.len().min(self.len());
+        let slots = self.slots; // in registers: the stores below could change it, for all a compiler knows
+        let mut top = self.top();
+        for data in &mut out[..count] {
+            // SAFETY:
+            // - at least `count` slots lie below `top`
+            let idle = unsafe {
+                top = top.sub(1);
+                &*top
+            };
+            *data = ptr::with_exposed_provenance_mut(idle.address.load(Relaxed));
+            slots.entry(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
+        }
+        self.top.store(top, Relaxed);
+        count
+    }
+
+    /// Puts slots with this thread's bias, while there is room, up to the first address that is not such a one's; how many.
+    /// The state is [`FAST`].
+    fn put_many(&self, data: &[*mut c_void], bias: Mark) -> usize {
+        let top = self.top();
+        let count = data.len().min(self.free_room());
+        let slots = self.slots; // as in `take_many`
+        let mut put = 0;
+        for data in &data[..count] {
+            let address = data.addr();
+            let Some(slot) = slots.at(address) else { break };
+            if !ledger::is_biased(slots.entry(slot).load(Relaxed), bias) {
+                break;
+            }
+            // Relaxed: as in `put`.
+            slots.entry(slot).store(NOBODY, Relaxed);
+            // SAFETY:
+            // - there is room for `count` slots
+            unsafe { (*top.add(put)).write(address, slot as u32) };
+            put += 1;
+        }
+        // SAFETY: as above
+        self.top.store(unsafe { top.add(put) }, Relaxed);
+        self.puts.store(self.puts.load(Relaxed) + put as u64, Relaxed);
+        put
+    }
+}

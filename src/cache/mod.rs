@@ -1,0 +1,25 @@
+//! Thread caches: each thread keeps idle slots of the pools it uses, and gets and puts them without writing a line that
+//! another thread reads.
+//!
+//! - [`fast`]: the fast path, from a key to a slot
+//! - [`slow`]: the slow half: batches from and to the shelf, and whatever is not this thread's own
+//! - [`many`]: many buffers in one use of a cache
+//! - [`bin`]: the idle slots of one class that a thread keeps
+//! - [`thread_cache`]: a thread's cache of one pool: a bin for each class
+//! - [`caches`]: the pool's side, a list of its caches, which can be drained
+//!
+//! A cache knows a table of classes and a counter of references. It does not know the pool: who makes one says by what
+//! pointer the layers above know its owner, and is given that pointer where a cache has to go.
+
+mod bin;
+pub(crate) mod caches;
+mod fast;
+#[cfg(feature = "capi")]
+mod many;
+mod slow;
+mod thread_cache;
+
+pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized};
+#[cfg(feature = "capi")]
+pub(crate) use self::many::{count_lost_claims, get_many, put_many};
+pub(crate) use self::slow::{Verdict, get_of_class, get_slow, put_owned_slow, put_slow, take_fresh};

@@ -1,0 +1,52 @@
+//! An outstanding buffer, as the layers pass it on: where it is, and what is said when it is put.
+
+use std::ptr::NonNull;
+
+/// Where an outstanding buffer is kept track of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// By the ledger of a class.
+    Slot { class: u8, slot: u32 },
+    /// By the ledger of a class of the pool's spare.
+    Spare { class: u8, slot: u32 },
+    /// In the registry: also a slot's replacement.
+    System,
+}
+
+impl Location {
+    /// What is a slot of the spare to itself, as the pool sees it.
+    pub(crate) fn of_spare(self) -> Self {
+        match self {
+            Self::Slot { class, slot } => Self::Spare { class, slot },
+            Self::Spare { .. } | Self::System => self,
+        }
+    }
+}
+
+/// A buffer just got. It holds a reference to the pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffer {
+    pub(crate) data: NonNull<u8>,
+    /// What it has room for, in bytes.
+    pub(crate) capacity: usize,
+    pub(crate) location: Location,
+}
+
+/// The size given with a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutSize {
+    /// In bytes.
+    Sized(usize),
+    /// The caller does not know; the ledger does.
+    Unsized,
+}
+
+impl PutSize {
+    /// In bytes; 0 if it is not known.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Sized(size) => size,
+            Self::Unsized => 0,
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
+//!
+//! Slots are kept by *slot group*: the 16 slots whose ledger entries share a pair of cache lines. Each group has one word
+//! that says which of its slots are on the shelf and which were touched; a queue holds the numbers of the groups that
+//! have idle slots. So a slot costs 1.5 bytes here, and slots that mixed threads put in any order go out again as
+//! neighbours.
+//!
+//! ```text
+//! word of a group   bit 32     31 ......... 16   15 .......... 0
+//!                   queued     touched slots     idle slots
+//! ```
+//!
+//! Invariants, at every moment:
+//!
+//! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a
+//!   caller
+//! - `idle` and `fresh` are permits: never more than there are such bits. Who takes a slot takes a permit
+//!   first, so the search that follows ends
+//! - a group is in the queue at most once, and its queued bit is set while it is: the queue never fills up
+//!
+//! Any thread may call anything at any time.
+
+mod permits;
+mod reservation;
+
+use crate::sync::ArrayQueue;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
+
+use self::permits::Permits;
+pub(crate) use self::reservation::{GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation};
+use crate::os::bits::bits_of;
+use crate::os::memory::{self, OutOfMemory};
+
+/// Slots per group: 64-bit ledger entries in two cache lines, which processors fetch as a pair.
+pub(crate) const GROUP_SLOTS: u32 = 16;
+
+/// A hint that leads to no group yet.
+pub(crate) const NO_GROUP: u32 = u32::MAX;
+
+const GROUP_MASK: u64 = (1 << GROUP_SLOTS) - 1;
+const TOUCHED_SHIFT: u32 = GROUP_SLOTS;
+const QUEUED: u64 = 1 << (2 * GROUP_SLOTS);
+
+/// The word of a group, read once.
+#[derive(Clone, Copy)]
+struct Group(u64);
+
+impl Group {
+    fn idle(self) -> u64 {
+        self.0 & GROUP_MASK
+    }
+
+    fn fresh(self) -> u64 {
+        !(self.0 >> TOUCHED_SHIFT) & GROUP_MASK
+    }
+
+    fn is_queued(self) -> bool {
+        self.0 & QUEUED != 0
+    }
+}
+
+/// The idle and fresh slots of one class.
+pub(crate) struct Shelf {
+    groups: Box<[AtomicU64]>,
+    /// Groups with idle slots; some may have lost theirs since.
+    queue: ArrayQueue<u32>,
+    /// The group a slot was last put to or taken from: tried first. A hint.
+    recent: AtomicU32,
+    /// The group that the next thread takes fresh slots from. A hint.
+    next_group: AtomicU32,
+    /// The group that threads without one of their own take fresh slots from. A hint.
+    shared_group: AtomicU32,
+    idle: Permits,
+    fresh: Permits,
+}
+
+impl Shelf {
+    /// A shelf whose `slots` slots (at least one) are all fresh.
+    pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
+        let group_count = slots.div_ceil(GROUP_SLOTS);
+        let groups: Box<[AtomicU64]> = memory::zeroed_slice(group_count as usize)?;
+        // Two words per group.
+        memory::probe(group_count as usize * 2 * size_of::<AtomicU64>())?;
+        let queue = ArrayQueue::new(group_count as usize);
+        // Slots that the last group lacks are neither fresh nor idle, for ever.
+        let absent = group_count * GROUP_SLOTS - slots;
+        let touched = GROUP_MASK & !(GROUP_MASK >> absent);
+        groups[group_count as usize - 1].store(touched << TOUCHED_SHIFT, Relaxed);
+        Ok(Self {
+            groups,
+            queue,
+            recent: AtomicU32::new(0),
+            next_group: AtomicU32::new(0),
+            shared_group: AtomicU32::new(NO_GROUP),
+            idle: Permits::new(0),
+            fresh: Permits::new(slots),
+        })
+    }
+
+    /// How many slots are idle.
+    pub(crate) fn idle(&self) -> u32 {
+        self.idle.available()
+    }
+
+    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same, a class that was
+    /// seen without an idle slot has none.
+    pub(crate) fn times_put(&self) -> u32 {
+        self.idle.times_given()
+    }
+
+    /// How many slots are fresh.
+    pub(crate) fn fresh(&self) -> u32 {
+        self.fresh.available()
+    }
+
+    pub(crate) fn group_count(&self) -> u32 {
+        self.groups.len() as u32
+    }
+
+    /// Takes one idle slot, if there is any.
+    #[inline]
+    pub(crate) fn take_idle(&self) -> Option<u32> {
+        if self.idle.take(1) == 0 {
+            return None;
+        }
+        // Relaxed: a hint.
+        if let Some(slot) = self.take_from(self.recent.load(Relaxed)) {
+            return Some(slot);
+        }
+        let (group, bit) = self.search_idle(1);
+        // Relaxed: a hint.
+        self.recent.store(group, Relaxed);
+        Some(group * GROUP_SLOTS + bit.trailing_zeros())
+    }
+
+    /// Takes up to as many idle slots as `out` has room for; how many. Whole groups where possible, the one
+    /// `near` says first; the last one becomes `near`.
+    ///
+    /// So each thread with a `near` of its own gets back the slots it put last, and slots of groups that other
+    /// threads did not use last.
+    pub(crate) fn take_idle_batch(&self, out: &mut [u32], near: &AtomicU32) -> usize {
+        let permits = self.idle.take(out.len() as u32);
+        let mut got = 0;
+        // Relaxed: a hint.
+        let mut group = near.load(Relaxed);
+        let mut bits = if group < self.group_count() { self.take_many_from(group, permits) } else { 0 };
+        loop {
+            for bit in bits_of(bits) {
+                out[got as usize] = group * GROUP_SLOTS + bit;
+                got += 1;
+            }
+            if got == permits {
+                near.store(group, Relaxed);
+                return got as usize;
+            }
+            (group, bits) = self.search_idle(permits - got);
+        }
+    }
+
+    /// Puts slots that are out back as idle; their last group becomes `near`. As [`put`](Self::put), with one
+    /// write for neighbours that follow each other.
+    pub(crate) fn put_batch(&self, slots: &[u32], near: &AtomicU32) {
+        for same_group in slots.chunk_by(|a, b| a / GROUP_SLOTS == b / GROUP_SLOTS) {
+            let group = same_group[0] / GROUP_SLOTS;
+            let bits = same_group.iter().fold(0, |bits, slot| bits | 1 << (slot % GROUP_SLOTS));
+            self.put_bits(group, bits);
+            // Relaxed: a hint.
+            near.store(group, Relaxed);
+        }
+        self.idle.give(slots.len() as u32);
+    }
+
+    /// Puts a slot that is out back as idle.
+    ///
+    /// Release on the group publishes the buffer's bytes to the thread that takes the slot (Acquire in
+    /// [`take_from`](Self::take_from)). The permit is given with SeqCst, and the pool's state is read after
+    /// it: so either the put sees that the pool closed, or the closing thread's trim (which takes permits
+    /// with SeqCst after it closed) sees the slot.
+    #[inline]
+    pub(crate) fn put(&self, slot: u32) {
+        let group = slot / GROUP_SLOTS;
+        self.put_bits(group, 1 << (slot % GROUP_SLOTS));
+        // Relaxed: a hint.
+        if self.recent.load(Relaxed) != group {
+            self.recent.store(group, Relaxed);
+        }
+        self.idle.give(1);
+    }
+
+    /// Marks slots of a group as idle. Their permits are the caller's to give.
+    #[inline]
+    fn put_bits(&self, group: u32, bits: u64) {
+        // AcqRel: who clears the queued bit after a pop, and who sets it before the next push, see each
+        // other's queue.
+        let before = Group(self.groups[group as usize].fetch_or(bits | QUEUED, AcqRel));
+        debug_assert!(before.idle() & bits == 0, "a slot of group {group} was put on the shelf twice");
+        debug_assert!(
+            before.fresh() & bits == 0,
+            "a slot of group {group} was put on the shelf before it was taken"
+        );
+        if !before.is_queued() {
+            self.enqueue(group);
+        }
+    }
+
+    /// Takes one slot that was never handed out, from the group `near` says if it has one; else `near` becomes the next
+    /// group. `None` if there is no such slot.
+    ///
+    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not share
+    /// their ledger entries' cache lines. Threads without one share the shelf's.
+    pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
+        if self.fresh.take(1) == 0 {
+            return None;
+        }
+        let near = near.unwrap_or(&self.shared_group);
+        loop {
+            // Relaxed: hints; stale ones cost a longer search.
+            let group = near.load(Relaxed);
+            if group < self.group_count()
+                && let Some(slot) = self.take_fresh_from(group)
+            {
+                return Some(slot);
+            }
+            near.store(self.next_group.fetch_add(1, Relaxed) % self.group_count(), Relaxed);
+        }
+    }
+
+    /// Gives back a slot of [`take_fresh`](Self::take_fresh) that was not handed out after all.
+    pub(crate) fn untake_fresh(&self, slot: u32) {
+        let bit = 1 << (slot % GROUP_SLOTS);
+        // Relaxed: nobody wrote to the buffer.
+        self.groups[(slot / GROUP_SLOTS) as usize].fetch_and(!(bit << TOUCHED_SHIFT), Relaxed);
+        self.fresh.give(1);
+    }
+
+    /// Takes the lowest idle slot of a group.
+    ///
+    /// Acquire pairs with the Release in [`put`](Self::put), also across other threads' changes of the word
+    /// in between: read-modify-writes continue a release sequence.
+    #[inline]
+    fn take_from(&self, group: u32) -> Option<u32> {
+        let bit = self.take_many_from(group, 1);
+        (bit != 0).then(|| group * GROUP_SLOTS + bit.trailing_zeros())
+    }
+
+    /// As [`take_from`](Self::take_from), up to `max` at once; their bits.
+    #[inline]
+    fn take_many_from(&self, group: u32, max: u32) -> u64 {
+        let word = &self.groups[group as usize];
+        let mut seen = Group(word.load(Relaxed));
+        while seen.idle() != 0 {
+            let bits = lowest_bits(seen.idle(), max);
+            match word.compare_exchange_weak(seen.0, seen.0 & !bits, Acquire, Relaxed) {
+                Ok(_) => return bits,
+                Err(found) => seen = Group(found),
+            }
+        }
+        0
+    }
+
+    /// Takes idle slots of any group, one at least and at most `max`; the group and their bits. The caller has
+    /// as many permits, so there is one.
+    #[cold]
+    fn search_idle(&self, max: u32) -> (u32, u64) {
+        loop {
+            let found = match self.queue.pop() {
+                Some(group) => Some((group, self.take_from_dequeued(group, max))),
+                // Another thread holds the group between its pop and its push: look at the words themselves.
+                None => (0..self.group_count())
+                    .map(|group| (group, self.take_many_from(group, max)))
+                    .find(|&(_, bits)| bits != 0),
+            };
+            if let Some((group, bits)) = found
+                && bits != 0
+            {
+                return (group, bits);
+            }
+            crate::sync::hint::spin_loop();
+        }
+    }
+
+    /// Takes up to `max` idle slots of a group popped from the queue, and queues the group again if more are
+    /// left; their bits.
+    fn take_from_dequeued(&self, group: u32, max: u32) -> u64 {
+        let word = &self.groups[group as usize];
+        let mut seen = Group(word.load(Relaxed));
+        loop {
+            let bits = lowest_bits(seen.idle(), max);
+            let mut after = seen.0 & !bits;
+            if Group(after).idle() == 0 {
+                after &= !QUEUED;
+            }
+            // Acquire: as in `take_from`. Release: its partner is in `put_bits`.
+            match word.compare_exchange_weak(seen.0, after, AcqRel, Relaxed) {
+                Ok(_) => {
+                    if Group(after).is_queued() {
+                        self.enqueue(group);
+                    }
+                    return bits;
+                }
+                Err(found) => seen = Group(found),
+            }
+        }
+    }
+
+    fn take_fresh_from(&self, group: u32) -> Option<u32> {
+        let word = &self.groups[group as usize];
+        let mut seen = Group(word.load(Relaxed));
+        while seen.fresh() != 0 {
+            let bit = seen.fresh() & seen.fresh().wrapping_neg();
+            // Acquire pairs with the Release in `give_back`: the pages were discarded before the slot became
+            // fresh again.
+            match word.compare_exchange_weak(seen.0, seen.0 | bit << TOUCHED_SHIFT, Acquire, Relaxed) {
+                Ok(_) => return Some(group * GROUP_SLOTS + bit.trailing_zeros()),
+                Err(found) => seen = Group(found),
+            }
+        }
+        None
+    }
+
+    /// The caller set the group's queued bit, or popped the group and left the bit set.
+    fn enqueue(&self, group: u32) {
+        let pushed = self.queue.push(group);
+        debug_assert!(pushed.is_ok(), "group {group} was queued twice");
+    }
+}
+
+/// The `count` lowest set bits of `bits`.
+#[inline]
+fn lowest_bits(bits: u64, count: u32) -> u64 {
+    if count >= GROUP_SLOTS {
+        return bits;
+    }
+    let mut rest = bits;
+    for _ in 0..count {
+        rest &= rest.wrapping_sub(1);
+    }
+    bits & !rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::atomic::Ordering::SeqCst;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_fresh_slot_comes_once_in_order() {
+        for slots in [1, 15, 16, 17, 100] {
+            let shelf = Shelf::new(slots).unwrap();
+            assert_eq!(shelf.fresh(), slots);
+            let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
+            assert_eq!(taken, (0..slots).collect::<Vec<_>>());
+            assert_eq!((shelf.fresh(), shelf.idle()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn threads_with_groups_of_their_own_share_none_until_the_rest_is_used_up() {
+        let shelf = Shelf::new(20 * GROUP_SLOTS).unwrap();
+        let near = [const { AtomicU32::new(NO_GROUP) }; 2];
+        let mut groups = [HashSet::new(), HashSet::new()];
+        let mut all = HashSet::new();
+        for turn in 0..20 * GROUP_SLOTS as usize {
+            let slot = shelf.take_fresh(Some(&near[turn % 2])).unwrap();
+            assert!(all.insert(slot));
+            groups[turn % 2].insert(slot / GROUP_SLOTS);
+        }
+        assert_eq!(shelf.take_fresh(Some(&near[0])), None);
+        assert!(groups[0].is_disjoint(&groups[1]));
+        assert_eq!((groups[0].len(), groups[1].len()), (10, 10));
+    }
+
+    #[test]
+    fn put_slots_come_back_once_each() {
+        let shelf = Shelf::new(100).unwrap();
+        let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
+        assert_eq!(shelf.take_idle(), None);
+        for slot in taken.iter().rev() {
+            shelf.put(*slot);
+        }
+        assert_eq!(shelf.idle(), 100);
+        let again: HashSet<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
+        assert_eq!(again.len(), 100);
+        assert_eq!(shelf.idle(), 0);
+    }
+
+    #[test]
+    fn a_slot_just_put_is_found_without_the_queue() {
+        let shelf = Shelf::new(64).unwrap();
+        let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
+        taken.iter().for_each(|&slot| shelf.put(slot));
+        let slot = shelf.take_idle().unwrap();
+        shelf.put(slot);
+        assert_eq!(shelf.take_idle(), Some(slot));
+    }
+
+    #[test]
+    fn threads_never_share_a_slot_nor_miss_an_idle_one() {
+        const THREADS: usize = 8;
+        let shelf = Shelf::new(THREADS as u32).unwrap();
+        let held: Vec<AtomicU32> = (0..THREADS).map(|_| AtomicU32::new(0)).collect();
+        for _ in 0..THREADS {
+            shelf.put(shelf.take_fresh(None).unwrap());
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        // As many slots as threads, one held by each: a slot must always be there.
+                        let slot = shelf.take_idle().expect("an idle slot was missed");
+                        assert_eq!(held[slot as usize].swap(1, SeqCst), 0, "slot {slot} has two owners");
+                        held[slot as usize].store(0, SeqCst);
+                        shelf.put(slot);
+                    }
+                });
+            }
+        });
+        assert_eq!(shelf.idle(), THREADS as u32);
+    }
+
+    /// Else gets that find the queue empty look at all groups.
+    #[test]
+    fn a_group_stays_queued_while_it_has_idle_slots() {
+        const GROUP: u32 = 2;
+        let shelf = Shelf::new(4 * GROUP_SLOTS).unwrap();
+        assert_eq!(std::iter::from_fn(|| shelf.take_fresh(None)).count(), 4 * GROUP_SLOTS as usize);
+        // The hint leads to another group.
+        let take = || {
+            shelf.recent.store(0, Relaxed);
+            shelf.take_idle().map(|slot| slot / GROUP_SLOTS)
+        };
+        let is_queued =
+            || shelf.queue.pop().is_some_and(|group| group == GROUP && shelf.queue.push(group).is_ok());
+        shelf.put(GROUP * GROUP_SLOTS);
+        shelf.put(GROUP * GROUP_SLOTS + 1);
+        assert!(take() == Some(GROUP) && is_queued());
+        let reservation = shelf.reserve(GROUP, 1, u32::MAX).unwrap();
+        // While its slots are reserved a get may dequeue it.
+        assert_eq!(shelf.take_from_dequeued(shelf.queue.pop().unwrap(), 1), 0);
+        shelf.give_back(reservation);
+        assert!(is_queued());
+        assert!(take() == Some(GROUP) && !is_queued());
+    }
+}

@@ -1,0 +1,104 @@
+//! All classes of a pool, and the region that their slots are in.
+
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use super::Class;
+use super::index::SizeClassIndex;
+use super::layout::Layout;
+use crate::error::BuildError;
+use crate::os::memory::{self, OutOfMemory};
+use crate::os::region::Region;
+
+/// The classes, ascending by buffer size: a slice of [`Class`].
+pub(crate) struct Classes {
+    region: Region,
+    chunk_shift: u32,
+    class_of_chunk: Box<[u8]>,
+    classes: Box<[Class]>,
+    index: SizeClassIndex,
+}
+
+/// What is at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// The start of a slot.
+    Slot { class: u8, slot: u32 },
+    /// No start of a slot, but inside the region.
+    Inside,
+    /// Nothing of the region.
+    Outside,
+}
+
+impl Classes {
+    /// Reserves the region, and makes the classes' books.
+    pub(crate) fn new(layout: Layout, huge_pages: bool) -> Result<Self, BuildError> {
+        let region = Region::reserve(layout.len, layout.base_alignment)
+            .map_err(|source| BuildError::Reserve { bytes: layout.len, source })?;
+        if huge_pages {
+            region.advise_huge_pages();
+        }
+        let sizes = memory::boxed_slice(layout.spans.len(), |class| {
+            Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
+        })?;
+        let make_class =
+            |class: usize| Class::new(class as u8, layout.spans[class], region.base(), huge_pages);
+        let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
+        Ok(Self {
+            region,
+            chunk_shift: layout.chunk_shift,
+            class_of_chunk: layout.class_of_chunk,
+            classes,
+            index: SizeClassIndex::new(&sizes),
+        })
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(crate) fn index(&self) -> &SizeClassIndex {
+        &self.index
+    }
+
+    /// The smallest class with buffers of at least `size` bytes.
+    #[inline]
+    pub(crate) fn for_size(&self, size: usize) -> Option<&Class> {
+        self.index.class_of(size).map(|class| &self.classes[class])
+    }
+
+    /// The region is divided into chunks of this power of two, in bytes.
+    pub(crate) fn chunk_shift(&self) -> u32 {
+        self.chunk_shift
+    }
+
+    /// The class that each chunk is of.
+    pub(crate) fn class_of_chunk(&self) -> &[u8] {
+        &self.class_of_chunk
+    }
+
+    /// What is at an address.
+    #[inline]
+    pub(crate) fn locate(&self, address: usize) -> Spot {
+        let Some(offset) = self.region.offset_of(address) else { return Spot::Outside };
+        let class = &self.classes[usize::from(self.class_of_chunk[offset >> self.chunk_shift])];
+        match class.slots().at(address) {
+            Some(slot) => Spot::Slot { class: class.number(), slot: slot as u32 },
+            None => Spot::Inside,
+        }
+    }
+
+    /// Where a slot starts.
+    #[inline]
+    pub(crate) fn address_of(&self, class: &Class, slot: u32) -> NonNull<u8> {
+        self.region.at(class.offset_of(slot))
+    }
+}
+
+impl Deref for Classes {
+    type Target = [Class];
+    #[inline]
+    fn deref(&self) -> &[Class] {
+        &self.classes
+    }
+}

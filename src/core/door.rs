@@ -1,0 +1,317 @@
+//! The one door: every get and put comes in here, whatever its language. The fast path answers done, or not done. What is
+//! not done goes through one cold function with all it needs: first this thread's cache once more, wherever its key is,
+//! then the pool itself.
+//!
+//! ```text
+//! C: a context -----\
+//! C++: a pool -------+-> Handle -> key -> thread cache, fast -> done
+//! Rust: a pool -----/                        \-> slow: fork guard -> thread cache -> resolve -> pool -> attach
+//! ```
+
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use super::Core;
+use super::get::Request;
+use super::overflow::fill_spare;
+use crate::cache;
+pub(crate) use crate::cache::{Unfinished, Verdict};
+use crate::class::ledger::Holder;
+use crate::class::location::{Buffer, Location, PutSize};
+use crate::error::{GetError, Misuse};
+use crate::os::fork::ForkGuard;
+
+/// What a caller names its pool by.
+pub(crate) trait Handle: Copy {
+    /// Keeps the pool alive for a call.
+    type Pool: Deref<Target = Core>;
+
+    /// What leads the calling thread to its cache of the pool.
+    fn key(self) -> u64;
+
+    /// The pool. `None`: the handle names none.
+    fn resolve(self, guard: &ForkGuard) -> Option<Self::Pool>;
+
+    /// Whether the handle may still get buffers of its pool.
+    fn is_live(self, guard: &ForkGuard, pool: &Core) -> bool;
+
+    /// Runs the slow half behind the boundary of the caller's language.
+    fn enter<T, E>(run: impl FnOnce(&mut ForkGuard) -> Result<T, Refused<E>>) -> Result<T, Refused<E>>;
+}
+
+/// Why nothing was done.
+#[derive(Debug)]
+pub(crate) enum Refused<E> {
+    /// The handle names no pool.
+    NoPool,
+    /// A panic was caught at the boundary.
+    Panic,
+    Error(E),
+}
+
+impl<E> Refused<E> {
+    /// For handles of Rust's, which name a pool, and let panics through.
+    pub(crate) fn into_error(self) -> E {
+        match self {
+            Self::Error(error) => error,
+            Self::NoPool | Self::Panic => unreachable!("a handle of Rust's names a pool"),
+        }
+    }
+}
+
+/// A buffer from this thread's cache. `None`: [`get_slow`] must look.
+#[inline(always)]
+pub(crate) fn get<H: Handle>(handle: H, size: usize, holder: Holder) -> Option<Buffer> {
+    cache::get(handle.key(), size, holder)
+}
+
+/// A buffer as asked for.
+#[inline(always)]
+pub(crate) fn get_slow<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refused<GetError>> {
+    if request.is_plain() {
+        let cached = cache::get_slow(&ForkGuard::new(), handle.key(), request.size, request.holder);
+        if let Some(buffer) = cached {
+            fill_spare(buffer, request.fill);
+            return Ok(buffer);
+        }
+    }
+    get_from_pool(handle, request)
+}
+
+#[inline(never)]
+fn get_from_pool<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refused<GetError>> {
+    H::enter(|guard| with_live_pool(handle, guard, |pool, guard| pool.get(guard, request)))
+}
+
+/// Runs a get of a pool whose handle is live, after this thread was attached: a slot then comes from a slot group of its
+/// own.
+pub(crate) fn with_live_pool<H: Handle, T>(
+    handle: H,
+    guard: &mut ForkGuard,
+    get: impl FnOnce(&Core, &mut ForkGuard) -> Result<T, GetError>,
+) -> Result<T, Refused<GetError>> {
+    let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
+    if !handle.is_live(guard, &pool) {
+        return Err(Refused::Error(GetError::Closed));
+    }
+    attach(handle, &pool, guard);
+    get(&pool, guard).map_err(Refused::Error)
+}
+
+fn attach<H: Handle>(handle: H, pool: &Core, guard: &ForkGuard) {
+    pool.attach(guard, handle.key(), || handle.is_live(guard, pool));
+}
+
+/// Puts a raw buffer to this thread's cache, with the size it was asked for or another of its class. `Err`: nothing was
+/// done; [`finish_put`] may, at once, and then [`put_slow`] must look.
+#[inline(always)]
+pub(crate) fn put<H: Handle>(handle: H, data: *mut u8, size: usize) -> Result<(), Unfinished> {
+    cache::put(handle.key(), data.addr(), size)
+}
+
+/// Puts a raw buffer of whatever size to this thread's cache. `false`: nothing was done, [`put_slow`] must look.
+#[inline(always)]
+pub(crate) fn put_unsized<H: Handle>(handle: H, data: *mut u8) -> bool {
+    cache::put_unsized(handle.key(), data.addr())
+}
+
+/// The fast path's second step, out of line: puts a buffer that anybody may put. `false`: nothing was done, [`put_slow`]
+/// must look.
+///
+/// # Safety
+/// - [`put`] just gave `unfinished` for this buffer
+#[inline(always)]
+pub(crate) unsafe fn finish_put(unfinished: Unfinished, data: *mut u8) -> bool {
+    // SAFETY:
+    // - as the caller promised
+    unsafe { unfinished.put_unbiased(data.addr()) }
+}
+
+/// Puts a raw buffer. NULL is nothing.
+///
+/// # Safety
+/// - if `data` is an outstanding buffer of the handle's pool, the caller owns it, and nobody uses it any more
+#[inline(always)]
+pub(crate) unsafe fn put_slow<H: Handle>(
+    handle: H,
+    data: *mut u8,
+    size: PutSize,
+    verdict: Verdict,
+) -> Result<(), Refused<Misuse>> {
+    if cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size, verdict) {
+        return Ok(());
+    }
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { put_to_pool(handle, data, size) }
+}
+
+/// # Safety
+/// - as for [`put_slow`]
+#[inline(never)]
+unsafe fn put_to_pool<H: Handle>(handle: H, data: *mut u8, size: PutSize) -> Result<(), Refused<Misuse>> {
+    // SAFETY:
+    // - the caller owns the buffer
+    H::enter(|guard| unsafe { put_in_guard(handle, guard, data, size) })
+}
+
+/// # Safety
+/// - as for [`put_slow`]
+unsafe fn put_in_guard<H: Handle>(
+    handle: H,
+    guard: &mut ForkGuard,
+    data: *mut u8,
+    size: PutSize,
+) -> Result<(), Refused<Misuse>> {
+    let Some(data) = NonNull::new(data) else { return Ok(()) };
+    let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
+    // SAFETY:
+    // - the caller owns the buffer
+    unsafe { pool.put(guard, data, size) }.map_err(Refused::Error)?;
+    if handle.is_live(guard, &pool) {
+        attach(handle, &pool, guard);
+    }
+    Ok(())
+}
+
+/// Puts the slot of a `PooledBuffer` to this thread's cache; `class` is none for what is no slot. `false`: nothing was
+/// done, [`put_owned_slow`] must look.
+#[inline(always)]
+pub(crate) fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u32) -> bool {
+    cache::put_owned(handle.key(), data.addr(), class, slot)
+}
+
+/// Puts the buffer of a `PooledBuffer`.
+///
+/// # Safety
+/// - `data` and `location` are of an outstanding buffer of the handle's pool held as [`Holder::Owned`], which the caller
+///   owns; its reference is given up
+#[cold]
+pub(crate) unsafe fn put_owned_slow<H: Handle>(handle: H, data: NonNull<u8>, location: Location) {
+    let address = data.addr().get();
+    let put = H::enter(|guard| {
+        if let Location::Slot { class, slot } = location
+            && cache::put_owned_slow(guard, handle.key(), address, class, slot)
+        {
+            return Ok(());
+        }
+        // The buffer's reference may be the last but this.
+        let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
+        if let Location::Spare { class, slot } = location
+            && let Some(key) = pool.caches.spare_key()
+            && cache::put_owned(key, address, class.into(), slot)
+        {
+            return Ok(());
+        }
+        // SAFETY:
+        // - as the caller promised
+        unsafe { pool.put_owned(guard, data, location) };
+        attach(handle, &pool, guard);
+        Ok::<_, Refused<Misuse>>(())
+    });
+    debug_assert!(put.is_ok());
+}
+
+/// Raw buffers of `size` bytes, all or none.
+#[cfg(feature = "capi")]
+pub(crate) mod many {
+    use std::ffi::c_void;
+    use std::ptr::{self, NonNull};
+
+    use super::{Handle, Refused, Request, Verdict, put_in_guard, with_live_pool};
+    use crate::cache;
+    use crate::class::location::PutSize;
+    use crate::debug::tracking::Caller;
+    use crate::error::{GetError, Misuse};
+    use crate::os::fork::ForkGuard;
+
+    /// Gets as many buffers as `out` has room for, all NULL before; on failure they are again.
+    pub(crate) fn get<H: Handle>(
+        handle: H,
+        guard: &mut ForkGuard,
+        size: usize,
+        out: &mut [*mut c_void],
+        caller: Caller,
+    ) -> Result<(), Refused<GetError>> {
+        // Only a live handle leads to a cache.
+        let got = cache::get_many(guard, handle.key(), size, out);
+        if got == out.len() && got > 0 {
+            return Ok(());
+        }
+        let outcome = get_rest(handle, guard, size, &mut out[got..], caller);
+        if outcome.is_err() {
+            undo(handle, guard, size, out);
+        }
+        outcome
+    }
+
+    pub(crate) fn get_rest<H: Handle>(
+        handle: H,
+        guard: &mut ForkGuard,
+        size: usize,
+        rest: &mut [*mut c_void],
+        caller: Caller,
+    ) -> Result<(), Refused<GetError>> {
+        with_live_pool(handle, guard, |pool, guard| {
+            // Once, before any more are got: it is the user's function.
+            let rounded = pool.rounded(guard, size);
+            for buffer in rest {
+                *buffer = pool.get_rounded(guard, rounded, &Request::raw(size, caller))?.data.as_ptr().cast();
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts buffers back that were got with `size` by this thread, which alone knows of them, and makes them NULL.
+    #[cold]
+    pub(crate) fn undo<H: Handle>(handle: H, guard: &mut ForkGuard, size: usize, got: &mut [*mut c_void]) {
+        // They keep the pool, which a context that was freed meanwhile names still.
+        let pool = handle.resolve(guard);
+        for data in got {
+            let buffer = NonNull::new(std::mem::replace(data, ptr::null_mut()).cast());
+            if let (Some(buffer), Some(pool)) = (buffer, &pool) {
+                // SAFETY:
+                // - this thread's buffer
+                let undone = unsafe { pool.put(guard, buffer, PutSize::Sized(size)) };
+                debug_assert!(undone.is_ok());
+            }
+        }
+    }
+
+    /// Puts every valid buffer; `refuse` is called with each other. How many puts were found out to be double after they
+    /// were done.
+    ///
+    /// # Safety
+    /// - the caller owns those that are outstanding buffers of the handle's pool, and nobody uses them any more
+    pub(crate) unsafe fn put<H: Handle>(
+        handle: H,
+        guard: &mut ForkGuard,
+        mut data: &[*mut c_void],
+        size: usize,
+        mut refuse: impl FnMut(&mut ForkGuard, &Misuse, *mut c_void),
+    ) -> Result<u32, Refused<Misuse>> {
+        let key = handle.key();
+        let put = cache::put_many(guard, key, data, size);
+        if put == data.len() && put > 0 {
+            return Ok(0);
+        }
+        data = &data[put..];
+        // Held to the end: putting the last buffer of a closed pool must not end it before the rest were looked at.
+        let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
+        let lost_before = cache::count_lost_claims(guard, key);
+        while let [next, rest @ ..] = data {
+            let size_given = PutSize::Sized(size);
+            if !cache::put_slow(guard, key, next.addr(), size_given, Verdict::Later) {
+                // SAFETY:
+                // - as the caller promised
+                match unsafe { put_in_guard(handle, guard, next.cast(), size_given) } {
+                    Err(Refused::Error(misuse)) => refuse(guard, &misuse, *next),
+                    other => other?,
+                }
+            }
+            data = &rest[cache::put_many(guard, key, rest, size)..];
+        }
+        drop(pool);
+        Ok(cache::count_lost_claims(guard, key) - lost_before)
+    }
+}

@@ -1,0 +1,231 @@
+//! A pool's inside, and the story of get and put.
+//!
+//! ```text
+//! get(size) -> door -> thread cache -> (not done) shelf -> (none idle) fresh slot -> (none fresh) overflow: spare, or
+//!                                                 no class fits -> oversize                       system allocator
+//! put(ptr)  -> door -> thread cache -> (not done) locate -> transfer to nobody -> shelf, or back to the system
+//! ```
+//!
+//! - [`door`]: the one way in, for handles of all languages
+//! - [`get`] and [`put`]: one buffer out and back
+//! - [`ownership`]: where a buffer is, and the one transition between its holders
+//! - [`overflow`]: the spare, and the system allocator
+//! - [`replacement`]: what an instrumented pool hands out in place of slots
+//! - [`reclaim`]: the limit, trim and close
+//! - [`wait`] and [`wait_queue`]: gets that wait at the limit
+//! - [`mapped_bytes`], [`registry`], [`stats`]: what is counted and kept
+//! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
+//!
+//! Any thread may call anything at any time. What may run a function of the user's, or sleep, takes the fork guard for
+//! itself, so that no lock is held then. References are the caller's affair: who calls has one, leaves one to each buffer
+//! it gets, and takes one over from each buffer it puts.
+
+pub(crate) mod config;
+pub(crate) mod door;
+pub(crate) mod get;
+mod hooks;
+pub(crate) mod mapped_bytes;
+pub(crate) mod overflow;
+pub(crate) mod ownership;
+mod put;
+mod reclaim;
+pub(crate) mod reference;
+mod registry;
+mod replacement;
+pub(crate) mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
+mod wait;
+pub(crate) mod wait_queue;
+
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
+
+use self::config::{Config, Flags, Rounding};
+use self::mapped_bytes::MappedBytes;
+use self::overflow::Spare;
+use self::registry::Registry;
+use self::stats::{PoolCounters, Stats};
+use self::wait_queue::WaitQueue;
+use crate::cache::caches::Caches;
+use crate::class::table::Classes;
+use crate::debug::Instrument;
+use crate::debug::tracking::Tracker;
+use crate::error::BuildError;
+use crate::os::anchor::Registration;
+use crate::os::fork::ForkGuard;
+#[cfg(feature = "capi")]
+use crate::os::handle::Handles;
+use crate::os::lock::Once;
+use crate::os::thread_pointer;
+use crate::os::thread_state::key_of;
+
+/// Read by every get and put of a `PooledBuffer`: apart from what others write.
+#[repr(align(128))]
+struct OwnKey(u64);
+
+/// Everything a pool is, but its handles.
+pub(crate) struct Core {
+    own_key: OwnKey,
+    classes: Classes,
+    alignment: usize,
+    flags: Flags,
+    round: Option<Rounding>,
+    closed: AtomicBool,
+
+    instrument: Instrument,
+    caches: Caches,
+    registry: Registry,
+    /// Serves overflow, once there was much of it.
+    spare: Once<Box<Spare>>,
+    mapped: MappedBytes,
+    /// Its lock is also held while idle slots are given back to the system: by trim, by close, and by a get at the
+    /// limit. See [`lock_reclaiming`](Self::lock_reclaiming).
+    waiting: WaitQueue,
+    counters: PoolCounters,
+
+    /// Rust pools and live contexts; at zero the pool closes.
+    open_handles: AtomicUsize,
+    #[cfg(feature = "capi")]
+    handles: Handles,
+    registration: Registration,
+}
+
+impl Core {
+    /// A pool that nobody reaches yet.
+    pub(crate) fn new(
+        guard: &ForkGuard,
+        config: Config,
+        registration: Registration,
+    ) -> Result<Self, BuildError> {
+        hooks::register(guard);
+        let instrument = Instrument::new(guard, config.sampling);
+        Self::instrumented(config, registration, instrument)
+    }
+
+    fn instrumented(
+        config: Config,
+        registration: Registration,
+        instrument: Instrument,
+    ) -> Result<Self, BuildError> {
+        let Config { layout, alignment, max_bytes, round, flags, .. } = config;
+        // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
+        // cache.
+        let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
+        let may_cache = flags.thread_cache && !outside_fast_path && !layout.spans.is_empty();
+        let classes = Classes::new(layout, flags.huge_pages)?;
+        // No other pool of this process has the same.
+        let own_key = key_of(registration.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let caches = Caches::new(may_cache, &classes, round.is_some(), own_key, registration.references())?;
+        Ok(Self {
+            own_key: OwnKey(own_key),
+            classes,
+            alignment,
+            flags,
+            round,
+            closed: AtomicBool::new(false),
+            instrument,
+            caches,
+            registry: Registry::default(),
+            spare: Once::new(),
+            mapped: MappedBytes::new(max_bytes),
+            waiting: WaitQueue::new(),
+            counters: PoolCounters::default(),
+            open_handles: AtomicUsize::new(1),
+            #[cfg(feature = "capi")]
+            handles: Handles::new(),
+            registration,
+        })
+    }
+
+    pub(crate) fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    pub(crate) fn alignment(&self) -> usize {
+        self.alignment
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Acquire pairs with the SeqCst swap in `close`.
+        self.closed.load(Acquire)
+    }
+
+    /// What leads a thread to its cache of this pool, besides the contexts. Never 0.
+    #[inline(always)]
+    pub(crate) fn own_key(&self) -> u64 {
+        self.own_key.0
+    }
+
+    /// Where outstanding buffers were got, if this pool tracks.
+    pub(crate) fn tracker(&self) -> Option<&Tracker> {
+        self.instrument.tracker()
+    }
+
+    /// The how many-th pool of the process this is.
+    pub(crate) fn number(&self) -> u64 {
+        self.instrument.number()
+    }
+
+    #[cfg(any(feature = "capi", test))]
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
+    pub(crate) fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// Lets the calling thread cache idle slots from now on, if it may and does not yet, and reach them by `key`, if that
+    /// is valid.
+    pub(crate) fn attach(&self, guard: &ForkGuard, key: u64, is_valid: impl FnOnce() -> bool) {
+        // Nor while a get waits: then what is put must come past it.
+        let may_cache = || !self.is_closed() && !self.waiting.has_waiters();
+        let evicted = self.caches.attach(guard, &self.classes, key, may_cache, is_valid);
+        for owner in evicted.into_iter().flatten() {
+            hooks::give_up(guard, owner, thread_pointer::get());
+        }
+    }
+
+    /// The user's function, of a pool that ends.
+    fn take_round(&mut self) -> Option<Rounding> {
+        self.round.take()
+    }
+
+    /// `size` as the user's function rounds it; at least `size`.
+    #[inline]
+    fn rounded(&self, guard: &mut ForkGuard, size: usize) -> usize {
+        match &self.round {
+            None => size,
+            Some(round) => guard.unguarded(|| round(size)).max(size),
+        }
+    }
+
+    pub(crate) fn stats(&self, guard: &ForkGuard) -> Stats {
+        let (mapped, limit) = (self.mapped.get(), self.mapped.limit());
+        let mut stats = Stats::of(guard, &self.classes, &self.caches, &self.counters, mapped, limit);
+        if let Some(spare) = self.spare() {
+            stats.add_overflow(&spare.core().stats(guard));
+        }
+        stats
+    }
+
+    /// A handle more.
+    pub(crate) fn open_handle(&self) {
+        // Relaxed: the handle that is copied keeps the pool open meanwhile.
+        self.open_handles.fetch_add(1, Relaxed);
+    }
+
+    /// A handle less; the last one's end closes the pool.
+    pub(crate) fn close_handle(&self, guard: &mut ForkGuard) {
+        // SeqCst: what other handles did comes before the closing.
+        if self.open_handles.fetch_sub(1, SeqCst) == 1 {
+            self.close(guard);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Where an outstanding buffer is, and who holds it: put, adopt, release, reallocation and the checked put are all one
+//! transition, from a holder that is expected to another one, or to nobody.
+//!
+//! ```text
+//! put       raw, with this size      -> nobody          release   PooledBuffer          -> raw
+//! drop      PooledBuffer             -> nobody          realloc   raw, of any size      -> raw, of another: in place
+//! adopt     raw, with this size      -> PooledBuffer              raw -> PooledBuffer -> nobody: copied to a new one
+//! ```
+
+use std::ptr::NonNull;
+
+use super::Core;
+use super::get::Request;
+use super::registry::{Role, SystemBuffer};
+use crate::class::Class;
+use crate::class::ledger::{self, Holder, Mark};
+use crate::class::location::{Buffer, Location, PutSize};
+use crate::class::table::Spot;
+use crate::debug::tracking::Caller;
+use crate::error::{GetError, Misuse, ReallocError};
+use crate::os::fork::ForkGuard;
+use crate::os::thread_pointer;
+use crate::os::thread_state::wait_for_fast_paths;
+
+/// Whom a transition takes a buffer from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// A `PooledBuffer`, which the caller owns.
+    Owned,
+    /// The owner of a raw pointer, who says this of its size.
+    Raw(PutSize),
+}
+
+/// What a transition found.
+pub(super) struct Found {
+    pub(super) holder: Holder,
+    /// What the buffer has room for, in bytes.
+    pub(super) capacity: usize,
+    /// What the registry knows, if it keeps track of the buffer.
+    pub(super) system: Option<SystemBuffer>,
+}
+
+impl Core {
+    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts. Whether
+    /// the registry has it is not looked up.
+    pub(super) fn locate(&self, data: NonNull<u8>) -> Result<Location, Misuse> {
+        let address = data.addr().get();
+        let locations = [Some(&self.classes), self.spare().map(|spare| spare.core().classes())];
+        for (number, classes) in locations.into_iter().flatten().enumerate() {
+            match classes.locate(address) {
+                Spot::Outside => {}
+                Spot::Inside => return Err(Misuse::ForeignPointer { address }),
+                Spot::Slot { class, slot } if number == 0 => return Ok(Location::Slot { class, slot }),
+                Spot::Slot { class, slot } => return Ok(Location::Spare { class, slot }),
+            }
+        }
+        Ok(Location::System)
+    }
+
+    /// The class that has a slot, of this pool or of its spare; `None` for what the registry has.
+    pub(super) fn slot_at(&self, location: Location) -> Option<(&Class, u32)> {
+        match location {
+            Location::Slot { class, slot } => Some((&self.classes[usize::from(class)], slot)),
+            Location::Spare { class, slot } => {
+                let spare = self.spare().expect("who has a slot of it found it here");
+                Some((&spare.core().classes[usize::from(class)], slot))
+            }
+            Location::System => None,
+        }
+    }
+
+    /// Passes the buffer at `data`, which is at `location`, to another holder, or to nobody. Of racing callers one
+    /// succeeds. On misuse nothing changed.
+    ///
+    /// What passes to nobody is the caller's: it is neither idle nor freed yet.
+    pub(super) fn transfer(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        location: Location,
+        from: From,
+        to: Option<Holder>,
+    ) -> Result<Found, Misuse> {
+        match self.slot_at(location) {
+            Some((class, slot)) => self.transfer_slot(guard, data, class, slot, from, to),
+            None => self.transfer_system(guard, data, from, to),
+        }
+    }
+
+    fn transfer_slot(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        class: &Class,
+        slot: u32,
+        from: From,
+        to: Option<Holder>,
+    ) -> Result<Found, Misuse> {
+        let found = |holder| Found { holder, capacity: class.buffer_size(), system: None };
+        let size = match from {
+            From::Raw(size) => size,
+            From::Owned => {
+                debug_assert_eq!(class.ledger.holder(slot), Some(Holder::Owned));
+                class.ledger.set(slot, to);
+                return Ok(found(Holder::Owned));
+            }
+        };
+        let mut is_of_class = |size| self.is_of_class(guard, class.buffer_size(), size);
+        loop {
+            let mark = class.ledger.mark(slot);
+            let holder = ledger::decode(mark);
+            check_put(holder, data, size, class.buffer_size(), &mut is_of_class)?;
+            if let Some(holder) = holder
+                && class.ledger.pass(slot, mark, to, own_bias(), wait_for_fast_paths)
+            {
+                return Ok(found(holder));
+            }
+        }
+    }
+
+    fn transfer_system(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        from: From,
+        to: Option<Holder>,
+    ) -> Result<Found, Misuse> {
+        let address = data.addr().get();
+        let pass = |guard: &ForkGuard, same_class: Option<usize>| {
+            let check = |buffer: &SystemBuffer| match from {
+                From::Owned => Ok(()),
+                From::Raw(size) => {
+                    let buffer_size = self.buffer_size_of(buffer);
+                    let is_of_class = |_| buffer.role.class().is_some() && same_class == Some(buffer_size);
+                    check_put(Some(buffer.holder), data, size, buffer_size, is_of_class)
+                }
+            };
+            self.registry.pass(guard, address, check, to)
+        };
+        let outcome = match (pass(guard, None), from) {
+            // Perhaps another size of its class. The rounding function is the user's: it runs without our lock.
+            (Some(Err(Misuse::SizeMismatch { .. })), From::Raw(PutSize::Sized(size))) => {
+                let rounded = self.rounded(guard, size);
+                pass(guard, self.classes.for_size(rounded).map(Class::buffer_size))
+            }
+            (outcome, _) => outcome,
+        };
+        let buffer = outcome.unwrap_or_else(|| Err(self.not_in_registry(guard, address)))?;
+        Ok(Found { holder: buffer.holder, capacity: buffer.capacity, system: Some(buffer) })
+    }
+
+    /// Whether a get of this size would come from the class with this buffer size. Runs the user's rounding.
+    fn is_of_class(&self, guard: &mut ForkGuard, buffer_size: usize, size: usize) -> bool {
+        let rounded = self.rounded(guard, size);
+        self.classes.for_size(rounded).is_some_and(|class| class.buffer_size() == buffer_size)
+    }
+
+    /// What a class, or the request for an oversize buffer, counts for a buffer of the registry.
+    fn buffer_size_of(&self, buffer: &SystemBuffer) -> usize {
+        match buffer.role {
+            Role::Oversize { bytes } => bytes,
+            Role::Overflow { class } | Role::Replacement { class, .. } => {
+                self.classes[usize::from(class)].buffer_size()
+            }
+        }
+    }
+
+    /// What a pointer outside the region is that the registry does not have.
+    #[cold]
+    fn not_in_registry(&self, guard: &ForkGuard, address: usize) -> Misuse {
+        match self.registry.find_put(guard, address) {
+            Some(class) => {
+                Misuse::DoublePut { address, buffer_size: self.classes[usize::from(class)].buffer_size() }
+            }
+            None => Misuse::ForeignPointer { address },
+        }
+    }
+
+    /// Who holds the buffer at `location`, and what it has room for, in bytes; `None` if nobody does.
+    fn holder(&self, guard: &ForkGuard, data: NonNull<u8>, location: Location) -> Option<(Holder, usize)> {
+        match self.slot_at(location) {
+            Some((class, slot)) => Some((class.ledger.holder(slot)?, class.buffer_size())),
+            None => {
+                let found = self.registry.find(guard, data.addr().get());
+                found.map(|buffer| (buffer.holder, buffer.capacity))
+            }
+        }
+    }
+
+    /// What the buffer that starts at `data` has room for, in bytes; 0 if none that is outstanding here does.
+    pub(crate) fn usable_size(&self, guard: &ForkGuard, data: NonNull<u8>) -> usize {
+        let location = self.locate(data).ok();
+        location.and_then(|location| self.holder(guard, data, location)).map_or(0, |(_, capacity)| capacity)
+    }
+
+    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too. On misuse nothing changed
+    /// but its count.
+    ///
+    /// # Safety
+    /// - if `data` is an outstanding buffer of this pool, the caller owns it
+    pub(crate) unsafe fn adopt(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        size: usize,
+    ) -> Result<Buffer, Misuse> {
+        let from = From::Raw(PutSize::Sized(size));
+        let adopted = self.locate(data).and_then(|location| {
+            let found = self.transfer(guard, data, location, from, Some(Holder::Owned))?;
+            Ok(Buffer { data, capacity: found.capacity, location })
+        });
+        adopted.inspect_err(|misuse| self.counters.count(misuse))
+    }
+
+    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes, at most its
+    /// capacity.
+    ///
+    /// # Safety
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns
+    pub(crate) unsafe fn release(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        location: Location,
+        size: usize,
+    ) {
+        let released = self.transfer(guard, data, location, From::Owned, Some(Holder::Raw(size)));
+        debug_assert!(released.is_ok());
+    }
+
+    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old
+    /// one's bytes, as many as both have room for. The outcome says whether a new buffer, with a reference of its own, took
+    /// the place of the old, whose reference the caller takes over.
+    ///
+    /// # Safety
+    /// - if `data` is an outstanding buffer of this pool, the caller owns it
+    pub(crate) unsafe fn realloc(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        new_size: usize,
+        caller: Caller,
+    ) -> Result<Realloc, ReallocError> {
+        let counted = |misuse: Misuse| {
+            self.counters.count(&misuse);
+            ReallocError::from(misuse)
+        };
+        let any_size = From::Raw(PutSize::Unsized);
+        let location = self.locate(data).map_err(counted)?;
+        self.check_raw(guard, data, location).map_err(counted)?;
+        if self.is_closed() {
+            return Err(GetError::Closed.into());
+        }
+        // Before anything is done: it is the user's function.
+        let rounded = self.rounded(guard, new_size);
+        let buffer_size = self.classes.for_size(rounded).map(Class::buffer_size);
+        if self.slot_at(location).is_some_and(|(class, _)| Some(class.buffer_size()) == buffer_size) {
+            let to = Some(Holder::Raw(new_size));
+            self.transfer(guard, data, location, any_size, to).map_err(counted)?;
+            if let Some(tracker) = self.tracker() {
+                tracker.resized(guard, data, new_size);
+            }
+            return Ok(Realloc::InPlace);
+        }
+        // Nobody else's put gets it while it is copied, and none did before.
+        let old = self.transfer(guard, data, location, any_size, Some(Holder::Owned)).map_err(counted)?;
+        let request = Request::raw(new_size, caller);
+        let replaced = old.system.filter(|system| {
+            matches!(system.role, Role::Replacement { .. })
+                && Some(self.buffer_size_of(system)) == buffer_size
+        });
+        let moved = match replaced {
+            // SAFETY:
+            // - just taken from its owner, the caller
+            Some(system) => unsafe { self.replace_again(guard, data, system, &request) },
+            // SAFETY: as above
+            None => unsafe { self.move_to_new(guard, data, location, old.capacity, rounded, &request) },
+        };
+        if let (Err(_), Holder::Raw(old_size)) = (&moved, old.holder) {
+            // SAFETY:
+            // - taken above, and still here
+            unsafe { self.release(guard, data, location, old_size) };
+        }
+        Ok(Realloc::Moved(moved?))
+    }
+
+    /// Whether the buffer at `location` is a raw one, as it looks now.
+    fn check_raw(&self, guard: &ForkGuard, data: NonNull<u8>, location: Location) -> Result<(), Misuse> {
+        match (self.holder(guard, data, location), self.slot_at(location)) {
+            (Some((holder, buffer_size)), _) => {
+                check_put(Some(holder), data, PutSize::Unsized, buffer_size, |_| false)
+            }
+            (None, Some((class, _))) => {
+                check_put(None, data, PutSize::Unsized, class.buffer_size(), |_| false)
+            }
+            (None, None) => Err(self.not_in_registry(guard, data.addr().get())),
+        }
+    }
+
+    /// A new buffer with the bytes of the old one, which is put.
+    ///
+    /// # Safety
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns,
+    ///   with room for `capacity` bytes
+    unsafe fn move_to_new(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        location: Location,
+        capacity: usize,
+        rounded: usize,
+        request: &Request,
+    ) -> Result<NonNull<u8>, GetError> {
+        let new = self.get_rounded(guard, rounded, request)?;
+        // SAFETY:
+        // - the old buffer is this thread's, and has this capacity (caller)
+        // - the new one has at least as many bytes as asked for, and is another
+        // - the old one is put with what it was taken with
+        unsafe {
+            new.data.copy_from_nonoverlapping(data, capacity.min(request.size));
+            self.put_owned(guard, data, location);
+        }
+        Ok(new.data)
+    }
+}
+
+/// The calling thread's bias; 0 if it has none.
+fn own_bias() -> Mark {
+    ledger::bias_to(thread_pointer::get().number())
+}
+
+/// Whether a put with this size may take a buffer from the holder that was found. `is_of_class` says whether a size is of
+/// the buffer's class; it is asked only where the size is not the one asked for.
+fn check_put(
+    found: Option<Holder>,
+    data: NonNull<u8>,
+    size: PutSize,
+    buffer_size: usize,
+    is_of_class: impl FnOnce(usize) -> bool,
+) -> Result<(), Misuse> {
+    let address = data.addr().get();
+    match (found, size) {
+        (None | Some(Holder::Owned), _) => Err(Misuse::DoublePut { address, buffer_size }),
+        (Some(Holder::Raw(_)), PutSize::Unsized) => Ok(()),
+        (Some(Holder::Raw(requested)), PutSize::Sized(size)) => {
+            match size == requested || is_of_class(size) {
+                true => Ok(()),
+                false => Err(Misuse::SizeMismatch { address, size, requested, buffer_size }),
+            }
+        }
+    }
+}
+
+/// What [`Core::realloc`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Realloc {
+    InPlace,
+    Moved(NonNull<u8>),
+}
+
+impl Realloc {
+    /// Where the buffer that was at `old` is now.
+    pub(crate) fn address(self, old: NonNull<u8>) -> NonNull<u8> {
+        match self {
+            Self::InPlace => old,
+            Self::Moved(new) => new,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Memory back: bytes for a get at the limit, trim, and close.
+
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering::SeqCst;
+
+use super::Core;
+use super::wait_queue::Queue;
+use crate::class::Class;
+use crate::debug::tracking;
+use crate::error::GetError;
+use crate::os::fork::ForkGuard;
+
+/// What [`Core::reserve`] got.
+pub(super) enum Reserved {
+    /// The bytes asked for.
+    Bytes,
+    /// An idle slot of the wanted class turned up and was taken instead.
+    Idle(u32),
+}
+
+/// How much [`Core::discard_idle`] gives back, in bytes.
+#[derive(Clone, Copy)]
+pub(super) enum Discard {
+    AtLeast(usize),
+    AtMost(usize),
+}
+
+/// The limit.
+impl Core {
+    /// Reserves bytes below the limit, giving up idle memory if need be; or takes an idle slot of the class they are for.
+    #[inline]
+    pub(super) fn reserve(
+        &self,
+        guard: &ForkGuard,
+        bytes: usize,
+        class: Option<&Class>,
+    ) -> Result<Reserved, GetError> {
+        if self.mapped.try_reserve(bytes) {
+            return Ok(Reserved::Bytes);
+        }
+        self.reserve_at_limit(guard, bytes, class)
+    }
+
+    #[cold]
+    fn reserve_at_limit(
+        &self,
+        guard: &ForkGuard,
+        bytes: usize,
+        class: Option<&Class>,
+    ) -> Result<Reserved, GetError> {
+        let mut queue = self.lock_reclaiming(guard);
+        let reserved = self.search(guard, bytes, class);
+        // More may have been given up than was needed.
+        self.serve(guard, &mut queue);
+        reserved
+    }
+
+    /// Takes an idle slot of the wanted class, or gives up idle slots of others, or fails. The caller holds the
+    /// reclaiming lock.
+    fn search(&self, guard: &ForkGuard, bytes: usize, class: Option<&Class>) -> Result<Reserved, GetError> {
+        let mut pause = None;
+        loop {
+            if self.is_closed() {
+                return Err(GetError::Closed);
+            }
+            let puts = self.times_put();
+            if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
+                return Ok(Reserved::Idle(slot));
+            }
+            let (limit, mapped) = (self.mapped.limit(), self.mapped.get());
+            // Nothing is given up for a request that can never fit.
+            if bytes > limit {
+                return Err(GetError::Limit { limit, mapped, requested: bytes });
+            }
+            if pause.is_none() {
+                if self.mapped.try_reserve(bytes) {
+                    return Ok(Reserved::Bytes);
+                }
+                pause = Some(self.caches.drain_and_pause(guard));
+            } else if self.reserve_or_discard(bytes) {
+                return Ok(Reserved::Bytes);
+            } else if self.times_put() == puts {
+                // No slot was put behind the search: none was idle when there were too few bytes.
+                return Err(GetError::Limit { limit, mapped: self.mapped.get(), requested: bytes });
+            }
+        }
+    }
+
+    /// How often slots became idle; wraps.
+    fn times_put(&self) -> u32 {
+        self.classes.iter().fold(0, |times, class| times.wrapping_add(class.shelf.times_put()))
+    }
+
+    /// Reserves bytes, giving up idle slots for them. The caller holds the reclaiming lock, and no thread caches any.
+    pub(super) fn reserve_or_discard(&self, bytes: usize) -> bool {
+        loop {
+            if self.mapped.try_reserve(bytes) {
+                return true;
+            }
+            let missing = self.mapped.get().saturating_add(bytes).saturating_sub(self.mapped.limit());
+            // At least one: another thread may have released some since, and a third reserved them.
+            if self.discard_idle(Discard::AtLeast(missing.max(1))) == 0 {
+                // A system buffer may have been freed meanwhile.
+                return self.mapped.try_reserve(bytes);
+            }
+        }
+    }
+
+    /// Gives bytes back that were reserved in vain.
+    pub(super) fn unreserve(&self, guard: &ForkGuard, bytes: usize) {
+        self.mapped.release(bytes);
+        self.serve_waiters(guard);
+    }
+
+    /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The
+    /// caller holds the reclaiming lock.
+    pub(super) fn discard_idle(&self, wanted: Discard) -> usize {
+        let mut discarded = 0;
+        for class in self.classes.iter().rev() {
+            let slots = match wanted {
+                Discard::AtLeast(bytes) if discarded >= bytes => break,
+                // Not limited to what is missing: small slots only go with all others on their page.
+                Discard::AtLeast(_) => class.shelf.idle() as usize,
+                Discard::AtMost(bytes) => (bytes - discarded) / class.slot_size(),
+            };
+            let bytes = class.discard_idle(self.classes.region(), slots) * class.slot_size();
+            self.mapped.release(bytes);
+            discarded += bytes;
+        }
+        discarded
+    }
+
+    /// Held by whoever gives idle slots back to the system or serves waiters: what one of them looks for, no other
+    /// has in its hands.
+    pub(super) fn lock_reclaiming<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, Queue> {
+        self.waiting.lock(guard)
+    }
+}
+
+/// Trim and close.
+impl Core {
+    /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which
+    /// `mapped_bytes` fell.
+    pub(crate) fn trim(&self, guard: &ForkGuard, keep_idle_bytes: usize) -> usize {
+        let mut queue = self.lock_reclaiming(guard);
+        self.caches.drain(guard);
+        let idle: usize =
+            self.classes.iter().map(|class| class.shelf.idle() as usize * class.slot_size()).sum();
+        let discarded = self.discard_idle(Discard::AtMost(idle.saturating_sub(keep_idle_bytes)));
+        self.serve(guard, &mut queue);
+        drop(queue);
+        if let Some(spare) = self.spare() {
+            // Not counted: what a spare keeps is no part of `mapped_bytes`.
+            spare.core().trim(guard, 0);
+        }
+        discarded
+    }
+
+    /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put.
+    /// Again has no effect.
+    pub(crate) fn close(&self, guard: &mut ForkGuard) {
+        // Under the lock: who sees the pool closed and then takes the lock comes after all of this, and so
+        // does a second close. SeqCst: the order against puts is told in `Shelf::put`.
+        let mut queue = self.lock_reclaiming(guard);
+        if self.closed.swap(true, SeqCst) {
+            return;
+        }
+        self.caches.drain(guard);
+        self.serve(guard, &mut queue);
+        self.discard_idle(Discard::AtMost(usize::MAX));
+        self.unmap_if_unused(&queue);
+        drop(queue);
+        if let Some(spare) = self.spare() {
+            spare.core().close(guard);
+        }
+        if let Some(tracker) = self.tracker() {
+            tracking::report_at_close(guard, self.number(), tracker);
+        }
+    }
+
+    /// After a slot was put to the closed pool: gives its memory back, and the region with the last one.
+    #[cold]
+    pub(super) fn discard_after_close(&self, guard: &ForkGuard, class: &Class, slot: u32) {
+        let reclaiming = self.lock_reclaiming(guard);
+        // A get that lost against the closing may bring a slot back after the region went.
+        let discarded = match self.classes.region().is_unmapped() {
+            true => class.forget_idle(),
+            false => class.discard_around(self.classes.region(), slot),
+        };
+        self.mapped.release(discarded * class.slot_size());
+        self.unmap_if_unused(&reclaiming);
+    }
+
+    /// Unmaps the region of a closed pool whose slots all came back.
+    ///
+    /// A get that saw the pool open may take a slot still. It takes the permit first (SeqCst), and then looks
+    /// whether the pool closed; this thread closed it first, and then counts permits (SeqCst). So either the
+    /// slot is missing here, and the region stays until it comes back, or that get sees the closing and
+    /// touches nothing.
+    pub(super) fn unmap_if_unused(&self, _reclaiming: &Queue) {
+        if self.classes.region().is_unmapped() || !self.classes.iter().all(Class::is_whole) {
+            return;
+        }
+        for class in self.classes.iter() {
+            // The system may have refused to take some pages back before.
+            self.mapped.release(class.forget_idle() * class.slot_size());
+        }
+        // SAFETY:
+        // - no slot is out, and none can be got any more: thread caches were drained under this lock when the
+        //   pool closed
+        // - pages are opened by gets that see the pool open, and discarded under this lock, unless the region
+        //   is unmapped
+        unsafe { self.classes.region().unmap() };
+    }
+
+    /// In a child of a fork: what threads had that it does not have comes back.
+    pub(super) fn forget_other_threads(&self, guard: &ForkGuard) {
+        self.forget_waiters(guard);
+        self.caches.end_all_of_other_threads(guard);
+        if self.is_closed() {
+            // What a waiter had been granted before.
+            let queue = self.lock_reclaiming(guard);
+            self.discard_idle(Discard::AtMost(usize::MAX));
+            self.unmap_if_unused(&queue);
+        }
+        if let Some(spare) = self.spare() {
+            spare.core().forget_other_threads(guard);
+        }
+    }
+}

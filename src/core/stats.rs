@@ -1,0 +1,276 @@
+//! What a pool counts, and the equations between the figures.
+//!
+//! Gets and puts are not counted twice: puts are counted, gets follow. Figures read while other threads work
+//! are each true of some recent moment; the equations between them hold at every quiet moment, when no call
+//! is running.
+
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use std::fmt;
+use std::ops::Deref;
+
+use crate::cache::caches::Caches;
+use crate::class::Class;
+use crate::class::index::MAX_CLASSES;
+use crate::error::Misuse;
+use crate::os::fork::ForkGuard;
+
+/// What the pool itself counts as it happens. All accesses are Relaxed: figures only.
+#[derive(Default)]
+pub(crate) struct PoolCounters {
+    pub(crate) oversize_bytes: AtomicUsize,
+    pub(crate) oversize_buffers: AtomicUsize,
+    pub(crate) oversize_gets: AtomicU64,
+    limit_failures: AtomicU64,
+    waits: AtomicU64,
+    double_puts: AtomicU64,
+    size_mismatches: AtomicU64,
+    foreign_pointers: AtomicU64,
+}
+
+impl PoolCounters {
+    pub(crate) fn count_limit_failure(&self) {
+        self.limit_failures.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_wait(&self) {
+        self.waits.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a misuse by its kind.
+    #[cold]
+    pub(crate) fn count(&self, misuse: &Misuse) {
+        let counter = match misuse {
+            Misuse::ForeignPointer { .. } => &self.foreign_pointers,
+            Misuse::DoublePut { .. } => &self.double_puts,
+            Misuse::SizeMismatch { .. } => &self.size_mismatches,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+/// The figures of a pool's size classes, by ascending buffer size: a slice, in place, as reading figures must not
+/// need memory.
+#[derive(Clone)]
+pub struct ClassList {
+    first: [ClassStats; MAX_CLASSES],
+    count: usize,
+}
+
+impl ClassList {
+    fn of(mut classes: impl Iterator<Item = ClassStats>) -> Self {
+        let mut count = 0;
+        let first = std::array::from_fn(|_| classes.next().inspect(|_| count += 1).unwrap_or_default());
+        Self { first, count }
+    }
+}
+
+impl Deref for ClassList {
+    type Target = [ClassStats];
+    fn deref(&self) -> &[ClassStats] {
+        &self.first[..self.count]
+    }
+}
+
+impl<'a> IntoIterator for &'a ClassList {
+    type Item = &'a ClassStats;
+    type IntoIter = std::slice::Iter<'a, ClassStats>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for ClassList {
+    type Item = ClassStats;
+    type IntoIter = std::iter::Take<std::array::IntoIter<ClassStats, MAX_CLASSES>>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().take(self.count)
+    }
+}
+
+impl PartialEq for ClassList {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for ClassList {}
+
+impl fmt::Debug for ClassList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// A pool's figures at one moment. Bytes, buffers and calls, as each says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// One per size class, by ascending buffer size.
+    pub classes: ClassList,
+    /// The limit on `mapped_bytes`; 0 for none.
+    pub max_bytes: usize,
+    /// Bytes taken from the system for buffers: touched slots, overflow and oversize. Of overflow that was put a pool
+    /// without a limit may keep a little that counts nowhere: at most 2 MiB of each class, and as much in each thread's
+    /// cache, and small ones that share a page with one that is out.
+    pub mapped_bytes: usize,
+    /// The same counted in buffer sizes instead of slot sizes: the original library's figure.
+    pub allocated_bytes: usize,
+    /// Bytes of outstanding oversize buffers, after rounding.
+    pub oversize_bytes: usize,
+    /// Outstanding oversize buffers.
+    pub oversize_buffers: usize,
+    /// Gets that succeeded.
+    pub gets: u64,
+    /// Puts that succeeded.
+    pub puts: u64,
+    /// Gets served by the system allocator: overflow or oversize.
+    pub system_allocations: u64,
+    /// Gets that failed at the limit, those whose deadline passed included.
+    pub limit_failures: u64,
+    /// Gets that had to wait for a buffer.
+    pub waits: u64,
+    /// Refused puts of buffers that were not out.
+    pub double_puts: u64,
+    /// Refused puts with a wrong size.
+    pub size_mismatches: u64,
+    /// Refused pointers that were no buffer of this pool.
+    pub foreign_pointers: u64,
+}
+
+/// One size class's figures at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// What a buffer holds, in bytes, after rounding.
+    pub buffer_size: usize,
+    /// What a buffer takes of the region, in bytes.
+    pub slot_size: usize,
+    /// How many buffers are kept at most.
+    pub capacity: usize,
+    /// Slots handed out since the pool was made or trimmed: `outstanding + idle`.
+    pub touched: usize,
+    /// Slots handed out and not yet put.
+    pub outstanding: usize,
+    /// Touched slots that the pool holds.
+    pub idle: usize,
+    /// The part of `idle` that is in thread caches.
+    pub cached: usize,
+    /// Outstanding overflow buffers.
+    pub overflow: usize,
+    /// `(touched + overflow) * buffer_size`: the original library's figure.
+    pub allocated_bytes: usize,
+    /// Gets that succeeded in this class, overflow included.
+    pub gets: u64,
+    /// Puts that succeeded in this class, overflow included.
+    pub puts: u64,
+    /// Batches moved between thread caches and the shelf: how often a cached class wrote what other threads
+    /// read.
+    pub moves: u64,
+}
+
+impl ClassStats {
+    fn of(class: &Class, cached: u32, cached_puts: u64) -> Self {
+        // A get or put in flight may be seen half; saturating keeps such a figure plausible.
+        let touched = (class.capacity() - class.shelf.fresh()) as usize;
+        let cached = cached as usize;
+        let idle = class.shelf.idle() as usize + cached;
+        let outstanding = touched.saturating_sub(idle);
+        let overflow = class.counters.overflow.load(Relaxed);
+        let puts = class.counters.puts.load(Relaxed) + cached_puts;
+        Self {
+            buffer_size: class.buffer_size(),
+            slot_size: class.slot_size(),
+            capacity: class.capacity() as usize,
+            touched,
+            outstanding,
+            idle,
+            cached,
+            overflow,
+            allocated_bytes: (touched + overflow) * class.buffer_size(),
+            gets: puts + (outstanding + overflow) as u64,
+            puts,
+            moves: class.counters.moves.load(Relaxed),
+        }
+    }
+}
+
+impl Stats {
+    pub(super) fn of(
+        guard: &ForkGuard,
+        classes: &[Class],
+        caches: &Caches,
+        counters: &PoolCounters,
+        mapped_bytes: usize,
+        limit: usize,
+    ) -> Self {
+        let overflow_gets: u64 = classes.iter().map(|class| class.counters.overflow_gets.load(Relaxed)).sum();
+        let mut cached = [(0, 0); MAX_CLASSES];
+        let mut double_puts = counters.double_puts.load(Relaxed) + caches.double_puts();
+        caches.count(guard, classes.len(), |class, count| {
+            cached[class].0 += count.held;
+            cached[class].1 += count.puts;
+            double_puts += count.double_puts;
+        });
+        let of_class = |(class, &(held, puts)): (&Class, &(u32, u64))| ClassStats::of(class, held, puts);
+        let classes = ClassList::of(classes.iter().zip(&cached).map(of_class));
+        let oversize_bytes = counters.oversize_bytes.load(Relaxed);
+        let oversize_buffers = counters.oversize_buffers.load(Relaxed);
+        let oversize_gets = counters.oversize_gets.load(Relaxed);
+        let oversize_puts = oversize_gets.saturating_sub(oversize_buffers as u64);
+        Self {
+            max_bytes: if limit == usize::MAX { 0 } else { limit },
+            mapped_bytes,
+            allocated_bytes: classes.iter().map(|class| class.allocated_bytes).sum::<usize>()
+                + oversize_bytes,
+            oversize_bytes,
+            oversize_buffers,
+            gets: classes.iter().map(|class| class.gets).sum::<u64>() + oversize_gets,
+            puts: classes.iter().map(|class| class.puts).sum::<u64>() + oversize_puts,
+            system_allocations: overflow_gets + oversize_gets,
+            limit_failures: counters.limit_failures.load(Relaxed),
+            waits: counters.waits.load(Relaxed),
+            double_puts,
+            size_mismatches: counters.size_mismatches.load(Relaxed),
+            foreign_pointers: counters.foreign_pointers.load(Relaxed),
+            classes,
+        }
+    }
+
+    /// Adds what a pool's spare serves, whose figures are `spare`: all of it is overflow.
+    pub(super) fn add_overflow(&mut self, spare: &Stats) {
+        for (class, spare) in self.classes.first.iter_mut().zip(&spare.classes) {
+            let bytes = spare.outstanding * class.buffer_size;
+            class.overflow += spare.outstanding;
+            class.allocated_bytes += bytes;
+            class.gets += spare.gets;
+            class.puts += spare.puts;
+            class.moves += spare.moves;
+            self.mapped_bytes += spare.outstanding * class.slot_size;
+            self.allocated_bytes += bytes;
+        }
+        self.gets += spare.gets;
+        self.puts += spare.puts;
+        self.system_allocations += spare.gets;
+        self.double_puts += spare.double_puts;
+    }
+
+    /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is
+    /// inside a call on the pool.
+    ///
+    /// # Panics
+    /// If one does not hold; the message has both sides.
+    pub fn assert_consistent(&self) {
+        let slots: usize = self.classes.iter().map(|c| (c.touched + c.overflow) * c.slot_size).sum();
+        assert_eq!(self.mapped_bytes, slots + self.oversize_bytes, "mapped bytes of {self:#?}");
+        let buffers: usize = self.classes.iter().map(|c| (c.touched + c.overflow) * c.buffer_size).sum();
+        assert_eq!(self.allocated_bytes, buffers + self.oversize_bytes, "allocated bytes of {self:#?}");
+        for class in &self.classes {
+            assert_eq!(class.touched, class.outstanding + class.idle, "touched slots of {class:#?}");
+            assert!(class.touched <= class.capacity && class.cached <= class.idle, "{class:#?}");
+            let out = (class.outstanding + class.overflow) as u64;
+            assert_eq!(class.gets, class.puts + out, "gets of {class:#?}");
+        }
+        assert!(self.max_bytes == 0 || self.mapped_bytes <= self.max_bytes, "limit of {self:#?}");
+    }
+}

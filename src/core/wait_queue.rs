@@ -1,0 +1,353 @@
+//! Gets that wait: a queue, first come first served.
+//!
+//! ```text
+//! get at the limit -> enter -> [ 7 | 8 | 9 ] -> sleep -> granted a slot, or bytes, or the closing -> leave
+//!                                ^ whoever frees memory serves, from the front, under the same lock
+//! ```
+//!
+//! - Memory is handed over under the queue's lock, to a waiter that is in the queue. A waiter whose deadline passed
+//!   looks under that lock whether it was granted something before it leaves: nothing handed over is lost.
+//! - No wake-up is lost: a waiter is counted before the pool is searched for it once more, and whoever frees memory
+//!   does so before it looks at the count. So one of the two sees the other.
+//! - A waiter sleeps on a parker of its own and holds no lock of the pool meanwhile.
+//!
+//! Any thread may call anything at any time. The queue knows nothing of slots and limits: who serves says what
+//! a waiter can be granted.
+
+use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::ptr::NonNull;
+
+use crate::os::fork::ForkGuard;
+use crate::os::lock::Lock;
+use crate::os::memory::OutOfMemory;
+
+/// What a get waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// The class whose slots serve it; `None` if it is oversize.
+    pub(crate) class: Option<usize>,
+    /// What it would add to the mapped bytes.
+    pub(crate) bytes: usize,
+}
+
+/// What a waiter wakes up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// An idle slot of its class, taken off the shelf.
+    Slot(u32),
+    /// Its bytes are reserved.
+    Bytes,
+    /// The pool is closed.
+    Closed,
+}
+
+/// Wakes one waiter. Its lock is the one that asks for no fork guard, as its waiter sleeps with it: in the child of a fork
+/// both are nobody's.
+pub(crate) struct Parker {
+    unparked: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Parker {
+    pub(crate) fn new() -> Self {
+        Self { unparked: Mutex::new(false), condvar: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.unparked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unpark(&self, _guard: &ForkGuard) {
+        *self.lock() = true;
+        self.condvar.notify_one();
+    }
+
+    /// Sleeps until it is unparked, or was before, or the deadline has passed; without one, never. The process may fork
+    /// meanwhile.
+    pub(crate) fn park(&self, guard: &mut ForkGuard, deadline: Option<Instant>) {
+        guard.unguarded(|| {
+            let mut unparked = self.lock();
+            while !*unparked {
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                unparked = match left {
+                    None => self.condvar.wait(unparked).unwrap_or_else(PoisonError::into_inner),
+                    Some(left) if left.is_zero() => return,
+                    Some(left) => {
+                        let woken = self.condvar.wait_timeout(unparked, left);
+                        woken.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
+            }
+        });
+    }
+}
+
+struct Waiter {
+    ticket: u64,
+    demand: Demand,
+    granted: Option<Grant>,
+    /// Its [`WaiterGuard`] borrows it, and takes the waiter out of the queue before that ends.
+    parker: NonNull<Parker>,
+}
+
+// SAFETY:
+// - a parker may be unparked by any thread
+unsafe impl Send for Waiter {}
+
+/// The waiters, ascending by ticket. One that was granted something stays until it wakes up and leaves.
+#[derive(Default)]
+pub(crate) struct Queue {
+    waiters: VecDeque<Waiter>,
+    next_ticket: u64,
+}
+
+impl Queue {
+    fn position(&self, ticket: u64) -> Option<usize> {
+        self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
+    }
+}
+
+/// The queue of one pool.
+pub(crate) struct WaitQueue {
+    /// How many are in the queue. Changed under its lock.
+    count: AtomicUsize,
+    queue: Lock<Queue>,
+}
+
+/// A waiter that is in the queue, until it leaves.
+pub(crate) struct WaiterGuard<'a> {
+    waiting: &'a WaitQueue,
+    ticket: u64,
+    _parker: &'a Parker,
+}
+
+impl WaiterGuard<'_> {
+    pub(crate) fn is_served(&self, queue: &Queue) -> bool {
+        queue.position(self.ticket).is_some_and(|at| queue.waiters[at].granted.is_some())
+    }
+
+    /// Takes the waiter out of the queue; what it was granted. `None`: nothing, and those behind it may now be served.
+    pub(crate) fn leave(self, queue: &mut Queue) -> Option<Grant> {
+        let granted = self.waiting.take_out(queue, self.ticket);
+        std::mem::forget(self);
+        granted
+    }
+}
+
+/// Only by unwinding, without the lock: the parker must not be unparked any more.
+impl Drop for WaiterGuard<'_> {
+    fn drop(&mut self) {
+        let guard = ForkGuard::new();
+        self.waiting.take_out(&mut self.waiting.lock(&guard), self.ticket);
+    }
+}
+
+impl WaitQueue {
+    pub(crate) fn new() -> Self {
+        Self { count: AtomicUsize::new(0), queue: Lock::new(Queue::default()) }
+    }
+
+    pub(crate) fn lock<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, Queue> {
+        self.queue.lock(guard)
+    }
+
+    /// Whether anybody waits. Asked after memory was freed, by a SeqCst operation.
+    #[inline]
+    pub(crate) fn has_waiters(&self) -> bool {
+        // SeqCst: the partner is in `enter`.
+        self.count.load(SeqCst) != 0
+    }
+
+    /// Adds a waiter. The caller then searches once more what it wants, and serves the queue.
+    ///
+    /// SeqCst, and so is that search: it finds what was freed before, or who frees later finds the waiter counted.
+    pub(crate) fn enter<'a>(
+        &'a self,
+        queue: &mut Queue,
+        demand: Demand,
+        parker: &'a Parker,
+    ) -> Result<WaiterGuard<'a>, OutOfMemory> {
+        queue.waiters.try_reserve(1).map_err(|_| OutOfMemory { bytes: size_of::<Waiter>() })?;
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
+        queue.waiters.push_back(Waiter { ticket, demand, granted: None, parker: NonNull::from(parker) });
+        self.count.fetch_add(1, SeqCst);
+        Ok(WaiterGuard { waiting: self, ticket, _parker: parker })
+    }
+
+    fn take_out(&self, queue: &mut Queue, ticket: u64) -> Option<Grant> {
+        let waiter = queue.waiters.remove(queue.position(ticket)?);
+        self.count.fetch_sub(1, SeqCst);
+        waiter?.granted
+    }
+
+    /// Offers every waiter that has nothing yet to `give`, first come first; what it gives is that waiter's.
+    pub(crate) fn serve(
+        &self,
+        guard: &ForkGuard,
+        queue: &mut Queue,
+        mut give: impl FnMut(Demand) -> Option<Grant>,
+    ) {
+        for waiter in queue.waiters.iter_mut().filter(|waiter| waiter.granted.is_none()) {
+            waiter.granted = give(waiter.demand);
+            if waiter.granted.is_some() {
+                // SAFETY:
+                // - the waiter is in the queue, and leaves it under the lock, which is held, before its parker goes
+                unsafe { waiter.parker.as_ref() }.unpark(guard);
+            }
+        }
+    }
+
+    /// Forgets all waiters: the child of a fork has none of their threads. What they were granted and did not take yet is
+    /// `take_back`'s. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
+    pub(crate) fn after_fork_in_child(&self, guard: &ForkGuard, mut take_back: impl FnMut(Demand, Grant)) {
+        let mut queue = self.lock(guard);
+        for waiter in queue.waiters.drain(..) {
+            if let Some(granted) = waiter.granted {
+                take_back(waiter.demand, granted);
+            }
+        }
+        self.count.store(0, SeqCst);
+    }
+}
+
+#[cfg(all(test, not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const DEMAND: Demand = Demand { class: None, bytes: 1 };
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Room for so many, as mapped bytes are for a pool.
+    struct Room(AtomicUsize);
+
+    impl Room {
+        fn take(&self) -> bool {
+            self.0.fetch_update(SeqCst, SeqCst, |room| room.checked_sub(1)).is_ok()
+        }
+
+        fn serve(&self, guard: &ForkGuard, waiting: &WaitQueue, queue: &mut Queue) {
+            waiting.serve(guard, queue, |_| self.take().then_some(Grant::Bytes));
+        }
+
+        fn give(&self, waiting: &WaitQueue) {
+            self.0.fetch_add(1, SeqCst);
+            if waiting.has_waiters() {
+                let guard = ForkGuard::new();
+                self.serve(&guard, waiting, &mut waiting.lock(&guard));
+            }
+        }
+
+        fn wait(&self, waiting: &WaitQueue, deadline: Option<Instant>) -> Option<Grant> {
+            let (parker, mut guard) = (Parker::new(), ForkGuard::new());
+            let mut queue = waiting.lock(&guard);
+            let waiter = waiting.enter(&mut queue, DEMAND, &parker).unwrap();
+            self.serve(&guard, waiting, &mut queue);
+            drop(queue);
+            parker.park(&mut guard, deadline);
+            let mut queue = waiting.lock(&guard);
+            let granted = waiter.leave(&mut queue);
+            if granted.is_none() {
+                self.serve(&guard, waiting, &mut queue);
+            }
+            granted
+        }
+    }
+
+    #[test]
+    fn waiters_are_served_in_order_and_keep_what_they_were_given() {
+        let (waiting, parker, guard) = (WaitQueue::new(), Parker::new(), ForkGuard::new());
+        let mut queue = waiting.lock(&guard);
+        let [first, second, third] = [0; 3].map(|_| waiting.enter(&mut queue, DEMAND, &parker).unwrap());
+        let mut slots = [2, 1].into_iter();
+        waiting.serve(&guard, &mut queue, |_| slots.next().map(Grant::Slot));
+        waiting.serve(&guard, &mut queue, |_| None);
+        assert!(first.is_served(&queue) && second.is_served(&queue) && !third.is_served(&queue));
+        assert_eq!(second.leave(&mut queue), Some(Grant::Slot(1)));
+        assert_eq!(first.leave(&mut queue), Some(Grant::Slot(2)));
+        assert!(waiting.has_waiters());
+        assert_eq!(third.leave(&mut queue), None);
+        assert!(!waiting.has_waiters());
+    }
+
+    #[test]
+    fn what_was_given_before_the_deadline_passed_is_not_lost() {
+        let (waiting, parker, mut guard) = (WaitQueue::new(), Parker::new(), ForkGuard::new());
+        let waiter = waiting.enter(&mut waiting.lock(&guard), DEMAND, &parker).unwrap();
+        parker.park(&mut guard, Some(Instant::now()));
+        // Between the deadline and the look under the lock.
+        waiting.serve(&guard, &mut waiting.lock(&guard), |_| Some(Grant::Bytes));
+        assert_eq!(waiter.leave(&mut waiting.lock(&guard)), Some(Grant::Bytes));
+        // It was unparked: nobody sleeps any more.
+        let start = Instant::now();
+        parker.park(&mut guard, Some(start + LONG));
+        assert!(start.elapsed() < LONG);
+    }
+
+    #[test]
+    fn a_deadline_ends_the_sleep() {
+        let (waiting, room) = (WaitQueue::new(), Room(AtomicUsize::new(0)));
+        for timeout in [Duration::ZERO, Duration::from_millis(20)] {
+            let start = Instant::now();
+            assert_eq!(room.wait(&waiting, Some(start + timeout)), None);
+            assert!(start.elapsed() >= timeout);
+        }
+        assert!(!waiting.has_waiters());
+    }
+
+    #[test]
+    fn a_place_that_is_dropped_rings_no_bell() {
+        let (waiting, guard) = (WaitQueue::new(), ForkGuard::new());
+        {
+            let parker = Parker::new();
+            let _waiter = waiting.enter(&mut waiting.lock(&guard), DEMAND, &parker).unwrap();
+        }
+        waiting.serve(&guard, &mut waiting.lock(&guard), |_| panic!("nobody waits"));
+        assert!(!waiting.has_waiters());
+    }
+
+    #[test]
+    fn a_forked_child_has_no_waiters() {
+        let (waiting, parker, guard) = (WaitQueue::new(), Parker::new(), ForkGuard::new());
+        let waiter = waiting.enter(&mut waiting.lock(&guard), DEMAND, &parker).unwrap();
+        waiting.serve(&guard, &mut waiting.lock(&guard), |_| Some(Grant::Bytes));
+        let mut taken_back = Vec::new();
+        waiting.after_fork_in_child(&guard, |demand, granted| taken_back.push((demand, granted)));
+        assert_eq!(taken_back, [(DEMAND, Grant::Bytes)]);
+        assert!(!waiting.has_waiters());
+        waiting.serve(&guard, &mut waiting.lock(&guard), |_| panic!("nobody waits"));
+        assert_eq!(waiter.leave(&mut waiting.lock(&guard)), None);
+        assert!(!waiting.has_waiters());
+    }
+
+    /// Room for three, eight threads, deadlines that pass at the moment of a hand-over: all room comes back,
+    /// and no thread with a far deadline meets it.
+    #[test]
+    fn nothing_is_lost_between_giving_sleeping_and_deadlines() {
+        let (waiting, room) = (WaitQueue::new(), Room(AtomicUsize::new(3)));
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (waiting, room) = (&waiting, &room);
+                scope.spawn(move || {
+                    for round in 0..2000 {
+                        let patience = Duration::from_micros((round * 7 + thread * 13) % 50);
+                        let patience = if thread % 2 == 0 { patience } else { LONG };
+                        match room.wait(waiting, Some(Instant::now() + patience)) {
+                            Some(granted) => {
+                                assert_eq!(granted, Grant::Bytes);
+                                std::thread::yield_now();
+                                room.give(waiting);
+                            }
+                            None => assert!(patience < LONG, "it was not woken"),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(room.0.into_inner(), 3);
+        assert!(!waiting.has_waiters());
+    }
+}

@@ -1,0 +1,134 @@
+//! A checker that watches `malloc`, if this process runs under one, and memory from that `malloc`.
+//!
+//! Sanitizers and memcheck know of each of its blocks the size, the places where it was allocated and freed,
+//! and whether anybody still has a pointer to it. So buffers that are blocks need nothing else.
+
+#[cfg(unix)]
+pub(super) use self::unix::{allocate, free, is_there};
+
+#[cfg(unix)]
+mod unix {
+    use std::ffi::c_void;
+    use std::ptr::{self, NonNull};
+
+    use super::super::{callers, memcheck, sanitizer};
+    use crate::os::fork::ForkGuard;
+    use crate::os::lock::Once;
+    use crate::os::memory::{Content, OutOfMemory};
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Checker {
+        /// Finds callers by frame pointers.
+        Sanitizer,
+        /// Finds them by itself.
+        Memcheck,
+    }
+
+    impl Checker {
+        /// The size and the alignment that a checker ends a program for when it asks for as much, in bytes.
+        fn too_much(self) -> (usize, usize) {
+            match self {
+                Self::Sanitizer => (1 << 39, 1 << 39),
+                Self::Memcheck => (1 << 39, 1 << 25),
+            }
+        }
+    }
+
+    /// Found out once per process.
+    fn checker(guard: &ForkGuard) -> Option<Checker> {
+        static CHECKER: Once<Option<Checker>> = Once::new();
+        *CHECKER.get_or_init(guard, || {
+            if sanitizer::is_there() {
+                Some(Checker::Sanitizer)
+            } else {
+                memcheck::is_there().then_some(Checker::Memcheck)
+            }
+        })
+    }
+
+    pub(in super::super) fn is_there(guard: &ForkGuard) -> bool {
+        checker(guard).is_some()
+    }
+
+    /// Exactly `size` bytes from the C library, whatever the global allocator is.
+    pub(in super::super) fn allocate(
+        guard: &ForkGuard,
+        size: usize,
+        alignment: usize,
+        content: Content,
+    ) -> Result<NonNull<u8>, OutOfMemory> {
+        let checker = checker(guard);
+        let alignment = alignment.max(size_of::<*const ()>());
+        let too_much = checker.map_or((usize::MAX, usize::MAX), Checker::too_much);
+        if size >= too_much.0 || alignment >= too_much.1 {
+            return Err(OutOfMemory { bytes: size });
+        }
+        let mut data: *mut c_void = ptr::null_mut();
+        // SAFETY:
+        // - `data` is writable, and the alignment a power of two and a multiple of a pointer's size
+        let status = unsafe {
+            match checker {
+                Some(Checker::Sanitizer) => {
+                    let arguments = [(&raw mut data).expose_provenance(), alignment, size];
+                    callers::call(libc::posix_memalign as callers::Function, arguments) as libc::c_int
+                }
+                _ => libc::posix_memalign(&raw mut data, alignment, size),
+            }
+        };
+        let data = NonNull::new(data.cast::<u8>()).filter(|_| status == 0);
+        let data = data.ok_or(OutOfMemory { bytes: size })?;
+        if content == Content::Zeros {
+            // SAFETY:
+            // - just allocated with this size
+            unsafe { data.as_ptr().write_bytes(0, size) };
+        }
+        Ok(std::hint::black_box(data)) // as in `allocate_buffer`
+    }
+
+    /// Gives a buffer back to the C library.
+    ///
+    /// # Safety
+    /// - `data` came from [`allocate`] and was not freed since
+    /// - nobody uses it any more
+    pub(in super::super) unsafe fn free(guard: &ForkGuard, data: NonNull<u8>) {
+        let data = data.as_ptr().cast::<c_void>();
+        // SAFETY:
+        // - allocated there, and freed once (caller)
+        unsafe {
+            match checker(guard) {
+                Some(Checker::Sanitizer) => {
+                    callers::call(libc::free as callers::Function, [data.expose_provenance(), 0, 0]);
+                }
+                _ => libc::free(data),
+            }
+        }
+    }
+}
+
+/// Elsewhere there is none.
+#[cfg(not(unix))]
+mod none {
+    use std::ptr::NonNull;
+
+    use crate::os::fork::ForkGuard;
+    use crate::os::memory::{self, Content, OutOfMemory};
+
+    pub(in super::super) fn is_there(_: &ForkGuard) -> bool {
+        false
+    }
+
+    pub(in super::super) fn allocate(
+        _: &ForkGuard,
+        size: usize,
+        alignment: usize,
+        content: Content,
+    ) -> Result<NonNull<u8>, OutOfMemory> {
+        memory::allocate_buffer(size, alignment, content)
+    }
+
+    pub(in super::super) unsafe fn free(_: &ForkGuard, _: NonNull<u8>) {
+        unreachable!("no pool is instrumented");
+    }
+}
+#[cfg(not(unix))]
+pub(super) use self::none::{allocate, free, is_there};

@@ -1,0 +1,30 @@
+//! What the library takes from the system, and what it knows of the process: memory, threads and forks.
+//!
+//! - [`memory`]: tables and single buffers from the global allocator, with failure as a value
+//! - [`region`]: reserved addresses, and the pages in them
+//! - [`stderr`]: lines of text for the user
+//! - [`barrier`]: a fence on every thread of the process
+//! - [`fork`]: the guard that keeps the process from forking in the middle of something
+//! - [`lock`]: locks, which ask for that guard
+//! - [`thread_pointer`] and [`thread_state`]: what each thread has, and what others see of it
+//! - [`cells`]: a table whose cells stay where they are; [`anchor`] and [`handle`] are made of it
+//! - [`address_map`]: a map from addresses
+//! - [`hooks`]: the two places where the system calls the library's upper layers
+//!
+//! Nothing here knows what a pool is.
+
+pub(crate) mod address_map;
+pub(crate) mod anchor;
+pub(crate) mod barrier;
+pub(crate) mod bits;
+pub(crate) mod cells;
+pub(crate) mod fork;
+#[cfg(feature = "capi")]
+pub(crate) mod handle;
+pub(crate) mod hooks;
+pub(crate) mod lock;
+pub(crate) mod memory;
+pub(crate) mod region;
+pub(crate) mod stderr;
+pub(crate) mod thread_pointer;
+pub(crate) mod thread_state;

@@ -1,0 +1,194 @@
+//! `PooledBuffer`: one outstanding buffer with one owner.
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use super::Pool;
+use crate::class::location::{Buffer, Location};
+use crate::core::Core;
+use crate::core::door;
+use crate::core::reference::OfBuffer;
+use crate::error::{Misuse, ResizeError};
+use crate::os::fork::ForkGuard;
+
+/// A buffer from a [`Pool`], put back when dropped, on whatever thread.
+///
+/// It derefs to its bytes, and keeps the pool's memory alive on its own: it may outlive every handle. A put
+/// from C with this pointer is refused while the `PooledBuffer` exists.
+pub struct PooledBuffer {
+    data: NonNull<u8>,
+    len: usize,
+    capacity: usize,
+    location: Location,
+    /// Holds a reference.
+    pool: NonNull<Core>,
+}
+
+// SAFETY:
+// - the buffer has one owner, and its bytes may be used from any thread
+// - the pool it refers to is Send and Sync
+unsafe impl Send for PooledBuffer {}
+// SAFETY:
+// - a shared PooledBuffer only gives shared access to its bytes
+unsafe impl Sync for PooledBuffer {}
+
+impl PooledBuffer {
+    /// For a buffer just got from `pool` with holder `Owned` and initialised bytes; `len` is at most its
+    /// capacity.
+    #[inline]
+    pub(crate) fn new(pool: NonNull<Core>, buffer: Buffer, len: usize) -> Self {
+        let Buffer { data, capacity, location } = buffer;
+        debug_assert!(len <= capacity);
+        Self { data, len, capacity, location, pool }
+    }
+
+    /// Takes over a raw buffer that is outstanding from `pool`: got by C, by [`Pool::get_raw`], or by
+    /// [`into_raw`](Self::into_raw). `size` is the one asked for, or another of the same class; it becomes
+    /// the length.
+    ///
+    /// # Errors
+    /// [`Misuse`] if `data` is no such buffer; then nothing changed, and it is still the caller's.
+    ///
+    /// # Safety
+    /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now
+    ///   on
+    /// - all its usable bytes ([`Pool::usable_size`]) are initialised; those of a class's slots always are
+    pub unsafe fn from_raw(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<Self, Misuse> {
+        let pool = pool.reference();
+        // SAFETY:
+        // - the caller owns the buffer
+        let buffer = unsafe { pool.adopt(&mut ForkGuard::new(), data, size)? };
+        let Buffer { data, capacity, location } = buffer;
+        // The raw buffer's reference is this PooledBuffer's now.
+        Ok(Self { data, len: size.min(capacity), capacity, location, pool: pool.as_pointer() })
+    }
+
+    /// Gives the raw pointer up, with the size that a put must name: the length now. The buffer stays
+    /// outstanding.
+    pub fn into_raw(self) -> (NonNull<u8>, usize) {
+        let buffer = ManuallyDrop::new(self);
+        // SAFETY:
+        // - `buffer` holds a reference, so the pool exists
+        // - `data` and `location` are of the outstanding buffer it owns
+        unsafe {
+            let pool = buffer.pool.as_ref();
+            pool.release(&mut ForkGuard::new(), buffer.data, buffer.location, buffer.len);
+        }
+        (buffer.data, buffer.len)
+    }
+
+    /// The length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the length is 0.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The most bytes the buffer can have. Under AddressSanitizer, valgrind and their like, in programs of C
+    /// and C++: the size asked for.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Changes the length. Bytes that appear hold whatever was there.
+    ///
+    /// # Errors
+    /// [`ResizeError`] if `len` exceeds the capacity.
+    pub fn resize(&mut self, len: usize) -> Result<(), ResizeError> {
+        if len > self.capacity {
+            return Err(ResizeError { requested: len, capacity: self.capacity });
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    #[cfg(feature = "cxx")]
+    pub(crate) fn into_parts(self) -> (NonNull<u8>, usize, usize, Location, NonNull<Core>) {
+        let buffer = ManuallyDrop::new(self);
+        (buffer.data, buffer.len, buffer.capacity, buffer.location, buffer.pool)
+    }
+
+    /// # Safety
+    /// - the parts came from [`into_parts`](Self::into_parts) (another length up to the capacity is fine),
+    ///   and are used once
+    #[cfg(feature = "cxx")]
+    pub(crate) unsafe fn from_parts(
+        data: NonNull<u8>,
+        len: usize,
+        capacity: usize,
+        location: Location,
+        pool: NonNull<Core>,
+    ) -> Self {
+        debug_assert!(len <= capacity);
+        Self { data, len, capacity, location, pool }
+    }
+}
+
+impl Drop for PooledBuffer {
+    #[inline]
+    fn drop(&mut self) {
+        let Self { data, location, pool, .. } = *self;
+        // SAFETY:
+        // - the buffer holds a reference until it is put
+        let handle = unsafe { OfBuffer::new(pool) };
+        if let Location::Slot { class, slot } = location
+            && door::put_owned(handle, data.as_ptr(), class.into(), slot)
+        {
+            return;
+        }
+        // SAFETY:
+        // - `data` and `location` are of the outstanding buffer that this value owns
+        unsafe { door::put_owned_slow(handle, data, location) };
+    }
+}
+
+impl Deref for PooledBuffer {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY:
+        // - the buffer has at least `len` bytes, all initialised: fresh slots are zero pages, reused ones
+        //   hold what was there, others were zeroed when they were allocated or vouched for by `from_raw`
+        // - nobody else writes to them while this value is borrowed
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for PooledBuffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY:
+        // - as in `deref`, and this value is borrowed mutably
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+    }
+}
+
+impl AsRef<[u8]> for PooledBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for PooledBuffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+impl fmt::Debug for PooledBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledBuffer")
+            .field("data", &self.data)
+            .field("len", &self.len)
+            .field("capacity", &self.capacity)
+            .finish()
+    }
+}

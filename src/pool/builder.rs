@@ -1,0 +1,258 @@
+//! What a pool is built from: the builder, and its validation.
+
+use crate::sync::Arc;
+use std::fmt;
+
+use super::Pool;
+use crate::class::index::MAX_CLASSES;
+use crate::class::layout::Layout;
+use crate::class::ledger::MAX_BUFFER_SIZE;
+use crate::core::config::{Config, Flags, Rounding};
+use crate::debug::environment::Sampling;
+use crate::error::BuildError;
+use crate::os::fork::{self, ForkGuard};
+use crate::os::memory::{self, OutOfMemory};
+
+/// The alignment of every buffer unless another is asked for, in bytes.
+pub const DEFAULT_ALIGNMENT: usize = 64;
+/// The largest alignment a pool can be built with, in bytes.
+pub const MAX_ALIGNMENT: usize = 2 << 20;
+/// The most buffers a size class can keep.
+pub(crate) const MAX_CAPACITY: usize = 1 << 30;
+
+/// The default rounding of the original library: `((size + 256) >> 3) << 3`.
+///
+/// ```
+/// assert_eq!(bytepool::round_original(500), 752);
+/// ```
+pub fn round_original(size: usize) -> usize {
+    match size.checked_add(256) {
+        Some(sum) => (sum >> 3) << 3,
+        None => size,
+    }
+}
+
+/// Builds a [`Pool`].
+///
+/// ```
+/// # fn main() -> Result<(), bytepool::BuildError> {
+/// let pool = bytepool::Pool::builder()
+///     .size_class(16 << 10, 1000) // up to 1000 buffers of 16 KiB are kept
+///     .size_class(512, 1000)
+///     .max_bytes(32 << 20)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    size_classes: GivenClasses,
+    alignment: usize,
+    max_bytes: usize,
+    round: Option<Rounding>,
+    flags: Flags,
+    sampling: Sampling,
+    /// While the builder was filled in.
+    out_of_memory: Option<OutOfMemory>,
+}
+
+/// Size classes as they were given: buffer size and capacity.
+#[derive(Clone)]
+struct GivenClasses {
+    first: [(usize, usize); MAX_CLASSES],
+    count: usize,
+}
+
+impl Default for GivenClasses {
+    fn default() -> Self {
+        Self { first: [(0, 0); MAX_CLASSES], count: 0 }
+    }
+}
+
+impl GivenClasses {
+    fn push(&mut self, class: (usize, usize)) {
+        if let Some(next) = self.first.get_mut(self.count) {
+            *next = class;
+        }
+        self.count += 1;
+    }
+
+    /// All but those that are too many.
+    fn as_slice(&self) -> &[(usize, usize)] {
+        &self.first[..self.count.min(MAX_CLASSES)]
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("size_classes", &self.size_classes.as_slice())
+            .field("alignment", &self.alignment)
+            .field("max_bytes", &self.max_bytes)
+            .field("round", &self.round.is_some())
+            .field("flags", &self.flags)
+            .field("sampling", &self.sampling)
+            .finish()
+    }
+}
+
+impl Builder {
+    /// Adds a class: up to `capacity` buffers of `buffer_size` bytes are kept. Any order. Without a class
+    /// every get is oversize.
+    pub fn size_class(mut self, buffer_size: usize, capacity: usize) -> Self {
+        self.size_classes.push((buffer_size, capacity));
+        self
+    }
+
+    /// The alignment of every buffer in bytes: a power of two up to [`MAX_ALIGNMENT`]; 0 means
+    /// [`DEFAULT_ALIGNMENT`].
+    pub fn alignment(mut self, alignment: usize) -> Self {
+        self.alignment = alignment;
+        self
+    }
+
+    /// The most bytes the pool may have mapped, overflow and oversize included; 0 means no limit.
+    pub fn max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Rounds class sizes, and requests before a class is chosen. A result below its argument is ignored.
+    ///
+    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics and
+    /// nothing else happens.
+    pub fn round(mut self, round: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
+        // An Arc ends the process without memory for its two counts and the function.
+        match memory::probe(size_of_val(&round) + align_of_val(&round) + 2 * size_of::<usize>()) {
+            Ok(()) => self.round = Some(Arc::new(round)),
+            Err(error) => self.out_of_memory = Some(error),
+        }
+        self
+    }
+
+    /// Every buffer reads as zeros when it is got, over its whole capacity.
+    pub fn zero_on_get(mut self, on: bool) -> Self {
+        self.flags.zero_on_get = on;
+        self
+    }
+
+    /// Every buffer is overwritten with zeros when it is put.
+    pub fn zero_on_put(mut self, on: bool) -> Self {
+        self.flags.zero_on_put = on;
+        self
+    }
+
+    /// Whether threads may keep idle buffers of their own, which makes most gets and puts faster than any
+    /// shared structure allows. On by default; pools that zero buffers do without.
+    pub fn thread_cache(mut self, on: bool) -> Self {
+        self.flags.thread_cache = on;
+        self
+    }
+
+    /// Asks the system for transparent huge pages. Where it has none, ordinary pages serve.
+    pub fn huge_pages(mut self, on: bool) -> Self {
+        self.flags.huge_pages = on;
+        self
+    }
+
+    /// Keeps track of one get in `every`: where it was called, when and by which thread, until the buffer is put;
+    /// 1 means of each. [`Pool::dump_outstanding`] tells, and so does stderr when the pool closes. 0, the
+    /// default: as many as the environment variable `BYTEPOOL_TRACK` says, none without it.
+    ///
+    /// Pools that track do without thread caches.
+    pub fn track_every(mut self, every: u32) -> Self {
+        self.sampling.track_every = every;
+        self
+    }
+
+    /// Guards one get in `every`: its buffer lies between unreadable pages, its end at a page's end as closely as
+    /// the alignment allows, and stays unreadable for a while after its put. So an overflow, and a use after
+    /// the put, fault at once, and a line on stderr says which buffer it was. 0, the default: as many as
+    /// the environment variable `BYTEPOOL_GUARD` says, none without it.
+    ///
+    /// Pools that guard do without thread caches.
+    pub fn guard_every(mut self, every: u32) -> Self {
+        self.sampling.guard_every = every;
+        self
+    }
+
+    /// Builds the pool. It reserves addresses; memory is used as buffers are handed out.
+    ///
+    /// # Errors
+    /// [`BuildError`] says which value broke which limit, or what the system refused.
+    pub fn build(self) -> Result<Pool, BuildError> {
+        fork::prepare()?;
+        // Declared first, so dropped last: the end of the user's function is the user's code, too.
+        let _round = self.round.clone();
+        let mut guard = ForkGuard::new();
+        let config = self.validate(&mut guard)?;
+        Pool::from_config(&guard, config)
+    }
+
+    fn validate(self, guard: &mut ForkGuard) -> Result<Config, BuildError> {
+        let alignment = if self.alignment == 0 { DEFAULT_ALIGNMENT } else { self.alignment };
+        if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
+            return Err(BuildError::Alignment { alignment, limit: MAX_ALIGNMENT });
+        }
+        if let Some(error) = self.out_of_memory {
+            return Err(error.into());
+        }
+        let mut size_classes = self.size_classes;
+        validate_classes(guard, &mut size_classes, self.round.as_deref())?;
+        let layout = Layout::new(size_classes.as_slice(), alignment, self.flags.huge_pages)?;
+        Ok(Config {
+            layout,
+            alignment,
+            max_bytes: if self.max_bytes == 0 { usize::MAX } else { self.max_bytes },
+            round: self.round,
+            flags: self.flags,
+            sampling: self.sampling.or_environment(guard),
+        })
+    }
+}
+
+/// Rounds and sorts them, each within the limits.
+fn validate_classes(
+    guard: &mut ForkGuard,
+    given: &mut GivenClasses,
+    round: Option<&(dyn Fn(usize) -> usize + Send + Sync)>,
+) -> Result<(), BuildError> {
+    if given.count > MAX_CLASSES {
+        return Err(BuildError::TooManyClasses { count: given.count, limit: MAX_CLASSES });
+    }
+    let classes = &mut given.first[..given.count];
+    for (index, class) in classes.iter_mut().enumerate() {
+        let (size, capacity) = *class;
+        if size == 0 {
+            return Err(BuildError::ZeroBufferSize { index });
+        }
+        let buffer_size = round.map_or(size, |round| guard.unguarded(|| round(size)).max(size));
+        if buffer_size > MAX_BUFFER_SIZE {
+            return Err(BuildError::BufferSizeTooLarge { buffer_size, limit: MAX_BUFFER_SIZE });
+        }
+        if capacity == 0 {
+            return Err(BuildError::ZeroCapacity { buffer_size });
+        }
+        if capacity > MAX_CAPACITY {
+            return Err(BuildError::CapacityTooLarge { buffer_size, capacity, limit: MAX_CAPACITY });
+        }
+        class.0 = buffer_size;
+    }
+    classes.sort_unstable();
+    match classes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => Err(BuildError::DuplicateBufferSize { buffer_size: pair[0].0 }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_original_rounding() {
+        assert_eq!([100, 200, 300, 500].map(round_original), [352, 456, 552, 752]);
+        assert_eq!(round_original(usize::MAX), usize::MAX);
+    }
+}

@@ -1,0 +1,110 @@
+//! Forks while other threads use pools: the parent's side, of which the child gets a copy.
+
+use std::array;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sync::atomic::AtomicU32;
+use super::sync::{plain_memory, thread};
+use super::{check_forking, hold};
+use crate::os::fork::{fork_without_child, section};
+use crate::{Pool, PooledBuffer};
+
+const SIZE: usize = 4096;
+
+fn pool() -> Pool {
+    Pool::builder().size_class(SIZE, 16).build().unwrap()
+}
+
+fn use_buffer(buffer: &PooledBuffer) {
+    plain_memory::is_used(NonNull::from(&buffer[0]));
+}
+
+#[test]
+fn nobody_is_in_a_section_while_another_thread_forks() {
+    check_forking(1500, || {
+        let pool = pool();
+        let memory = Arc::new([0_u8; 3]);
+        let others: [_; 3] = array::from_fn(|number| {
+            let (pool, memory) = (pool.clone(), memory.clone());
+            thread::spawn(move || {
+                let use_memory = || plain_memory::is_used(NonNull::from(&memory[number]));
+                // Without a block; while the thread gets one; with one.
+                for _ in 0..number + 1 {
+                    let _section = section();
+                    use_memory();
+                    if number > 0 {
+                        drop(pool.get(SIZE).unwrap());
+                    }
+                    use_memory();
+                }
+            })
+        });
+        fork_without_child(|| memory.iter().for_each(|byte| plain_memory::is_used(NonNull::from(byte))));
+        others.into_iter().for_each(thread::JoinHandle::join);
+    });
+}
+
+#[test]
+fn pools_stand_still_while_a_process_forks_and_lose_nothing() {
+    check_forking(1000, || {
+        let pool = pool();
+        let others = [1, 3].map(|rounds| {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                for _ in 0..rounds {
+                    let both = [(); 2].map(|()| pool.get(SIZE).unwrap());
+                    both.iter().for_each(use_buffer);
+                }
+            })
+        });
+        fork_without_child(|| {
+            let stats = pool.stats();
+            stats.assert_consistent();
+            (0..3).for_each(|_| thread::yield_now());
+            assert_eq!(pool.stats(), stats);
+        });
+        others.into_iter().for_each(thread::JoinHandle::join);
+        let stats = pool.stats();
+        stats.assert_consistent();
+        // Those whose ways to their caches were cut found them as they ended.
+        assert_eq!((stats.classes[0].outstanding, stats.classes[0].cached), (0, 0), "{stats:#?}");
+    });
+}
+
+#[test]
+fn who_forks_may_use_pools_and_another_who_does_waits() {
+    check_forking(1000, || {
+        // The user's function runs outside of any section.
+        let pool = Pool::builder().size_class(SIZE, 16).round(|size| size).build().unwrap();
+        let forking = Arc::new(AtomicU32::new(0));
+        let forkers = [(); 3].map(|()| {
+            let (pool, forking) = (pool.clone(), forking.clone());
+            thread::spawn(move || {
+                use_buffer(&pool.get(SIZE).unwrap());
+                fork_without_child(|| {
+                    hold(&forking, 1);
+                    use_buffer(&pool.get(SIZE).unwrap());
+                });
+                use_buffer(&pool.get(SIZE).unwrap());
+            })
+        });
+        forkers.into_iter().for_each(thread::JoinHandle::join);
+        pool.stats().assert_consistent();
+    });
+}
+
+#[test]
+fn who_waits_keeps_nobody_from_forking() {
+    check_forking(1000, || {
+        let pool = Pool::builder().size_class(SIZE, 16).max_bytes(SIZE).build().unwrap();
+        let buffer = pool.get(SIZE).unwrap();
+        let other = pool.clone();
+        let waiter = thread::spawn(move || drop(other.get_timeout(SIZE, Duration::MAX).unwrap()));
+        fork_without_child(|| ());
+        drop(buffer);
+        waiter.join();
+        pool.stats().assert_consistent();
+    });
+}
