@@ -7,9 +7,6 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("bytepool needs a 64-bit target: a context carries 64 bits, and regions are large");
 
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod arithmetic;
 mod cache;
 mod class;
 mod core;
@@ -27,6 +24,10 @@ mod valgrind;
 
 #[cfg(feature = "capi")]
 pub mod ffi;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use crate::class::arithmetic;
 
 pub use crate::core::stats::{ClassList, ClassStats, Stats};
 pub use debug::tracking::{Language, Outstanding};

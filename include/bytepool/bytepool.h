@@ -100,7 +100,7 @@ typedef struct bytepool_config {
      * uses the pool, with no lock held; must not throw or jump out. */
     size_t (*round)(size_t size);
     uint32_t flags;  /* BYTEPOOL_ZERO_ON_GET and so on, or-ed */
-    uint32_t unused; /* padding in the first version: not read */
+    uint32_t unused; /* not read */
     /* Of so many gets one is tracked: where it was called, when and by which thread, as bytepool_dump_outstanding
      * tells, and stderr when the pool closes. 1 means each; 0 means as the environment variable BYTEPOOL_TRACK says,
      * none without it. A pool that tracks or guards has no thread caches. */

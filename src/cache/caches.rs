@@ -273,6 +273,12 @@ fn keep(cache: NonNull<AnyCache>) -> Option<Evicted> {
     NonNull::new(caches.owner.load(Relaxed))
 }
 
+/// Gives the calling thread a state that leads to no cache, for models.
+#[cfg(bytepool_shuttle)]
+pub(crate) fn make_state(guard: &ForkGuard) {
+    thread_state::own(guard, CacheRef::nowhere().as_any());
+}
+
 /// The owner of some cache that a thread's state leads to, with a reference to it.
 pub(crate) fn some_owner(guard: &ForkGuard, state: &ThreadState) -> Option<Evicted> {
     state.some_cache(guard, keep)?

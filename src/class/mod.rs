@@ -9,10 +9,13 @@
 //! - [`slots`]: from an address to a slot and its ledger entry
 //! - [`discard`]: giving idle memory back
 //! - [`table`]: all classes of a pool, and its region
+//! - `arithmetic`: `index`, for the fuzz targets
 //! - [`location`]: an outstanding buffer, as the layers above pass it on
 //!
 //! Here is one class of a pool: its span of the region, with all of that.
 
+#[cfg(fuzzing)]
+pub mod arithmetic;
 pub(crate) mod bias;
 mod discard;
 pub(crate) mod index;

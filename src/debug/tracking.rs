@@ -6,13 +6,13 @@
 //! The lock is held for one look-up, and never while anything of the user's runs. Where there is no memory for a
 //! record, the buffer is not tracked.
 
-use crate::sync::{Instant, MutexGuard};
+use crate::sync::MutexGuard;
 use std::collections::TryReserveError;
 use std::ffi::CStr;
 use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Sampler;
 use crate::os::address_map::AddressMap;

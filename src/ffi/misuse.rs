@@ -1,11 +1,10 @@
 //! Refused calls from C: reported to the process's handler, and counted where no pool can.
 
-use crate::sync::Instant;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ffi::c_void;
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::debug::written;
 use crate::error::Misuse;

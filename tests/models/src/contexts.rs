@@ -11,6 +11,7 @@ use crate::Pool;
 use crate::ffi::capi::{bytepool_free, bytepool_get, bytepool_put, bytepool_put_checked, bytepool_put_many};
 use crate::ffi::context::free;
 use crate::ffi::status::Status;
+use crate::os::fork::ForkGuard;
 
 const SIZE: usize = 512;
 
@@ -47,13 +48,17 @@ fn get_and_put(context: *mut c_void) -> bool {
     true
 }
 
+fn give_up(context: *mut c_void) -> bool {
+    free(&ForkGuard::new(), context)
+}
+
 #[test]
 fn a_context_is_freed_once() {
     check(1000, || {
         let pool = pool();
         let context = context(&pool);
         let user = spawn(context, get_and_put);
-        let freers = [(); 2].map(|()| spawn(context, free));
+        let freers = [(); 2].map(|()| spawn(context, give_up));
         let [first, second] = freers.map(thread::JoinHandle::join);
         assert!(first != second);
         user.join();

@@ -1,81 +1,132 @@
-//! What stands in for `fork.rs` in models that do not fork: sections that keep nobody from it, and order nothing. In those
-//! that [fork](super::forks) it is `fork.rs` itself, but that nobody calls its handlers, and no child comes of it.
+//! Forks while other threads use pools: the parent's side, of which the child gets a copy.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::array;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::os::memory::OutOfMemory;
-use crate::models::thread_number;
+use super::sync::atomic::AtomicU32;
+use super::sync::{plain_memory, thread};
+use super::{check_forking, hold};
+use crate::cache::caches::make_state;
+use crate::os::barrier;
+use crate::os::fork::{ForkGuard, fork_without_child};
+use crate::{Pool, PooledBuffer};
 
-#[path = "../fork.rs"]
-mod real;
+const SIZE: usize = 4096;
 
-pub(crate) use real::fork_without_child;
-
-/// Whether the model that runs forks.
-pub(crate) static FORKS: AtomicBool = AtomicBool::new(false);
-
-fn forks() -> bool {
-    FORKS.load(Relaxed)
+fn pool() -> Pool {
+    Pool::builder().size_class(SIZE, 16).build().unwrap()
 }
 
-pub(crate) struct Section {
-    _real: Option<real::Section>,
+fn use_buffer(buffer: &PooledBuffer) {
+    plain_memory::is_used(NonNull::from(&buffer[0]));
 }
 
-pub(crate) fn section() -> Section {
-    Section { _real: forks().then(real::section) }
+#[test]
+fn nobody_has_a_guard_while_another_thread_forks() {
+    check_forking(1500, || {
+        let pool = pool();
+        let memory = Arc::new([0_u8; 3]);
+        let others: [_; 3] = array::from_fn(|number| {
+            let (pool, memory) = (pool.clone(), memory.clone());
+            thread::spawn(move || {
+                let use_memory = || plain_memory::is_used(NonNull::from(&memory[number]));
+                // Without a state; while the thread gets one; with one.
+                for _ in 0..number + 1 {
+                    let _guard = ForkGuard::new();
+                    use_memory();
+                    if number > 0 {
+                        drop(pool.get(SIZE).unwrap());
+                    }
+                    use_memory();
+                }
+            })
+        });
+        fork_without_child(|| memory.iter().for_each(|byte| plain_memory::is_used(NonNull::from(byte))));
+        others.into_iter().for_each(thread::JoinHandle::join);
+    });
 }
 
-pub(crate) fn outside<R>(run: impl FnOnce() -> R) -> R {
-    if forks() { real::outside(run) } else { run() }
+/// As in the making of the first pool, by a thread that then has a state.
+#[test]
+fn a_fence_that_is_registered_for_while_a_thread_forks_is_not_missed() {
+    check_forking(6000, || {
+        barrier::forget();
+        let memory = Arc::new(0_u8);
+        let of_other = memory.clone();
+        let other = thread::spawn(move || {
+            let guard = ForkGuard::new();
+            assert!(barrier::is_available());
+            make_state(&guard);
+            drop(guard);
+            let _guard = ForkGuard::new();
+            plain_memory::is_used(NonNull::from(&*of_other));
+        });
+        fork_without_child(|| plain_memory::is_used(NonNull::from(&*memory)));
+        other.join();
+    });
 }
 
-pub(crate) fn is_inside() -> bool {
-    !forks() || real::is_inside()
+#[test]
+fn pools_stand_still_while_a_process_forks_and_lose_nothing() {
+    check_forking(1000, || {
+        let pool = pool();
+        let others = [1, 3].map(|rounds| {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                for _ in 0..rounds {
+                    let both = [(); 2].map(|()| pool.get(SIZE).unwrap());
+                    both.iter().for_each(use_buffer);
+                }
+            })
+        });
+        fork_without_child(|| {
+            let stats = pool.stats();
+            stats.assert_consistent();
+            (0..3).for_each(|_| thread::yield_now());
+            assert_eq!(pool.stats(), stats);
+        });
+        others.into_iter().for_each(thread::JoinHandle::join);
+        let stats = pool.stats();
+        stats.assert_consistent();
+        // Those whose caches were detached found them as they ended.
+        assert_eq!((stats.classes[0].outstanding, stats.classes[0].cached), (0, 0), "{stats:#?}");
+    });
 }
 
-pub(crate) fn change_block(set_block: impl FnOnce()) {
-    if forks() { real::change_block(set_block) } else { set_block() }
+#[test]
+fn who_forks_may_use_pools_and_another_who_does_waits() {
+    check_forking(1000, || {
+        // The user's function runs unguarded.
+        let pool = Pool::builder().size_class(SIZE, 16).round(|size| size).build().unwrap();
+        let forking = Arc::new(AtomicU32::new(0));
+        let forkers = [(); 3].map(|()| {
+            let (pool, forking) = (pool.clone(), forking.clone());
+            thread::spawn(move || {
+                use_buffer(&pool.get(SIZE).unwrap());
+                fork_without_child(|| {
+                    hold(&forking, 1);
+                    use_buffer(&pool.get(SIZE).unwrap());
+                });
+                use_buffer(&pool.get(SIZE).unwrap());
+            })
+        });
+        forkers.into_iter().for_each(thread::JoinHandle::join);
+        pool.stats().assert_consistent();
+    });
 }
 
-pub(crate) fn prepare() -> Result<(), OutOfMemory> {
-    Ok(())
-}
-
-/// A number of each of the model's threads, which all run on one of the system.
-struct OwnNumber;
-static DEPTH: OwnNumber = OwnNumber;
-
-thread_local! {
-    static NUMBERS: RefCell<HashMap<usize, &'static Cell<u32>>> = RefCell::default();
-}
-
-impl OwnNumber {
-    fn own(&self) -> &'static Cell<u32> {
-        // Never freed: an address is one thread's for ever.
-        let new = || Box::leak(Box::new(Cell::new(0)));
-        NUMBERS.with_borrow_mut(|numbers| {
-            let number = thread_number();
-            numbers.retain(|other, _| other >> 16 == number >> 16);
-            *numbers.entry(number).or_insert_with(|| new())
-        })
-    }
-
-    fn with<R>(&self, using: impl FnOnce(&Cell<u32>) -> R) -> R {
-        using(self.own())
-    }
-
-    fn get(&self) -> u32 {
-        self.own().get()
-    }
-
-    fn set(&self, value: u32) {
-        self.own().set(value);
-    }
-
-    fn replace(&self, value: u32) -> u32 {
-        self.own().replace(value)
-    }
+#[test]
+fn who_waits_keeps_nobody_from_forking() {
+    check_forking(1000, || {
+        let pool = Pool::builder().size_class(SIZE, 16).max_bytes(SIZE).build().unwrap();
+        let buffer = pool.get(SIZE).unwrap();
+        let other = pool.clone();
+        let waiter = thread::spawn(move || drop(other.get_timeout(SIZE, Duration::MAX).unwrap()));
+        fork_without_child(|| ());
+        drop(buffer);
+        waiter.join();
+        pool.stats().assert_consistent();
+    });
 }

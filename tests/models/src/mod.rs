@@ -7,13 +7,15 @@
 //! - [`sync`]: atomics, locks, threads and the queue on top of it
 //!
 //! What stands in besides: `barrier.rs` fences all threads of the model instead of asking the kernel, and `thread_pointer.rs`
-//! finds a thread's block by shuttle's number of it. A thread's block has fewer places for keys. Nothing forks, but in [`forks`].
+//! finds a thread's state by shuttle's number of it. A thread's state has fewer positions for keys. Nothing forks, but in
+//! the models of it.
 //!
 //! An execution is repeated from its schedule, which a failing model prints.
 
 #[cfg(feature = "capi")]
 mod contexts;
-mod forks;
+mod fork;
+pub(crate) mod guard_depth;
 mod limit;
 mod litmus;
 mod overflow;
@@ -24,10 +26,9 @@ pub(crate) mod sync;
 mod waiting;
 pub(crate) mod weak;
 
-use crate::os::fork;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 /// Executions so far: their threads have numbers of their own.
@@ -36,6 +37,13 @@ static EXECUTIONS: AtomicUsize = AtomicUsize::new(0);
 /// The current thread's number, which no other thread of any execution has.
 pub(crate) fn thread_number() -> usize {
     EXECUTIONS.load(Relaxed) << 16 | shuttle::current::try_get_current_task().map_or(0xFFFF, usize::from)
+}
+
+/// Whether the model that runs forks. Fork guards of the others keep nobody from it, and order nothing.
+static FORKS: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn forks() -> bool {
+    FORKS.load(Relaxed)
 }
 
 /// How often a thread is preempted in the schedules by priority.
@@ -48,7 +56,7 @@ fn check(executions: usize, body: impl Fn() + Send + Sync + 'static) {
     run(executions, false, body);
 }
 
-/// As [`check`], with sections that keep threads from forking, as models that do not fork need none.
+/// Runs `body` under many schedules, with fork guards that keep threads from forking. Models that do not fork need none.
 fn check_forking(executions: usize, body: impl Fn() + Send + Sync + 'static) {
     run(executions, true, body);
 }
@@ -58,7 +66,7 @@ fn run(executions: usize, forks: bool, body: impl Fn() + Send + Sync + 'static) 
     static RUNNING: Mutex<()> = Mutex::new(());
     let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let number = |name| std::env::var(name).ok().map(|value| value.parse::<usize>().expect(name));
-    fork::FORKS.store(forks, Relaxed);
+    FORKS.store(forks, Relaxed);
     let executions = executions * number("BYTEPOOL_MODELS_EFFORT").unwrap_or(1);
     let seed = number("BYTEPOOL_MODELS_SEED").unwrap_or(0) as u64;
     let body = std::sync::Arc::new(body);

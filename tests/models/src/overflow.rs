@@ -50,7 +50,7 @@ fn a_spare_that_is_made_while_the_pool_closes_goes_with_the_last_put() {
         closer.join();
         slots.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
         assert_gone(&pool);
-        assert!(pool.reference().spare().is_none_or(|spare| spare.pool().region().is_unmapped()));
+        assert!(pool.reference().spare().is_none_or(|spare| spare.core().classes().region().is_unmapped()));
     });
 }
 

@@ -7,8 +7,9 @@ use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{Acquire, Release};
 use super::sync::{plain_memory, thread};
 use super::{check, hold};
+use crate::core::reference::Reference;
 use crate::error::{GetError, Misuse};
-use crate::os::anchor::Reference;
+use crate::os::fork::ForkGuard;
 use crate::{Pool, PooledBuffer};
 
 pub(super) const SIZE: usize = 4096;
@@ -83,12 +84,12 @@ fn revoking_takes_no_slot_from_its_owner_and_loses_none() {
                 }
             })
         });
-        let revoker = spawn(&pool, |pool| {
+        let drainer = spawn(&pool, |pool| {
             pool.trim(0);
             pool.trim(usize::MAX);
         });
         workers.into_iter().for_each(thread::JoinHandle::join);
-        revoker.join();
+        drainer.join();
         assert_whole(&pool);
     });
 }
@@ -138,7 +139,7 @@ fn buffers_that_are_handed_over_come_back_once_each() {
 }
 
 #[test]
-fn threads_that_end_give_their_caches_back_whoever_revokes() {
+fn threads_that_end_give_their_caches_back_whoever_drains() {
     check(600, || {
         let pool = pool();
         // The second often uses the first one's block.
@@ -162,7 +163,7 @@ pub(super) fn assert_gone(pool: &Pool) {
     let stats = pool.stats();
     stats.assert_consistent();
     assert_eq!(stats.mapped_bytes, 0, "{stats:#?}");
-    assert!(pool.reference().region().is_unmapped());
+    assert!(pool.reference().classes().region().is_unmapped());
 }
 
 #[test]
@@ -219,8 +220,11 @@ fn what_is_put_while_a_pool_closes_nobody_gets_when_the_region_is_gone() {
             Ok(buffer) => {
                 let (shared, address) = (pool.reference(), buffer.as_ptr().addr());
                 // Rarely overflow: where the slot was given up for it.
-                let is_slot = shared.region().offset_of(address).is_some();
-                assert!(!is_slot || !shared.region().is_unmapped(), "the slot at {address:#x} is gone");
+                let is_slot = shared.classes().region().offset_of(address).is_some();
+                assert!(
+                    !is_slot || !shared.classes().region().is_unmapped(),
+                    "the slot at {address:#x} is gone"
+                );
             }
             Err(error) => assert!(matches!(error, GetError::Closed | GetError::Limit { .. }), "{error}"),
         });
@@ -252,19 +256,19 @@ fn the_last_handle_closes_and_the_last_reference_destroys() {
 fn an_id_reaches_its_pool_or_none() {
     check(1500, || {
         let pool = pool();
-        let id = pool.reference().home().id();
+        let id = pool.reference().registration().id();
         let finder = thread::spawn(move || {
             for _ in 0..2 {
                 let Some(reference) = Reference::to_live_pool(id) else { break };
-                assert_eq!(reference.home().id(), id);
-                assert_eq!(reference.stats().classes[0].capacity, SLOTS);
+                assert_eq!(reference.registration().id(), id);
+                assert_eq!(reference.stats(&ForkGuard::new()).classes[0].capacity, SLOTS);
             }
         });
         let ender = thread::spawn(move || drop(pool));
         // Takes the anchor over once it is free.
         let next = thread::spawn(|| {
             let other = Pool::builder().build().unwrap();
-            other.reference().home().id()
+            other.reference().registration().id()
         });
         finder.join();
         ender.join();
@@ -279,17 +283,17 @@ fn the_id_of_a_new_pool_is_seen_with_the_pool() {
         // Guessed: nothing but the anchor orders the two threads.
         let id = {
             let pool = Pool::builder().build().unwrap();
-            pool.reference().home().id()
+            pool.reference().registration().id()
         };
         let next = crate::os::anchor::PoolId { generation: id.generation + 1, ..id };
         let finder = thread::spawn(move || {
             let reference = Reference::to_live_pool(next)?;
-            assert_eq!(reference.home().id(), next);
-            Some(reference.stats().classes[0].capacity)
+            assert_eq!(reference.registration().id(), next);
+            Some(reference.stats(&ForkGuard::new()).classes[0].capacity)
         });
         // Longest unused first out: until it is this anchor's turn.
         let mut pools = vec![pool()];
-        while pools.last().is_some_and(|pool| pool.reference().home().id() != next) {
+        while pools.last().is_some_and(|pool| pool.reference().registration().id() != next) {
             pools.push(pool());
         }
         assert!(finder.join().is_none_or(|capacity| capacity == SLOTS));

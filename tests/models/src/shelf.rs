@@ -7,8 +7,10 @@ use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::sync::{plain_memory, thread};
 use super::{check, hold};
-use crate::class::shelf::{LINE_SLOTS, Shelf};
+use crate::class::shelf::{GROUP_SLOTS, Shelf};
 use crate::core::mapped_bytes::MappedBytes;
+#[cfg(feature = "capi")]
+use crate::os::fork::ForkGuard;
 #[cfg(feature = "capi")]
 use crate::os::handle::{HandleState, Handles};
 
@@ -22,7 +24,7 @@ impl Slots {
     /// With as many idle slots; the others are fresh.
     fn new(slots: u32, idle: u32) -> Arc<Self> {
         let shelf = Shelf::new(slots).unwrap();
-        let taken: Vec<u32> = (0..idle).map(|_| shelf.take_fresh().unwrap()).collect();
+        let taken: Vec<u32> = (0..idle).map(|_| shelf.take_fresh(None).unwrap()).collect();
         taken.into_iter().for_each(|slot| shelf.put(slot));
         Arc::new(Self { shelf, memory: vec![0; slots as usize].into() })
     }
@@ -40,7 +42,7 @@ impl Slots {
     /// Every slot is idle or fresh, and comes once.
     fn assert_whole(&self) {
         assert_eq!(self.shelf.idle() + self.shelf.fresh(), self.memory.len() as u32);
-        let slots = std::iter::from_fn(|| self.shelf.take_idle().or_else(|| self.shelf.take_fresh()));
+        let slots = std::iter::from_fn(|| self.shelf.take_idle().or_else(|| self.shelf.take_fresh(None)));
         let mut slots: Vec<u32> = slots.inspect(|&slot| self.use_slot(slot)).collect();
         slots.sort_unstable();
         assert!(slots.into_iter().eq(0..self.memory.len() as u32));
@@ -51,8 +53,8 @@ impl Slots {
 fn a_slot_has_one_owner_and_none_that_is_idle_is_missed() {
     check(2000, || {
         // One for each thread, on two lines.
-        let slots = Slots::new(LINE_SLOTS + 3, LINE_SLOTS + 3);
-        let others: Vec<u32> = (0..LINE_SLOTS).map(|_| slots.shelf.take_idle().unwrap()).collect();
+        let slots = Slots::new(GROUP_SLOTS + 3, GROUP_SLOTS + 3);
+        let others: Vec<u32> = (0..GROUP_SLOTS).map(|_| slots.shelf.take_idle().unwrap()).collect();
         let take_and_put = |slots: &Slots| {
             for _ in 0..2 {
                 let slot = slots.shelf.take_idle().expect("an idle slot was missed");
@@ -70,7 +72,7 @@ fn a_slot_has_one_owner_and_none_that_is_idle_is_missed() {
 #[test]
 fn batches_take_and_put_each_slot_once() {
     check(1000, || {
-        let slots = Slots::new(2 * LINE_SLOTS, LINE_SLOTS + 4);
+        let slots = Slots::new(2 * GROUP_SLOTS, GROUP_SLOTS + 4);
         let move_batches = |slots: &Slots| {
             let near = AtomicU32::new(u32::MAX);
             for size in [6, 3] {
@@ -94,15 +96,15 @@ fn a_fresh_slot_has_one_owner() {
         let near = |slots: &Slots| {
             let near = AtomicU32::new(u32::MAX);
             for _ in 0..2 {
-                let slot = slots.shelf.take_fresh_near(&near).expect("a fresh slot was missed");
+                let slot = slots.shelf.take_fresh(Some(&near)).expect("a fresh slot was missed");
                 slots.use_slot(slot);
                 slots.shelf.put(slot);
             }
         };
         let any = |slots: &Slots| {
-            let slot = slots.shelf.take_fresh().expect("a fresh slot was missed");
+            let slot = slots.shelf.take_fresh(None).expect("a fresh slot was missed");
             slots.shelf.untake_fresh(slot);
-            let slot = slots.shelf.take_fresh().expect("a fresh slot was missed");
+            let slot = slots.shelf.take_fresh(None).expect("a fresh slot was missed");
             slots.use_slot(slot);
             slots.shelf.put(slot);
         };
@@ -112,26 +114,26 @@ fn a_fresh_slot_has_one_owner() {
 }
 
 #[test]
-fn what_a_trim_claims_nobody_gets_until_it_is_settled() {
+fn what_a_trim_reserves_nobody_gets_until_it_is_given_back() {
     check(2000, || {
         let slots = Slots::new(4, 2);
         let trim = |slots: &Slots| {
             for _ in 0..2 {
-                let Some(mut claim) = slots.shelf.claim(0, 1, u32::MAX) else { continue };
+                let Some(mut reservation) = slots.shelf.reserve(0, 1, u32::MAX) else { continue };
                 for slot in 0..4 {
-                    if claim.holds(slot) {
+                    if reservation.holds(slot) {
                         plain_memory::is_cleared(NonNull::from(&slots.memory[slot as usize]), 1);
                     }
-                    if slot % 2 == 0 && claim.is_idle(slot) {
-                        claim.make_fresh(slot);
+                    if slot % 2 == 0 && reservation.is_idle(slot) {
+                        reservation.make_fresh(slot);
                     }
                 }
-                slots.shelf.settle(claim);
+                slots.shelf.give_back(reservation);
             }
         };
         let use_and_put = |slots: &Slots| {
             for _ in 0..2 {
-                if let Some(slot) = slots.shelf.take_idle().or_else(|| slots.shelf.take_fresh()) {
+                if let Some(slot) = slots.shelf.take_idle().or_else(|| slots.shelf.take_fresh(None)) {
                     slots.use_slot(slot);
                     slots.shelf.put(slot);
                 }
@@ -145,16 +147,16 @@ fn what_a_trim_claims_nobody_gets_until_it_is_settled() {
 }
 
 #[test]
-fn a_claim_keeps_no_permit_for_what_others_took_from_its_line() {
+fn a_reservation_keeps_no_permit_for_what_others_took_from_its_group() {
     check(3000, || {
         // One idle slot on each of two lines: a permit is for either.
-        let slots = Slots::new(2 * LINE_SLOTS, 2 * LINE_SLOTS);
-        let all = (0..2 * LINE_SLOTS).map(|_| slots.shelf.take_idle().unwrap());
-        let (idle, out): (Vec<u32>, Vec<u32>) = all.partition(|slot| slot % LINE_SLOTS == 0);
+        let slots = Slots::new(2 * GROUP_SLOTS, 2 * GROUP_SLOTS);
+        let all = (0..2 * GROUP_SLOTS).map(|_| slots.shelf.take_idle().unwrap());
+        let (idle, out): (Vec<u32>, Vec<u32>) = all.partition(|slot| slot % GROUP_SLOTS == 0);
         idle.into_iter().for_each(|slot| slots.shelf.put(slot));
         let trim = |slots: &Slots| {
-            if let Some(claim) = slots.shelf.claim(0, 1, u32::MAX) {
-                slots.shelf.settle(claim);
+            if let Some(reservation) = slots.shelf.reserve(0, 1, u32::MAX) {
+                slots.shelf.give_back(reservation);
             }
         };
         let use_and_put = |slots: &Slots| {
@@ -194,12 +196,13 @@ fn reserved_bytes_never_exceed_the_limit() {
 fn a_handle_is_given_up_once_and_its_number_does_not_come_back() {
     check(2000, || {
         let handles = Arc::new((Handles::new(), AtomicU32::new(0)));
-        let number = handles.0.make().unwrap();
+        let number = handles.0.make(&ForkGuard::new()).unwrap();
         let threads = [(); 2].map(|()| {
             let handles = handles.clone();
             thread::spawn(move || {
-                let won = handles.0.give_up(number);
-                let other = handles.0.make().unwrap();
+                let guard = ForkGuard::new();
+                let won = handles.0.give_up(&guard, number);
+                let other = handles.0.make(&guard).unwrap();
                 assert_ne!(other, number);
                 assert_eq!(handles.0.state(other), HandleState::Live);
                 won

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{LockResult, TryLockError};
 use std::time::Duration;
 
-pub(crate) use super::weak::plain_memory;
+pub(crate) use super::weak::{fence_all_threads, plain_memory};
+pub(crate) use super::{forks, guard_depth, thread_number};
+pub(crate) use shuttle::thread_local;
 pub(crate) use std::sync::{Arc, PoisonError};
 
 use super::weak;

@@ -11,8 +11,9 @@ use super::{check, hold};
 use crate::Pool;
 use crate::class::shelf::Shelf;
 use crate::core::mapped_bytes::MappedBytes;
-use crate::core::wait_queue::{Bell, Waiting, Wanted};
+use crate::core::wait_queue::{Demand, Parker, WaitQueue};
 use crate::error::GetError;
+use crate::os::fork::ForkGuard;
 
 const SIZE: usize = 4096;
 
@@ -53,18 +54,18 @@ fn one_sees_the_other<T: Send + Sync + 'static>(
     search: fn(&T) -> bool,
 ) {
     check(1500, move || {
-        let both = Arc::new((Waiting::new(), make()));
+        let both = Arc::new((WaitQueue::new(), make()));
         let freeing = both.clone();
         let freeing = thread::spawn(move || {
             free(&freeing.1);
             freeing.0.has_waiters()
         });
-        let (waiting, bell) = (&both.0, Bell::new());
-        let wanted = Wanted { class: None, bytes: 1 };
-        let place = waiting.enter(&mut waiting.lock(), wanted, &bell).unwrap();
+        let (waiting, parker, guard) = (&both.0, Parker::new(), ForkGuard::new());
+        let demand = Demand { class: None, bytes: 1 };
+        let waiter = waiting.enter(&mut waiting.lock(&guard), demand, &parker).unwrap();
         let is_found = search(&both.1);
         assert!(freeing.join() || is_found, "a wake-up is lost");
-        place.leave(&mut waiting.lock());
+        waiter.leave(&mut waiting.lock(&guard));
     });
 }
 
@@ -82,7 +83,7 @@ fn who_releases_bytes_sees_who_waits_or_is_seen() {
 fn who_puts_a_slot_sees_who_waits_or_is_seen() {
     let with_one_out = || {
         let shelf = Shelf::new(1).unwrap();
-        shelf.take_fresh().unwrap();
+        shelf.take_fresh(None).unwrap();
         shelf
     };
     one_sees_the_other(with_one_out, |shelf| shelf.put(0), |shelf| shelf.take_idle().is_some());
@@ -178,7 +179,7 @@ fn closing_and_putting_at_once_leave_nobody_waiting() {
         putter.join();
         closer.join();
         assert_eq!(pool.stats().mapped_bytes, 0);
-        assert!(pool.reference().region().is_unmapped());
+        assert!(pool.reference().classes().region().is_unmapped());
     });
 }
 

@@ -1,6 +1,6 @@
-//! The arithmetic of `class/index.rs`, for the fuzz targets: part of no other build.
+//! The arithmetic of [`index`](super::index), for the fuzz targets: part of no other build.
 
-use crate::class::index::{Reciprocal, SizeClassIndex};
+use super::index::{Reciprocal, SizeClassIndex};
 
 /// The smallest class of at least `size` bytes.
 pub fn class_of(class_sizes: &[usize], size: usize) -> Option<usize> {
