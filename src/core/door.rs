@@ -85,6 +85,7 @@ fn get_from_pool<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refu
 
 /// Runs a get of a pool whose handle is live, after this thread was attached: a slot then comes from a slot group of its
 /// own.
+#[inline(always)]
 pub(crate) fn with_live_pool<H: Handle, T>(
     handle: H,
     guard: &mut ForkGuard,
@@ -157,6 +158,7 @@ unsafe fn put_to_pool<H: Handle>(handle: H, data: *mut u8, size: PutSize) -> Res
 
 /// # Safety
 /// - as for [`put_slow`]
+#[inline(always)]
 unsafe fn put_in_guard<H: Handle>(
     handle: H,
     guard: &mut ForkGuard,

@@ -89,6 +89,7 @@ impl Core {
     }
 
     /// A buffer for a size that was rounded already, without waiting.
+    #[inline]
     pub(crate) fn get_rounded(
         &self,
         guard: &mut ForkGuard,
@@ -330,6 +331,7 @@ impl Core {
     }
 
     /// Memory for a buffer outside the region, entered in the registry.
+    #[inline(always)]
     pub(super) fn allocate(
         &self,
         guard: &mut ForkGuard,

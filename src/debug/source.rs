@@ -19,6 +19,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// A buffer of `size` bytes; give it back with [`free`](Self::free) and the same figures.
+    #[inline(always)]
     pub(crate) fn allocate(
         self,
         guard: &ForkGuard,

@@ -53,6 +53,7 @@ impl<'a> Handle for CppHandle<'a> {
         self.0.is_live(guard, pool)
     }
 
+    #[inline(always)]
     fn enter<T, E>(run: impl FnOnce(&mut ForkGuard) -> Result<T, Refused<E>>) -> Result<T, Refused<E>> {
         boundary(Refused::Panic, run)
     }

@@ -114,6 +114,7 @@ impl Handle for ContextHandle {
         pool.handles().state(decode(guard, self.0).1) == HandleState::Live
     }
 
+    #[inline(always)]
     fn enter<T, E>(run: impl FnOnce(&mut ForkGuard) -> Result<T, Refused<E>>) -> Result<T, Refused<E>> {
         boundary(Err(Refused::Panic), run)
     }

@@ -45,6 +45,7 @@ impl fmt::Display for CppError {
 impl Error for CppError {}
 
 /// Runs the body of a function for C++, with a fork guard. A panic becomes the error `failed`.
+#[inline(always)]
 pub(super) fn boundary<T, E>(failed: E, body: impl FnOnce(&mut ForkGuard) -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
         discard(payload);

@@ -138,7 +138,7 @@ pub(crate) fn set_last_error(status: Status) {
 ///
 /// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
 /// function runs: so unwinding out of it is safe.
-#[inline]
+#[inline(always)]
 pub(crate) fn boundary<T>(failed: T, body: impl FnOnce(&mut ForkGuard) -> T) -> T {
     catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
         discard(payload);

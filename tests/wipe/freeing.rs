@@ -8,7 +8,7 @@ unsafe extern "C" {
 }
 
 #[allow(dead_code)]
-#[path = "../../src/memory.rs"]
+#[path = "../../src/os/memory.rs"]
 mod memory;
 
 mod sync {
