@@ -112,11 +112,9 @@ fn named_by(module: &[String], code: &str) -> Vec<String> {
             word @ ("crate" | "super") if tokens.get(at + 1) == Some(&"::") => {
                 let mut path: Vec<String> = match word {
                     "crate" => Vec::new(),
-                    _ => module
-                        .to_vec()
-                        .into_iter()
-                        .chain(inside.iter().flatten().map(|&m| m.to_owned()))
-                        .collect(),
+                    _ => {
+                        module.iter().cloned().chain(inside.iter().flatten().map(|&m| m.to_owned())).collect()
+                    }
                 };
                 let mut end = at;
                 while tokens[end] == "super" && tokens[end + 1] == "::" {

@@ -16,6 +16,7 @@ use crate::os::thread_state::{SLOW, wait_for_fast_paths};
 /// When a put of what is biased to another thread is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    #[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "only C's checked put asks for it"))]
     Now,
     /// If the bias owner puts it at the same moment, one of the two puts is found out later, and only counted.
     Later,

@@ -41,6 +41,7 @@ pub(crate) enum PutSize {
     Unsized,
 }
 
+#[cfg(feature = "capi")]
 impl PutSize {
     /// In bytes; 0 if it is not known.
     pub(crate) fn bytes(self) -> usize {

@@ -45,6 +45,7 @@ pub(crate) enum Refused<E> {
     /// The handle names no pool.
     NoPool,
     /// A panic was caught at the boundary.
+    #[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "Rust has no boundary"))]
     Panic,
     Error(E),
 }

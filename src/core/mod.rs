@@ -138,6 +138,7 @@ impl Core {
         })
     }
 
+    #[cfg(any(feature = "capi", test))]
     pub(crate) fn registration(&self) -> &Registration {
         &self.registration
     }
@@ -172,7 +173,7 @@ impl Core {
         self.instrument.number()
     }
 
-    #[cfg(any(feature = "capi", test))]
+    #[cfg(feature = "capi")]
     pub(crate) fn caches(&self) -> &Caches {
         &self.caches
     }

@@ -109,7 +109,8 @@ impl Registry {
         self.shards[shard].0.lock(guard)
     }
 
-    /// Allocates a buffer and enters it.
+    /// Allocates a buffer and enters it. In line, as checkers of memory note few callers of an allocation.
+    #[inline(always)]
     pub(crate) fn allocate(
         &self,
         guard: &mut ForkGuard,

@@ -46,7 +46,7 @@ impl fmt::Display for Language {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Caller<'a> {
     Rust(&'static Location<'static>),
-    #[cfg(feature = "capi")]
+    #[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "there is no other language"))]
     Native {
         language: Language,
         /// `None` if unknown.
@@ -244,7 +244,6 @@ impl Got<'_> {
         let interned = |name: &str| interned(guard, name);
         let (language, file, line, column) = match self.caller {
             Caller::Rust(place) => (Language::Rust, interned(place.file()), place.line(), place.column()),
-            #[cfg(feature = "capi")]
             Caller::Native { language, file, line, column } => {
                 (language, file.and_then(|file| interned(file.to_str().unwrap_or("?"))), line, column)
             }

@@ -277,7 +277,8 @@ unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'
     Caller::Native { language: Language::Cpp, file, line, column }
 }
 
-/// A buffer as asked for.
+/// A buffer as asked for. In line, as checkers of memory note few callers.
+#[inline(always)]
 fn get_for(pool: &Pool, request: &Request) -> Result<BufferParts, CppError> {
     let got = door::get_slow(CppHandle::new(pool), request).map_err(|refused| match refused {
         Refused::Error(error) => CppError::Get(error),

@@ -43,6 +43,7 @@ impl From<OutOfMemory> for NoCell {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prefer {
     Unused,
+    #[cfg(any(feature = "capi", test))]
     New,
 }
 

@@ -1,8 +1,8 @@
 //! The pool as Rust sees it: a handle, cloned and shared at will.
 //!
 //! - here: `Pool`, whose methods translate and go through the door
-//! - [`buffer`]: `PooledBuffer`
-//! - [`builder`]: `Builder`, and what makes a configuration valid
+//! - `buffer`: `PooledBuffer`
+//! - `builder`: `Builder`, and what makes a configuration valid
 
 pub(crate) mod buffer;
 pub(crate) mod builder;
