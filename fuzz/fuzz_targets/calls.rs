@@ -6,5 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 #[path = "../../tests/c_model/mod.rs"]
 mod c_model;
+#[path = "../../tests/support/valgrind.rs"]
+mod valgrind;
 
 fuzz_target!(|program: Vec<c_model::program::Step>| c_model::run(&program));

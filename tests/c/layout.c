@@ -1,4 +1,4 @@
-/* Prints what the header says as "name value" lines; tests/headers.rs compares them with the Rust side. */
+/* Prints what the header says as "name value" lines; tests/suites/headers.rs compares them with the Rust side. */
 
 #include "pools.h"
 

@@ -5,8 +5,9 @@ use std::ptr;
 use bytepool::ffi::capi::*;
 use bytepool::ffi::status::Status;
 
+use crate::valgrind;
+
 use super::program::{Alignment, Handle, Rounding, Setup};
-use super::valgrind;
 use super::world::{ContextModel, LARGEST, OK, Resolved, World, model_of};
 
 unsafe extern "C" fn to_pages(size: usize) -> usize {

@@ -5,10 +5,11 @@ use std::ptr;
 use bytepool::ffi::capi::*;
 use bytepool::ffi::status::Status;
 
+use crate::valgrind::stand_ins;
+
 use super::calls::{context_of, pointer_of, status_of};
 use super::figures::stats_of;
 use super::program::{Alignment, Handle, Pointer, Size};
-use super::valgrind::stand_ins;
 use super::world::{Answer, HOPELESS, Held, OK, Resolved, World};
 
 /// The most bytes that a program holds.

@@ -1,15 +1,14 @@
 //! The C functions against a sequential model: every status, last error, report of misuse, figure and mark, for
 //! any sequence of calls on two threads and several pools, with arbitrary pointers, sizes and contexts.
 //!
-//! Shared by `tests/c_model.rs` (proptest) and `fuzz/` (libFuzzer).
+//! Shared by `tests/suites/c_model.rs` (proptest) and `fuzz/` (libFuzzer), which both have `tests/support/valgrind.rs` at
+//! their root.
 
 mod calls;
 mod figures;
 mod gets;
 pub(crate) mod program;
 mod puts;
-#[path = "../support/valgrind.rs"]
-pub(crate) mod valgrind;
 mod world;
 
 use program::{Call, Step};

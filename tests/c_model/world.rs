@@ -9,8 +9,9 @@ use bytepool::ffi::capi::{bytepool_last_error, bytepool_set_misuse_handler};
 use bytepool::ffi::misuse::Report;
 use bytepool::ffi::status::Status;
 
+use crate::valgrind;
+
 use super::program::{Handle, Pointer, PutSize, Setup, Size};
-use super::valgrind;
 
 pub(crate) const OK: i32 = Status::Ok as i32;
 

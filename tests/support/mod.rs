@@ -122,15 +122,18 @@ pub fn compiler(language: Language) -> Command {
     tool.to_command()
 }
 
-/// Every compiler whose warnings count, by name: those that are installed. `name` is how the C compiler is
-/// called.
+/// Every compiler whose warnings count, by name: those that are installed. Without slow forms, the first of them.
 pub fn compilers(language: Language) -> Vec<&'static str> {
     let known = [("gcc", "g++"), ("clang", "clang++"), ("clang-19", "clang++-19")];
     let installed = known.into_iter().filter_map(|(c, cpp)| {
         let name = if language == Language::C { c } else { cpp };
         (is_installed(name) || !skip(name, "its warnings")).then_some(name)
     });
-    installed.collect()
+    let mut installed: Vec<_> = installed.collect();
+    if installed.len() > 1 && !runs_slow(&format!("the headers with {}", installed[1..].join(" and "))) {
+        installed.truncate(1);
+    }
+    installed
 }
 
 /// Whether a program of this name can be run.
@@ -145,6 +148,19 @@ pub fn skip(tool: &str, what: &str) -> bool {
     // Past the test harness, which would swallow it.
     let _ = writeln!(std::io::stderr(), "skipped, because {tool} is not installed: {what}");
     true
+}
+
+// ---- slow forms ----
+
+/// Whether tests run their slow forms as well: in CI, and where `BYTEPOOL_SLOW=1` asks for them. If not, says on stderr
+/// which ones are left out.
+pub fn runs_slow(what: &str) -> bool {
+    let slow = env::var_os("CI").is_some() || env::var_os("BYTEPOOL_SLOW").is_some_and(|value| value == "1");
+    if !slow {
+        // Past the test harness, as in `skip`.
+        let _ = writeln!(std::io::stderr(), "skipped, because it is slow: {what}; BYTEPOOL_SLOW=1 runs it");
+    }
+    slow
 }
 
 // ---- running ----
@@ -400,7 +416,27 @@ fn compile_object(compiler: &mut Command, source: &str, language: Language, stan
     };
     compiler.arg(format!("-std={standard}")).args(WARNINGS).arg(include_path());
     compiler.arg("-c").arg(root().join("tests").join(folder).join(source)).arg("-o").arg(object);
+    let (read, command) = (object.with_extension("d"), object.with_extension("command"));
+    compiler.arg("-MD").arg("-MF").arg(&read);
+    // Without the environment.
+    let text = format!("{:?} {:?}", compiler.get_program(), compiler.get_args());
+    if fs::read_to_string(&command).is_ok_and(|last| last == text) && is_newer(object, &read) {
+        return;
+    }
+    let _ = fs::remove_file(&command);
     compile(compiler).assert_succeeded();
+    fs::write(&command, text).expect("the scratch folder is writable");
+}
+
+/// Whether `object` is newer than each file that its compiler read, of which `read` is the list in make's words. What
+/// is in doubt is older.
+fn is_newer(object: &Path, read: &Path) -> bool {
+    let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let Some(made) = time(object) else { return false };
+    let Some(list) = fs::read_to_string(read).ok() else { return false };
+    let Some((_, files)) = list.split_once(": ") else { return false };
+    let mut files = files.split_whitespace().filter(|&word| word != "\\");
+    files.all(|file| time(Path::new(file)).is_some_and(|changed| changed < made))
 }
 
 /// Where a user has the headers; what cxx generated is held to the same warnings.

@@ -3,14 +3,12 @@
 
 #![cfg(all(unix, feature = "cxx"))]
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Language, WARNINGS, compile, compiler, include_path, link, root, run, scratch};
+use crate::support::{Language, WARNINGS, compile, compiler, include_path, link, root, run, scratch};
 
 /// A block of code: what its fence says after the backticks, and the lines between.
 struct Block {

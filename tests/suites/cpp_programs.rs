@@ -1,18 +1,18 @@
-//! The C++ programs of `tests/cpp`, linked with the real static library, as C++17 and as C++20: each is run,
+//! The C++ programs of `tests/cpp`, linked with the real static library, as C++17 and as C++20: each is run; in CI it is
 //! run again under valgrind, and once more with AddressSanitizer.
 
 #![cfg(all(unix, feature = "cxx"))]
 
-mod support;
-
-use support::Program;
+use crate::support::{Program, runs_slow};
 
 fn check(sources: &[&str]) {
     Program::cpp(sources, "c++20").check();
     let program = Program::cpp(sources, "c++17");
     program.check();
-    program.check_memory();
-    Program::check_addresses(sources);
+    if runs_slow(&format!("{} under valgrind and AddressSanitizer", sources[0])) {
+        program.check_memory();
+        Program::check_addresses(sources);
+    }
 }
 
 #[test]

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytepool::{Builder, GetError, Pool, PooledBuffer};
 
-#[path = "support/valgrind.rs"]
-mod valgrind;
+use crate::valgrind;
 
 /// A multiple of every page size: each idle slot can be given up on its own.
 const UNIT: usize = 64 << 10;

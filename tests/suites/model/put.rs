@@ -4,9 +4,9 @@ use std::ptr::NonNull;
 
 use bytepool::{Misuse, PooledBuffer, ReallocError};
 
-use crate::PORTABLE;
-use crate::get::Predicted;
-use crate::world::{Hand, Held, Left, Model, Place, read};
+use super::PORTABLE;
+use super::get::Predicted;
+use super::world::{Hand, Held, Left, Model, Place, read};
 
 impl Model {
     pub(crate) fn choose(&self, which: usize) -> Option<usize> {

@@ -2,9 +2,9 @@
 
 use bytepool::GetError;
 
-use crate::PORTABLE;
-use crate::program::{GetKind, UNIT};
-use crate::world::{Hand, Held, Model, Place, read};
+use super::PORTABLE;
+use super::program::{GetKind, UNIT};
+use super::world::{Hand, Held, Model, Place, read};
 
 /// What must come of a get.
 #[derive(Clone, Copy, Debug)]

@@ -11,8 +11,7 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use bytepool::{BuildError, Builder, GetError, Misuse, Pool, PooledBuffer, ReallocError, ResizeError, Stats};
 
-#[path = "support/valgrind.rs"]
-mod valgrind;
+use crate::valgrind;
 
 const THREADS: usize = 16;
 

@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 
 use bytepool::{Pool, PooledBuffer, Stats, round_original};
 
-use crate::PORTABLE;
-use crate::program::Setup;
+use super::PORTABLE;
+use super::program::Setup;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Class {

@@ -22,9 +22,12 @@ fn pool(guard_every: u32) -> Pool {
 fn child(test: &str, environment: &[(&str, &str)]) -> Output {
     assert!(!is_child(), "the child went on: it was to end");
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env("CHILD", "1");
+    command.args(["--exact", &format!("guard::{test}"), "--nocapture"]).env("CHILD", "1");
     command.env_remove("BYTEPOOL_TRACK").env_remove("BYTEPOOL_GUARD").envs(environment.iter().copied());
-    command.output().unwrap()
+    let output = command.output().unwrap();
+    let ran = String::from_utf8_lossy(&output.stdout).contains("1 passed");
+    assert!(ran || !output.status.success(), "no test ran: {output:?}");
+    output
 }
 
 fn is_child() -> bool {
@@ -69,7 +72,7 @@ fn put(pool: &Pool, data: NonNull<u8>, size: usize) {
 
 /// A raw buffer, and the line of its get.
 fn get(pool: &Pool, size: usize) -> (NonNull<u8>, String) {
-    (pool.get_raw(size).unwrap(), format!("tests/guard.rs:{}", line!()))
+    (pool.get_raw(size).unwrap(), format!("{}:{}", file!(), line!()))
 }
 
 #[test]

@@ -4,13 +4,11 @@
 
 #![cfg(all(unix, feature = "cxx"))]
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Language, Outcome, WARNINGS, compile, compilers, include_path, root};
+use crate::support::{Language, Outcome, WARNINGS, compile, compilers, include_path, root};
 
 fn compile_case(compiler: &str, case: &Path, misuse: bool) -> Outcome {
     let mut command = Command::new(compiler);

@@ -3,9 +3,7 @@
 
 #![cfg(all(unix, bytepool_sanitized, feature = "capi"))]
 
-mod support;
-
-use support::Program;
+use crate::support::Program;
 
 #[test]
 fn many_threads() {

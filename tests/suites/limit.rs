@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use bytepool::{GetError, Pool, PooledBuffer};
 
-#[path = "support/valgrind.rs"]
-mod valgrind;
+use crate::valgrind;
 
 const UNIT: usize = 64 << 10;
 const THREADS: usize = 16;

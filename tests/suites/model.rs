@@ -6,15 +6,11 @@
 
 use proptest::prelude::*;
 
-#[path = "model/get.rs"]
+use crate::valgrind;
+
 mod get;
-#[path = "model/program.rs"]
 mod program;
-#[path = "model/put.rs"]
 mod put;
-#[path = "support/valgrind.rs"]
-mod valgrind;
-#[path = "model/world.rs"]
 mod world;
 
 use program::{Setup, Step, limited, program, small_slots};

@@ -10,8 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use bytepool::{Pool, PooledBuffer, Stats};
 
-#[path = "support/valgrind.rs"]
-mod valgrind;
+use crate::valgrind;
 
 const THREADS: usize = 16;
 

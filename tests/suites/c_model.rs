@@ -1,6 +1,6 @@
 //! Random programs of C calls against a sequential model. What fails is shrunk to the few calls that matter.
 //!
-//! `tests/model.rs` does the same for Rust, with every byte and without arbitrary pointers and contexts.
+//! `model.rs` does the same for Rust, with every byte and without arbitrary pointers and contexts.
 
 #![cfg(all(unix, feature = "capi"))]
 
@@ -8,11 +8,12 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-#[path = "c_model/mod.rs"]
-mod c_model;
+#[path = "../c_model/mod.rs"]
+mod model;
 
-use c_model::program::{Alignment, Call, Handle, Pointer, PutSize, Rounding, Setup, Size, Step};
-use c_model::valgrind::{rounds, under_memcheck};
+use model::program::{Alignment, Call, Handle, Pointer, PutSize, Rounding, Setup, Size, Step};
+
+use crate::valgrind::{rounds, under_memcheck};
 
 fn size() -> impl Strategy<Value = Size> {
     prop_oneof![
@@ -132,6 +133,6 @@ proptest! {
 
     #[test]
     fn any_program_of_c_calls_does_what_the_model_says(program in program()) {
-        c_model::run(&program);
+        model::run(&program);
     }
 }

@@ -1,17 +1,23 @@
-//! The C programs of `tests/c`, linked with the real static library: each is run, run again under valgrind,
+//! The C programs of `tests/c`, linked with the real static library: each is run; in CI it is run again under valgrind,
 //! and once more with AddressSanitizer.
 
 #![cfg(all(unix, feature = "capi"))]
 
-mod support;
-
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use support::{
-    Language, Outcome, Program, WARNINGS, compile, compiler, include_path, link, link_shared,
-    link_shared_with, root, scratch,
+use crate::support::{
+    self, Language, Outcome, Program, WARNINGS, compile, compiler, include_path, link, link_shared,
+    link_shared_with, root, runs_slow, scratch,
 };
+
+/// Under valgrind, and with AddressSanitizer.
+fn check_slowly(program: &Program, sources: &[&str]) {
+    if runs_slow(&format!("{} under valgrind and AddressSanitizer", sources[0])) {
+        program.check_memory();
+        Program::check_addresses(sources);
+    }
+}
 
 /// One test for each program: its sources, the first of which names it.
 macro_rules! programs {
@@ -20,8 +26,7 @@ macro_rules! programs {
         fn $name() {
             let program = Program::c(&[$($source),+]);
             program.check();
-            program.check_memory();
-            Program::check_addresses(&[$($source),+]);
+            check_slowly(&program, &[$($source),+]);
         })*
     };
 }
@@ -113,7 +118,9 @@ fn tracked_buffers_and_what_is_said_of_them() {
             assert!(line.contains(part), "{}", outcome.describe());
         }
     }
-    program.check_memory();
+    if runs_slow("tracking.c under valgrind") {
+        program.check_memory();
+    }
 }
 
 /// zeroing.c has a `free` of its own, and looks at idle slots: no checker of memory would like it.
@@ -200,7 +207,9 @@ fn the_default_handler_writes_ten_lines_a_second_of_a_million_misuses() {
     assert!((10..=most).contains(&of_burst.len()), "{} lines: {}", of_burst.len(), outcome.describe());
     let left_out: usize = outcome.stderr.lines().filter_map(left_out).sum();
     assert_eq!(of_burst.len() + left_out, count, "{}", outcome.describe());
-    program.check_memory();
+    if runs_slow("default_handler.c under valgrind") {
+        program.check_memory();
+    }
 }
 
 /// `single` is kind, context, pointer, size, and the class's buffer size or 0.

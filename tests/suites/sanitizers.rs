@@ -4,12 +4,10 @@
 
 #![cfg(all(target_os = "linux", feature = "cxx"))]
 
-mod support;
-
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use support::{Build, Outcome, Program, is_installed, link_shared, scratch, skip};
+use crate::support::{self, Build, Outcome, Program, is_installed, link_shared, runs_slow, scratch, skip};
 
 /// Kinds of buffers in C; C++ has one more.
 const KINDS: [&str; 3] = ["slot", "overflow", "oversize"];
@@ -134,7 +132,7 @@ fn valgrind_reports(program: &Program, kind: &str, got: &str, put: &str) {
 
 #[test]
 fn valgrind_reports_faults_in_c() {
-    if !has_valgrind() {
+    if !runs_slow("faults in C under valgrind") || !has_valgrind() {
         return;
     }
     for (program, kinds) in both("sanitizers/faults.c", &Build::plain(), &KINDS) {
@@ -150,7 +148,7 @@ fn valgrind_reports_faults_in_c() {
 
 #[test]
 fn valgrind_reports_faults_in_cpp() {
-    if !has_valgrind() {
+    if !runs_slow("faults in C++ under valgrind") || !has_valgrind() {
         return;
     }
     for (program, kinds) in both("sanitizers/faults.cpp", &Build::plain(), &CPP_KINDS) {

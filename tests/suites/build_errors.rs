@@ -3,8 +3,7 @@
 
 use bytepool::{BuildError, Builder, MAX_ALIGNMENT, Pool, round_original};
 
-#[path = "support/valgrind.rs"]
-mod valgrind;
+use crate::valgrind;
 
 /// The refusal, after checking that its message has all `parts`.
 fn refusal(builder: Builder, parts: &[&str]) -> BuildError {
@@ -222,7 +221,7 @@ mod under_an_address_space_limit {
             return println!("{DONE}");
         }
         let run = format!("ulimit -v {LIMIT} && exec \"$0\" \"$@\"");
-        let this_test = format!("under_an_address_space_limit::{this_test}");
+        let this_test = format!("build_errors::under_an_address_space_limit::{this_test}");
         let child = Command::new("sh")
             .args(["-c", &run])
             .arg(std::env::current_exe().unwrap())

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use bytepool::{Language, Outstanding, Pool, PooledBuffer};
 
-#[path = "support/valgrind.rs"]
-mod valgrind;
+use crate::valgrind;
 
 fn pool(track_every: u32) -> Pool {
     Pool::builder().size_class(512, 2).size_class(4096, 64).track_every(track_every).build().unwrap()
@@ -236,7 +235,7 @@ fn sixteen_threads_at_once_are_told_exactly() {
 fn child(test: &str, environment: &[(&str, &str)]) -> String {
     assert!(!is_child(), "the child went on: it was to end");
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env("CHILD", "1");
+    command.args(["--exact", &format!("tracking::{test}"), "--nocapture"]).env("CHILD", "1");
     command.env_remove("BYTEPOOL_TRACK").env_remove("BYTEPOOL_GUARD").envs(environment.iter().copied());
     let output = command.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -3,20 +3,18 @@
 
 #![cfg(all(unix, feature = "capi"))]
 
-mod support;
-
 use std::collections::HashMap;
 use std::fs;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::{
+    Language, Program, WARNINGS, compile, compilers, include_path, library, link, root, run, scratch,
+};
 use bytepool::ffi::misuse::Report;
 use bytepool::ffi::status::Status;
 use bytepool::ffi::types::{CClassStats, COutstanding, CStats, Config, SizeClass};
-use support::{
-    Language, Program, WARNINGS, compile, compilers, include_path, library, link, root, run, scratch,
-};
 
 /// Each standard as compilers may spell it, the newer name first.
 const C_STANDARDS: [&[&str]; 4] = [&["c99"], &["c11"], &["c17"], &["c23", "c2x"]];

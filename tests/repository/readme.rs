@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[path = "../benches/peers/src/readme.rs"]
+#[path = "../../benches/peers/src/readme.rs"]
 mod speed;
 
 use speed::{Results, bars, shown, with_section};

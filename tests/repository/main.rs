@@ -1,0 +1,9 @@
+//! Suites that read what the packaged crate leaves out: `benches/peers` and `tests/consumers`.
+
+#[cfg(all(unix, feature = "cxx"))]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod guide;
+mod layers;
+mod readme;
