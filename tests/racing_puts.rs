@@ -1,4 +1,4 @@
-//! Of all puts of a buffer that race between two gets exactly one counts, the getter's fast one included; the
+//! Of all puts of a buffer that race between two gets exactly one counts, the bias owner's fast one included; the
 //! others are double puts, at the latest when the threads have ended.
 //!
 //! A process of its own: threads meet within nanoseconds only where each has a processor, so no other suite may run

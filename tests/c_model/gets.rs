@@ -257,7 +257,7 @@ impl World {
         }
         let in_place = class.is_some() && class == old.class;
         self.check_kept(answer.value, old.size.min(size), &old);
-        // A stand-in is replaced, and that is no get.
+        // A replacement is replaced, and that is no get.
         let is_replaced = stand_ins() && Some(stats_of(context).gets) == gets;
         if in_place && (answer.value == data || is_replaced) {
             assert_eq!(self.refusal(resolved), OK);

@@ -297,7 +297,7 @@ impl World {
         self.held.push(held);
     }
 
-    /// A buffer has another size, and if it is a stand-in another address.
+    /// A buffer has another size, and if it is a replacement another address.
     pub(crate) fn resized(&mut self, index: usize, data: usize, size: usize) {
         let held = &mut self.held[index];
         held.size = size;

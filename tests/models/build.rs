@@ -1,4 +1,4 @@
-//! Lets `src/sync.rs` name the models' stand-ins instead of the standard library.
+//! Lets `src/sync` name the models' replacements instead of the standard library.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

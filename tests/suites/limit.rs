@@ -255,7 +255,7 @@ fn oversize_recovers_what_sleeping_threads_keep() {
 fn what_a_sleeping_thread_put_for_another_is_recovered() {
     const COUNT: usize = 40;
     let pool = Pool::builder().size_class(4096, COUNT).max_bytes(COUNT << 12).build().unwrap();
-    // So that they come from this thread's cache, with this thread as their getter.
+    // So that they come from this thread's cache, biased to this thread.
     (0..200).for_each(|_| drop((0..COUNT).map(|_| pool.get(4096).unwrap()).collect::<Vec<_>>()));
     let raw: Vec<usize> = (0..COUNT).map(|_| pool.get_raw(4096).unwrap().expose_provenance().get()).collect();
     let put_all = || {

@@ -91,7 +91,7 @@ fn of_racing_puts_with_a_verdict_exactly_one_is_told_ok() {
     check(1500, || {
         let pool = pool();
         let context = context(&pool);
-        // A class leans towards its getters from a thread's first batch on.
+        // A class is biased to the threads that get its slots, from a thread's first batch on.
         (0..3).for_each(|_| assert!(get_and_put(context.0)));
         let data = Pointer(bytepool_get(context.0, SIZE));
         let put = move |context| {
@@ -160,7 +160,7 @@ fn race_with_the_getter(telling: Telling, slots: usize) {
         let pool = Pool::builder().size_class(SIZE, slots).build().unwrap();
         let context = context(&pool);
         let held: Vec<_> = (slots..4).map(|_| bytepool_get(context.0, SIZE)).collect();
-        // So that the thread has a cache, and the class leans.
+        // So that the thread has a cache, and the class is biased.
         (0..6).for_each(|_| assert!(get_and_put(context.0)));
         let data = Pointer(bytepool_get(context.0, SIZE));
         let other = spawn(context, move |context| {

@@ -48,7 +48,7 @@ fn room_that_others_free_and_take_hides_no_idle_slot() {
     });
 }
 
-/// Between a search's revoking and its look at the shelf: what a thread then filled a new cache with would be idle, and
+/// Between a search's drain and its look at the shelf: what a thread then filled a new cache with would be idle, and
 /// not found.
 #[test]
 fn a_cache_that_is_made_during_a_search_hides_no_idle_slot() {

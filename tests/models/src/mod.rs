@@ -1,12 +1,12 @@
 //! Models: the library's own code, run by shuttle under thousands of schedules and a weak memory.
 //!
-//! Built with `--cfg bytepool_shuttle` only: then [`crate::sync`] names the stand-ins of [`sync`] instead of the
+//! Built with `--cfg bytepool_shuttle` only: then [`crate::sync`] names the replacements of [`sync`] instead of the
 //! standard library, and everything else is the code that ships.
 //!
 //! - [`weak`]: what a load may find, by the C11 model without load buffering
 //! - [`sync`]: atomics, locks, threads and the queue on top of it
 //!
-//! What stands in besides: `barrier.rs` fences all threads of the model instead of asking the kernel, and `thread_pointer.rs`
+//! What is replaced besides: `barrier.rs` fences all threads of the model instead of asking the kernel, and `thread_pointer.rs`
 //! finds a thread's state by shuttle's number of it. A thread's state has fewer positions for keys. Nothing forks, but in
 //! the models of it.
 //!

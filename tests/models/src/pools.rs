@@ -1,4 +1,4 @@
-//! Whole pools by the library's Rust functions: revoking, hand-overs, closing, and threads that end.
+//! Whole pools by the library's Rust functions: draining, hand-overs, closing, and threads that end.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub(super) fn get_use_and_put(pool: &Pool) {
 }
 
 #[test]
-fn revoking_takes_no_slot_from_its_owner_and_loses_none() {
+fn draining_takes_no_slot_from_its_owner_and_loses_none() {
     check(600, || {
         let pool = pool();
         let workers = [(); 2].map(|()| {

@@ -10,10 +10,10 @@ use super::sync::thread;
 use crate::{Pool, PooledBuffer};
 
 #[test]
-fn of_a_getters_put_and_a_racing_one_exactly_one_wins() {
+fn of_a_bias_owners_put_and_a_racing_one_exactly_one_wins() {
     check(1500, || {
         let pool = pool();
-        // A class leans towards its getters from a thread's first batch on.
+        // A class is biased to the threads that get its slots, from a thread's first batch on.
         get_use_and_put(&pool);
         get_use_and_put(&pool);
         let raw = get_raw(&pool).unwrap();
@@ -28,7 +28,7 @@ fn of_a_getters_put_and_a_racing_one_exactly_one_wins() {
 }
 
 #[test]
-fn a_claim_that_the_getter_wrote_over_does_not_stand() {
+fn a_claim_that_the_bias_owner_wrote_over_does_not_stand() {
     check(600, || {
         // Enough that both threads have room.
         let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
@@ -115,7 +115,7 @@ fn of_two_others_puts_exactly_one_wins() {
     });
 }
 
-/// Of a slot without a getter, whose puts threads decide in their caches.
+/// Of a slot without a bias, whose puts threads decide in their caches.
 #[test]
 fn of_two_puts_of_anybodys_slot_exactly_one_wins() {
     check(1500, || {
@@ -172,12 +172,12 @@ fn of_two_inexact_puts_without_caches_exactly_one_wins() {
     });
 }
 
-/// Who adopts a buffer with another size of its class takes it from its getter, who may put it on the fast path.
+/// Who adopts a buffer with another size of its class takes it from its bias owner, who may put it on the fast path.
 #[test]
-fn of_a_getters_put_and_an_inexact_adoption_exactly_one_wins() {
+fn of_a_bias_owners_put_and_an_inexact_adoption_exactly_one_wins() {
     check(1500, || {
         let pool = pool();
-        // A class leans towards its getters from a thread's first batch on.
+        // A class is biased to the threads that get its slots, from a thread's first batch on.
         get_use_and_put(&pool);
         get_use_and_put(&pool);
         let raw = get_raw(&pool).unwrap();

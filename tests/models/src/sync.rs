@@ -1,7 +1,7 @@
-//! Stand-ins for the standard library's atomics, locks and threads, and for crossbeam's queue: each operation is a
+//! Replacements of the standard library's atomics, locks and threads, and for crossbeam's queue: each operation is a
 //! point where shuttle may run another thread, and sees memory as [`weak`] says.
 //!
-//! They have the layout of what they stand in for, and their constructors are const: so the library's tables,
+//! They have the layout of what they replace, and their constructors are const: so the library's tables,
 //! statics and unsafe code are checked as they are.
 
 use std::cell::UnsafeCell;
@@ -36,7 +36,7 @@ pub(crate) mod atomic {
         weak::fence(order);
     }
 
-    macro_rules! stand_in {
+    macro_rules! replacement {
         ($name:ident $(<$T:ident>)?, $Value:ty, $to_bits:expr, $from_bits:expr) => {
             /// As the standard library's.
             #[repr(transparent)]
@@ -148,7 +148,7 @@ pub(crate) mod atomic {
 
     macro_rules! number {
         ($name:ident, $Value:ty) => {
-            stand_in!($name, $Value, |value| value as u64, |bits| bits as $Value);
+            replacement!($name, $Value, |value| value as u64, |bits| bits as $Value);
 
             impl Default for $name {
                 fn default() -> Self {
@@ -182,8 +182,8 @@ pub(crate) mod atomic {
     number!(AtomicU32, u32);
     number!(AtomicU64, u64);
     number!(AtomicUsize, usize);
-    stand_in!(AtomicBool, bool, u64::from, |bits| bits != 0);
-    stand_in!(AtomicPtr<T>, *mut T, |value: *mut T| value.expose_provenance() as u64, |bits: u64| {
+    replacement!(AtomicBool, bool, u64::from, |bits| bits != 0);
+    replacement!(AtomicPtr<T>, *mut T, |value: *mut T| value.expose_provenance() as u64, |bits: u64| {
         std::ptr::with_exposed_provenance_mut::<T>(bits as usize)
     });
 
