@@ -3,7 +3,6 @@
 //! Locks are taken in this order: a pool's list, then a thread's state. Neither is taken on the fast path, nor while a
 //! thread's state is active.
 
-use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 use std::ptr::{self, NonNull};
@@ -17,7 +16,7 @@ use crate::class::table::Classes;
 use crate::os::anchor::References;
 use crate::os::barrier;
 use crate::os::fork::ForkGuard;
-use crate::os::lock::Lock;
+use crate::os::lock::{Lock, Locked};
 use crate::os::memory::OutOfMemory;
 use crate::os::thread_state::{self, AnyCache, ThreadState};
 
@@ -31,7 +30,7 @@ pub(crate) struct Caches {
     /// What leads a thread to its cache of this pool, besides contexts. Never 0.
     own_key: u64,
     references: References,
-    /// What the layers above know the pool by. Set before the first cache is made.
+    /// What the layers above know the pool by. Set with the first cache.
     owner: AtomicPtr<()>,
     /// What leads a thread to its cache of the pool's spare; 0 if there is none.
     spare_key: AtomicU64,
@@ -78,12 +77,6 @@ impl Caches {
         })
     }
 
-    /// Says what the layers above know the pool by.
-    pub(crate) fn set_owner(&self, owner: NonNull<()>) {
-        // Relaxed: the pool is not shared yet.
-        self.owner.store(owner.as_ptr(), Relaxed);
-    }
-
     /// Whether threads may have caches at all.
     pub(crate) fn are_allowed(&self) -> bool {
         self.allowed
@@ -116,14 +109,14 @@ impl Caches {
         self.double_puts.load(Relaxed)
     }
 
-    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, Vec<CacheRef>> {
+    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Vec<CacheRef>> {
         self.list.lock(guard)
     }
 
     /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
     /// through a context uses. Where none can be made, the shelf serves. The pools that had to be evicted for it.
     ///
-    /// `may_cache` says whether the pool is open and nobody waits for its memory; `is_valid`, whether the key still is.
+    /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits for its memory; `is_valid`, whether the key still is.
     /// Both are asked under the lock that [`drain`](Self::drain) and [`detach`](Self::detach) take, too: no cache is made,
     /// and no key led anywhere, behind their back.
     #[cold]
@@ -131,6 +124,7 @@ impl Caches {
         &self,
         guard: &ForkGuard,
         classes: &Classes,
+        owner: NonNull<()>,
         key: u64,
         may_cache: impl Fn() -> bool,
         is_valid: impl FnOnce() -> bool,
@@ -157,6 +151,8 @@ impl Caches {
                     return [None; 2];
                 }
                 let Some(cache) = CacheRef::new(classes, self, state) else { return [None; 2] };
+                // Relaxed: who finds the cache in a thread's state found it under the state's lock, which comes after.
+                self.owner.store(owner.as_ptr(), Relaxed);
                 list.push(cache);
                 cache
             }

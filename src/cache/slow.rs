@@ -13,7 +13,7 @@ use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::{SLOW, wait_for_fast_paths};
 
-/// When a put of what is biased to another thread is decided.
+/// When a put of what is biased to another thread is decided. One that is decided now costs a heavy fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     #[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "only C's checked put asks for it"))]
@@ -162,7 +162,14 @@ impl CacheRef {
         if ledger::is_unbiased(found) || ledger::is_biased(found, self.bias) {
             return self.put_by_exchange(bin, address, slot, found);
         }
-        verdict == Verdict::Later && self.claim(bin, address, slot, found)
+        match verdict {
+            Verdict::Later => self.claim(bin, address, slot, found),
+            Verdict::Now => {
+                let ledger = &self.class_of(bin).ledger;
+                ledger.pass(slot as u32, found, None, self.bias, wait_for_fast_paths)
+                    && bin.put(address, slot)
+            }
+        }
     }
 
     /// Puts a slot that whoever exchanges its entry may put, where there is room.

@@ -315,6 +315,7 @@ pub(crate) mod many {
             data = &rest[cache::put_many(guard, key, rest, size)..];
         }
         drop(pool);
-        Ok(cache::count_lost_claims(guard, key) - lost_before)
+        // The cache that counted may have gone meanwhile.
+        Ok(cache::count_lost_claims(guard, key).saturating_sub(lost_before))
     }
 }

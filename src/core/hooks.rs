@@ -25,7 +25,7 @@ fn thread_ends(guard: &mut ForkGuard, state: &'static ThreadState) {
 /// Ends the cache that the calling thread has of a pool.
 pub(super) fn give_up(guard: &ForkGuard, owner: Evicted, state: &'static ThreadState) {
     // SAFETY:
-    // - a pool said it was the owner, by `set_owner`, and the reference came with it
+    // - a pool said it was the owner when it attached a thread, and the reference came with it
     let pool = unsafe { Reference::from_leaked(owner.cast::<Core>()) };
     pool.give_up_cache(guard, state);
 }

@@ -30,7 +30,7 @@ impl MappedBytes {
 
     /// Adds `bytes`, unless that exceeds the limit.
     ///
-    /// SeqCst here and in [`release`](Self::release): a waiter that looks for room finds what was released, or who
+    /// SeqCst here and in [`release`](Self::release): a waiter that looks for bytes finds what was released, or who
     /// releases finds the waiter; see [`WaitQueue::enter`](super::wait_queue::WaitQueue::enter).
     pub(crate) fn try_reserve(&self, bytes: usize) -> bool {
         let add = |mapped: usize| mapped.checked_add(bytes).filter(|&sum| sum <= self.limit);

@@ -40,6 +40,7 @@ pub(crate) mod wait_queue;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use std::ptr::NonNull;
 
 use self::config::{Config, Flags, Rounding};
 use self::mapped_bytes::MappedBytes;
@@ -187,7 +188,8 @@ impl Core {
     pub(crate) fn attach(&self, guard: &ForkGuard, key: u64, is_valid: impl FnOnce() -> bool) {
         // Nor while a get waits: then what is put must come past it.
         let may_cache = || !self.is_closed() && !self.waiting.has_waiters();
-        let evicted = self.caches.attach(guard, &self.classes, key, may_cache, is_valid);
+        let owner = NonNull::from(self).cast();
+        let evicted = self.caches.attach(guard, &self.classes, owner, key, may_cache, is_valid);
         for owner in evicted.into_iter().flatten() {
             hooks::give_up(guard, owner, thread_pointer::get());
         }

@@ -139,7 +139,6 @@ impl Core {
     #[cold]
     fn make_spare(&self, guard: &ForkGuard) {
         let Some(spare) = Spare::new(self) else { return };
-        spare.core.caches.set_owner(NonNull::from(&spare.core).cast());
         let key = spare.core.own_key();
         // Under the lock of `close`: which finds it, or came before, and then there is none.
         let queue = self.lock_reclaiming(guard);

@@ -229,8 +229,8 @@ impl Core {
     }
 
     /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old
-    /// one's bytes, as many as both have room for. The outcome says whether a new buffer, with a reference of its own, took
-    /// the place of the old, whose reference the caller takes over.
+    /// one's bytes, as many as both have room for. The outcome says whether a new buffer took
+    /// the place of the old one, which is put then.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it

@@ -75,7 +75,7 @@ impl Core {
         }
     }
 
-    /// Lays a slot on the shelf; or in this thread's cache, if this is a spare, whose shelf is to keep little.
+    /// Lays a slot in this thread's cache, or on the shelf.
     ///
     /// # Safety
     /// - the slot at `data` was taken from its holder by this thread
@@ -87,9 +87,7 @@ impl Core {
             unsafe { memory::wipe(data, class.buffer_size()) };
         }
         let (key, address) = (self.own_key(), data.addr().get());
-        if !self.registration.is_of_part()
-            || !cache::put_owned_slow(guard, key, address, class.number(), slot)
-        {
+        if !cache::put_owned_slow(guard, key, address, class.number(), slot) {
             self.put_on_shelf(guard, class, slot);
         }
     }

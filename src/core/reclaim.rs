@@ -1,6 +1,5 @@
 //! Memory back: bytes for a get at the limit, trim, and close.
 
-use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::SeqCst;
 
 use super::Core;
@@ -9,6 +8,7 @@ use crate::class::Class;
 use crate::debug::tracking;
 use crate::error::GetError;
 use crate::os::fork::ForkGuard;
+use crate::os::lock::Locked;
 
 /// What [`Core::reserve`] got.
 pub(super) enum Reserved {
@@ -132,7 +132,7 @@ impl Core {
 
     /// Held by whoever gives idle slots back to the system or serves waiters: what one of them looks for, no other
     /// has in its hands.
-    pub(super) fn lock_reclaiming<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, Queue> {
+    pub(super) fn lock_reclaiming<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Queue> {
         self.waiting.lock(guard)
     }
 }
@@ -159,23 +159,29 @@ impl Core {
     /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put.
     /// Again has no effect.
     pub(crate) fn close(&self, guard: &mut ForkGuard) {
+        if self.close_memory(guard)
+            && let Some(tracker) = self.tracker()
+        {
+            tracking::report_at_close(guard, self.number(), tracker);
+        }
+    }
+
+    /// Closes; whether this call did.
+    fn close_memory(&self, guard: &ForkGuard) -> bool {
         // Under the lock: who sees the pool closed and then takes the lock comes after all of this, and so
         // does a second close. SeqCst: the order against puts is told in `Shelf::put`.
         let mut queue = self.lock_reclaiming(guard);
         if self.closed.swap(true, SeqCst) {
-            return;
+            return false;
         }
         self.caches.drain(guard);
         self.serve(guard, &mut queue);
         self.discard_idle(Discard::AtMost(usize::MAX));
         self.unmap_if_unused(&queue);
-        drop(queue);
         if let Some(spare) = self.spare() {
-            spare.core().close(guard);
+            spare.core().close_memory(guard);
         }
-        if let Some(tracker) = self.tracker() {
-            tracking::report_at_close(guard, self.number(), tracker);
-        }
+        true
     }
 
     /// After a slot was put to the closed pool: gives its memory back, and the region with the last one.

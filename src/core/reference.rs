@@ -22,7 +22,6 @@ impl Reference {
         // SAFETY:
         // - just leaked
         let new = unsafe { core.as_ref() };
-        new.caches.set_owner(core.cast());
         new.registration.publish(core.cast());
         Self { core }
     }
@@ -149,7 +148,7 @@ impl Handle for OfBuffer {
     #[inline(always)]
     fn key(self) -> u64 {
         // SAFETY:
-        // - the buffer's reference keeps the pool
+        // - the buffer's reference keeps the pool, or one that was resolved
         unsafe { self.0.as_ref() }.own_key()
     }
 

@@ -9,7 +9,6 @@
 //!
 //! The pooled path never comes here.
 
-use crate::sync::MutexGuard;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 
@@ -17,7 +16,7 @@ use crate::class::ledger::Holder;
 use crate::debug::Source;
 use crate::os::address_map::{AddressMap, hash};
 use crate::os::fork::ForkGuard;
-use crate::os::lock::Lock;
+use crate::os::lock::{Lock, Locked};
 use crate::os::memory::{Content, OutOfMemory};
 
 /// A buffer outside the region.
@@ -103,7 +102,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    fn shard<'a>(&'a self, guard: &'a ForkGuard, address: usize) -> MutexGuard<'a, Shard> {
+    fn shard<'a>(&'a self, guard: &'a ForkGuard, address: usize) -> Locked<'a, Shard> {
         // The high bits choose the shard, the low ones the position in it.
         let shard = (hash(address) >> 59) as usize % SHARDS;
         self.shards[shard].0.lock(guard)

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use crate::os::fork::ForkGuard;
-use crate::os::lock::Lock;
+use crate::os::lock::{Lock, Locked};
 use crate::os::memory::OutOfMemory;
 
 /// What a get waits for.
@@ -149,7 +149,7 @@ impl WaitQueue {
         Self { count: AtomicUsize::new(0), queue: Lock::new(Queue::default()) }
     }
 
-    pub(crate) fn lock<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, Queue> {
+    pub(crate) fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Queue> {
         self.queue.lock(guard)
     }
 
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_dropped_rings_no_bell() {
+    fn a_waiter_that_is_dropped_is_not_woken() {
         let (waiting, guard) = (WaitQueue::new(), ForkGuard::new());
         {
             let parker = Parker::new();

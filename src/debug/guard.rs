@@ -11,7 +11,6 @@
 //!
 //! The fault handler takes no lock: what it reads is in [`Note`]s.
 
-use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use std::collections::VecDeque;
@@ -23,7 +22,7 @@ use super::fault;
 use super::tracking::{Outstanding, this_thread};
 use crate::os::address_map::AddressMap;
 use crate::os::fork::ForkGuard;
-use crate::os::lock::{Lock, Once};
+use crate::os::lock::{Lock, Locked, Once};
 use crate::os::memory::{OutOfMemory, Zeroable, zeroed_slice};
 use crate::os::region::{CAN_SEAL, Region, page_size};
 use crate::os::stderr::Line;
@@ -91,7 +90,7 @@ impl Guards {
         Some(Self { notes: zeroed_slice(MOST).ok()?, kept: Lock::new(kept) })
     }
 
-    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, Kept> {
+    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Kept> {
         self.kept.lock(guard)
     }
 

@@ -6,7 +6,6 @@
 //! The lock is held for one look-up, and never while anything of the user's runs. Where there is no memory for a
 //! record, the buffer is not tracked.
 
-use crate::sync::MutexGuard;
 use std::collections::TryReserveError;
 use std::ffi::CStr;
 use std::fmt;
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::Sampler;
 use crate::os::address_map::AddressMap;
 use crate::os::fork::ForkGuard;
-use crate::os::lock::Lock;
+use crate::os::lock::{Lock, Locked};
 use crate::os::stderr::Line;
 
 /// The language that a buffer was got in.
@@ -150,7 +149,7 @@ impl Tracker {
         Self { sampler, records: Lock::new(AddressMap::default()) }
     }
 
-    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, AddressMap<Record>> {
+    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, AddressMap<Record>> {
         self.records.lock(guard)
     }
 

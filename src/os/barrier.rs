@@ -58,8 +58,9 @@ const REGISTERED: u8 = 2;
 pub(crate) fn is_available() -> bool {
     // SeqCst, here and in `is_in_use`: the order against the gate of a fork is told in `fork::wait_for_others`.
     if STATE.load(SeqCst) == UNKNOWN {
-        // Two threads may do it, and find the same.
-        STATE.store(if system::register() { REGISTERED } else { MISSING }, SeqCst);
+        let state = if system::register() { REGISTERED } else { MISSING };
+        // Two threads may do it; what the first found counts.
+        let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, SeqCst);
     }
     is_in_use()
 }

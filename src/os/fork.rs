@@ -23,6 +23,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr;
 
+use super::lock::assert_none_is_held;
 use super::memory::{self, OutOfMemory};
 use super::thread_state::ThreadState;
 use super::{barrier, hooks, thread_pointer, thread_state};
@@ -54,6 +55,7 @@ impl ForkGuard {
                 enter(self.0);
             }
         }
+        assert_none_is_held();
         let back = Back(depth());
         count_out(back.0);
         run()

@@ -2,11 +2,13 @@
 //! the child for ever.
 //!
 //! A lock borrows the guard as long as it is held. What sleeps, or calls the user's code, needs the guard for itself
-//! ([`ForkGuard::unguarded`]): so it does not compile while a lock is held.
+//! ([`ForkGuard::unguarded`]): so it does not compile while a lock is held. A thread may
+//! have a second guard, made by a destructor, which borrows do not show: that no lock is held then is a debug assertion.
 //!
 //! No lock is poisoned. Nothing is half done where code of ours may panic.
 
 use crate::sync::{self, MutexGuard, OnceLock, PoisonError};
+use std::ops::{Deref, DerefMut};
 
 use super::fork::ForkGuard;
 
@@ -19,10 +21,79 @@ impl<T> Lock<T> {
         Self(sync::Mutex::new(value))
     }
 
-    pub(crate) fn lock<'a>(&'a self, _guard: &'a ForkGuard) -> MutexGuard<'a, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock<'a>(&'a self, _guard: &'a ForkGuard) -> Locked<'a, T> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { inner, _held: held::Held::new() }
     }
 }
+
+/// While it exists, the lock is held.
+pub(crate) struct Locked<'a, T> {
+    inner: MutexGuard<'a, T>,
+    _held: held::Held,
+}
+
+impl<T> Deref for Locked<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for Locked<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+/// How many locks the calling thread holds: what borrows cannot show where a thread has several fork guards. Counted with
+/// debug assertions only.
+#[cfg(all(debug_assertions, not(bytepool_shuttle)))]
+mod held {
+    use std::cell::Cell;
+
+    thread_local! {
+        static HELD: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) struct Held;
+
+    impl Held {
+        pub(super) fn new() -> Self {
+            HELD.set(HELD.get() + 1);
+            Self
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            HELD.set(HELD.get() - 1);
+        }
+    }
+
+    pub(in super::super) fn assert_none() {
+        assert_eq!(HELD.get(), 0, "a lock is held while the user's code runs, or a thread sleeps");
+    }
+}
+
+#[cfg(not(all(debug_assertions, not(bytepool_shuttle))))]
+mod held {
+    pub(super) struct Held;
+
+    impl Held {
+        #[inline(always)]
+        pub(super) fn new() -> Self {
+            Self
+        }
+    }
+
+    #[inline(always)]
+    pub(in super::super) fn assert_none() {}
+}
+
+pub(super) use self::held::assert_none as assert_none_is_held;
 
 /// A value that is made once. Whoever finds it being made waits, so making it is never interrupted by a fork.
 pub(crate) struct Once<T>(OnceLock<T>);

@@ -11,7 +11,6 @@
 //! - Who claimed slots in a ledger waits until no state is [`FAST`] ([`wait_for_fast_paths`]).
 //! - States are never freed, only used again by later threads: who looks at one never sees memory that is gone.
 
-use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, compiler_fence};
 use std::iter;
@@ -20,7 +19,7 @@ use std::ptr::{self, NonNull};
 
 use super::bits::bits_of;
 use super::fork::{self, ForkGuard};
-use super::lock::Lock;
+use super::lock::{Lock, Locked};
 use super::{barrier, hooks, memory, thread_pointer};
 
 /// A cache of the layers above; only its address is known here.
@@ -330,7 +329,7 @@ impl ThreadState {
         self.occupied.iter().enumerate().flat_map(of_word)
     }
 
-    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> MutexGuard<'a, ()> {
+    fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, ()> {
         self.changing.lock(guard)
     }
 
