@@ -132,21 +132,31 @@ impl PooledBuffer {
     }
 }
 
+impl PooledBuffer {
+    /// # Safety
+    /// - the buffer is not put yet, and nobody uses it afterwards
+    #[cold]
+    unsafe fn put_slow(&mut self) {
+        // SAFETY:
+        // - the buffer holds a reference until it is put
+        // - `data` and `location` are of the outstanding buffer that this value owns
+        unsafe { door::put_owned_slow(OfBuffer::new(self.pool), self.data, self.location) };
+    }
+}
+
 impl Drop for PooledBuffer {
     #[inline]
     fn drop(&mut self) {
-        let Self { data, location, pool, .. } = *self;
         // SAFETY:
         // - the buffer holds a reference until it is put
-        let handle = unsafe { OfBuffer::new(pool) };
-        if let Location::Slot { class, slot } = location
-            && door::put_owned(handle, data.as_ptr(), class.into(), slot)
-        {
-            return;
+        let handle = unsafe { OfBuffer::new(self.pool) };
+        match self.location {
+            Location::Slot { class, slot }
+                if door::put_owned(handle, self.data.as_ptr(), class.into(), slot) => {}
+            // SAFETY:
+            // - not put yet, and dropped once
+            _ => unsafe { self.put_slow() },
         }
-        // SAFETY:
-        // - `data` and `location` are of the outstanding buffer that this value owns
-        unsafe { door::put_owned_slow(handle, data, location) };
     }
 }
 
