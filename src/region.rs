@@ -177,7 +177,12 @@ mod system {
         len: usize,
     }
 
-    const FLAGS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // FreeBSD and DragonFly reserve no swap for what is mapped, and have no flag that says so.
+    #[cfg(any(target_os = "freebsd", target_os = "dragonfly"))]
+    const NO_RESERVE: libc::c_int = 0;
+    #[cfg(not(any(target_os = "freebsd", target_os = "dragonfly")))]
+    const NO_RESERVE: libc::c_int = libc::MAP_NORESERVE;
+    const FLAGS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | NO_RESERVE;
 
     impl Mapping {
         /// The mapping is longer than asked for by what alignment may cost; the aligned start comes with it.
