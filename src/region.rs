@@ -356,12 +356,13 @@ mod tests {
 
     #[test]
     fn discarded_pages_read_as_zeros() {
-        let region = Region::reserve(64 << 10, 64).unwrap();
-        region.open(0, 64 << 10).unwrap();
+        let len = 3 * page_size();
+        let region = Region::reserve(len, 64).unwrap();
+        region.open(0, len).unwrap();
         // SAFETY:
-        // - all 64 KiB are open, and only this test uses them
+        // - all three pages are open, and only this test uses them
         unsafe {
-            region.at(0).as_ptr().write_bytes(7, 64 << 10);
+            region.at(0).as_ptr().write_bytes(7, len);
             let discarded = region.discard(page_size(), page_size());
             assert_eq!(discarded, cfg!(all(unix, not(bytepool_portable))));
             let after = if discarded { 0 } else { 7 };
