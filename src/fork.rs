@@ -17,15 +17,14 @@
 //! The user's functions run [`outside`]: they may take any time, or fork.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, compiler_fence};
-use crate::sync::thread;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, compiler_fence};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
 
 use crate::anchor;
 use crate::barrier;
-use crate::memory::{self, OutOfMemory};
+use crate::memory::OutOfMemory;
 use crate::thread_cache;
 
 /// Whether sections may begin.
@@ -277,7 +276,7 @@ static PREPARED: AtomicBool = AtomicBool::new(false);
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn at_load() {
         // The allocator's handlers first, if it has any: a thread at our gate may be about to free.
-        drop(std::hint::black_box(memory::boxed(0u8)));
+        drop(std::hint::black_box(crate::memory::boxed(0u8)));
         // If it is refused, the first pool tries again.
         let _ = prepare();
     }
@@ -287,6 +286,8 @@ static AT_LOAD: extern "C" fn() = {
 /// Prepares this process for forks; before a pool is made.
 #[cfg(unix)]
 pub(crate) fn prepare() -> Result<(), OutOfMemory> {
+    use crate::sync::atomic::AtomicI32;
+    use crate::sync::thread;
     // So that a linker that takes this function takes it, too.
     #[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
     std::hint::black_box(&AT_LOAD);
