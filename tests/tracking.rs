@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::panic::Location;
-use std::process::Command;
 use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
 
 use bytepool::{Language, Outstanding, Pool, PooledBuffer};
 
+#[path = "support/emulator.rs"]
+mod emulator;
 #[path = "support/valgrind.rs"]
 mod valgrind;
 
@@ -235,7 +236,7 @@ fn sixteen_threads_at_once_are_told_exactly() {
 /// Runs one test of this binary in a process of its own, in which `CHILD` is set; its stderr.
 fn child(test: &str, environment: &[(&str, &str)]) -> String {
     assert!(!is_child(), "the child went on: it was to end");
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = emulator::start(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env("CHILD", "1");
     command.env_remove("BYTEPOOL_TRACK").env_remove("BYTEPOOL_GUARD").envs(environment.iter().copied());
     let output = command.output().unwrap();
