@@ -1,11 +1,16 @@
-//! Compiles the C and the C++ worker against bytepool's headers.
+//! Compiles the C and the C++ worker against bytepool's headers, and notes for the report what compiles.
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src");
+    let rustc = Command::new(env::var_os("RUSTC").expect("Cargo sets RUSTC")).arg("-V").output();
+    let rustc = rustc.expect("the compiler tells its version").stdout;
+    println!("cargo:rustc-env=SOAK_RUSTC={}", String::from_utf8_lossy(&rustc).trim());
+    println!("cargo:rustc-env=SOAK_TARGET={}", env::var("TARGET").expect("Cargo sets TARGET"));
     if env::var_os("CARGO_FEATURE_CXX").is_none() {
         return;
     }
