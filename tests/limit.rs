@@ -16,7 +16,7 @@ const UNIT: usize = 64 << 10;
 const THREADS: usize = 16;
 
 /// Whether idle slots can be given up for other classes: the portable region cannot give pages back.
-const GIVES_UP: bool = !cfg!(bytepool_portable);
+const GIVES_UP: bool = cfg!(all(unix, not(bytepool_portable)));
 
 fn limit_failures(pool: &Pool) -> u64 {
     let stats = pool.stats();

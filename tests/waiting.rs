@@ -19,7 +19,7 @@ const UNIT: usize = 64 << 10;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Whether idle slots can be given up for other classes: the portable region cannot give pages back.
-const GIVES_UP: bool = !cfg!(bytepool_portable);
+const GIVES_UP: bool = cfg!(all(unix, not(bytepool_portable)));
 
 /// Classes of one and of two units, and overflow and oversize besides.
 fn builder() -> Builder {
