@@ -5,6 +5,7 @@
 //!   `std::env::split_paths` reads them.
 //! - `BYTEPOOL_EXPORT_HEADERS=DIR`, from the environment: the public headers that this build's features serve
 //!   are copied below DIR, ready to be installed.
+//! - `BYTEPOOL_TARGET` and `BYTEPOOL_HOST`, for the tests: the machine they are built for, and the one that builds.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -13,6 +14,9 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=include");
     println!("cargo:rerun-if-env-changed=BYTEPOOL_EXPORT_HEADERS");
+    for name in ["TARGET", "HOST"] {
+        println!("cargo:rustc-env=BYTEPOOL_{name}={}", env::var(name).expect("Cargo names the machines"));
+    }
 
     let include_paths = [Some(manifest_dir().join("include")), bridge::build()];
     let include_paths: Vec<PathBuf> = include_paths.into_iter().flatten().collect();

@@ -187,7 +187,7 @@ fn a_buffer_put_and_got_again_holds_what_was_written() {
     buffer.copy_from_slice(&[0xA5; 100]);
     drop(buffer);
     let again = pool.get(100).unwrap();
-    if valgrind::stand_ins() {
+    if valgrind::replacements() {
         assert_eq!(again[..], [0; 100], "another block");
     } else {
         assert_eq!((again.as_ptr(), &again[..]), (address, &[0xA5; 100][..]));
@@ -271,7 +271,7 @@ fn overflow_and_oversize_buffers_outstanding_at_close_are_freed_once_put() {
         let oversize = way.get_many(&pool, OVERSIZE_SIZE, 7);
         pool.close();
         // Under memcheck they do not come from the global allocator.
-        let live = if valgrind::stand_ins() { (0, 0) } else { (5, 7) };
+        let live = if valgrind::replacements() { (0, 0) } else { (5, 7) };
         assert_eq!((LIVE_OVERFLOW.load(SeqCst), LIVE_OVERSIZE.load(SeqCst)), live, "{way:?}: outstanding");
         assert_eq!(total(&pool), 6 * OVERFLOW_SIZE + 7 * OVERSIZE_SIZE);
         overflow.into_iter().chain(oversize).for_each(|held| held.put(&pool));

@@ -16,15 +16,15 @@
 //!
 //! The user's functions run [`unguarded`](ForkGuard::unguarded): they may take any time, or fork.
 
+use crate::sync;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, compiler_fence};
-use crate::sync::{self, thread};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, compiler_fence};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr;
 
 use super::lock::assert_none_is_held;
-use super::memory::{self, OutOfMemory};
+use super::memory::OutOfMemory;
 use super::thread_state::ThreadState;
 use super::{barrier, hooks, thread_pointer, thread_state};
 
@@ -274,7 +274,7 @@ static PREPARED: AtomicBool = AtomicBool::new(false);
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn at_load() {
         // The allocator's handlers first, if it has any: a thread at our gate may be about to free.
-        drop(std::hint::black_box(memory::boxed(0u8)));
+        drop(std::hint::black_box(super::memory::boxed(0u8)));
         // If it is refused, the first pool tries again.
         let _ = prepare();
     }
@@ -284,6 +284,8 @@ static AT_LOAD: extern "C" fn() = {
 /// Prepares this process for forks; before a pool is made.
 #[cfg(all(unix, not(bytepool_shuttle)))]
 pub(crate) fn prepare() -> Result<(), OutOfMemory> {
+    use crate::sync::atomic::AtomicI32;
+    use crate::sync::thread;
     // So that a linker that takes this function takes it, too.
     #[cfg(target_os = "linux")]
     std::hint::black_box(&AT_LOAD);

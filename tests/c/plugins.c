@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "barrier.h"
 #include "plugin.h"
 #include "pools.h"
 
@@ -95,7 +96,7 @@ static void side_by_side(const char *with_static, const char *with_shared) {
 typedef struct user {
     const plugin_functions *library;
     void *context;
-    pthread_barrier_t used, closed;
+    barrier used, closed;
 } user;
 
 static void *use(void *argument) {
@@ -110,8 +111,8 @@ static void *use(void *argument) {
     for (i = 0; i < COUNT_OF(held); i++) {
         CHECK_EQ(all->library->put_checked(all->context, held[i], 100), BYTEPOOL_OK);
     }
-    pthread_barrier_wait(&all->used);
-    pthread_barrier_wait(&all->closed);
+    barrier_wait(&all->used);
+    barrier_wait(&all->closed);
     return NULL;
 }
 
@@ -134,23 +135,23 @@ static void come_and_go(const char *path) {
     void *library = open_plugin(path, &all.library);
     size_t i;
     REQUIRE(all.library->make(&all.context) == BYTEPOOL_OK);
-    REQUIRE(pthread_barrier_init(&all.used, NULL, thread_count + 1) == 0);
-    REQUIRE(pthread_barrier_init(&all.closed, NULL, thread_count + 1) == 0);
+    barrier_init(&all.used, thread_count + 1);
+    barrier_init(&all.closed, thread_count + 1);
     for (i = 0; i < thread_count; i++) {
         REQUIRE(pthread_create(&threads[i], NULL, use, &all) == 0);
     }
-    pthread_barrier_wait(&all.used);
+    barrier_wait(&all.used);
     fork_once();
     all.library->free(all.context);
     CHECK_EQ(dlclose(library), 0);
     fork_once();
-    pthread_barrier_wait(&all.closed);
+    barrier_wait(&all.closed);
     for (i = 0; i < thread_count; i++) {
         REQUIRE(pthread_join(threads[i], NULL) == 0);
     }
     fork_once();
-    pthread_barrier_destroy(&all.used);
-    pthread_barrier_destroy(&all.closed);
+    barrier_destroy(&all.used);
+    barrier_destroy(&all.closed);
 }
 
 /* The shared library stays when its plugin goes, and with it its pools. */

@@ -8,9 +8,9 @@
 #include "pools.h"
 #include "process.h"
 
-enum { page = 4096 };
-
-static const bytepool_size_class classes[] = {{page, 8}, {2 * page, 4}};
+/* The system's page size. */
+static size_t page;
+static bytepool_size_class classes[2];
 static record seen;
 
 static void *limited_pool(size_t max_bytes) {
@@ -37,7 +37,7 @@ static void check_limit(void *context, size_t size) {
 /* ---- max_bytes ---- */
 
 static void the_bound_is_exact(void) {
-    static const size_t spare[] = {0, 1, page - 1};
+    const size_t spare[] = {0, 1, page - 1};
     size_t i;
     for (i = 0; i < COUNT_OF(spare); i++) {
         void *context = limited_pool(3 * page + spare[i]);
@@ -164,21 +164,23 @@ static void trimming(void) {
 
 /* Slots smaller than a page go only with all others on it. */
 static void trimming_small_slots(void) {
-    static const bytepool_size_class small[] = {{64, 128}};
+    const size_t per_page = page / 64;
+    const bytepool_size_class small[] = {{64, 2 * per_page}};
     void *context = pool_of(small, 1);
-    void *data[128];
-    REQUIRE(bytepool_get_many(context, 64, data, 128) == BYTEPOOL_OK);
+    void **data = malloc(2 * per_page * sizeof *data);
+    REQUIRE(data != NULL && bytepool_get_many(context, 64, data, 2 * per_page) == BYTEPOOL_OK);
     memset(data[5], 5, 64);
     CHECK_EQ(bytepool_put_many(context, data, 5, 64), BYTEPOOL_OK);
-    CHECK_EQ(bytepool_put_many(context, data + 6, 122, 64), BYTEPOOL_OK);
+    CHECK_EQ(bytepool_put_many(context, data + 6, 2 * per_page - 6, 64), BYTEPOOL_OK);
     CHECK_EQ(bytepool_trim(context, 0), page); /* the second page; the first holds what is out */
     CHECK_EQ(mapped(context), page);
-    CHECK_EQ(class_stats_of(context, 0).idle, 63);
+    CHECK_EQ(class_stats_of(context, 0).idle, per_page - 1);
     CHECK_BYTES(data[5], 5, 64);
     bytepool_put(context, data[5], 64);
     CHECK_EQ(bytepool_trim(context, 0), page);
     CHECK_EQ(mapped(context), 0);
     bytepool_free(context);
+    free(data);
 }
 
 /* Trimmed and closed memory leaves the process, not only the count. */
@@ -259,6 +261,9 @@ static void out_of_address_space(void) {
 
 int main(int argc, char **argv) {
     check_begin(argc, argv);
+    page = (size_t)sysconf(_SC_PAGESIZE);
+    classes[0] = (bytepool_size_class){page, 8};
+    classes[1] = (bytepool_size_class){2 * page, 4};
     bytepool_set_misuse_handler(remember, &seen);
     the_bound_is_exact();
     overflow_and_oversize_count_too();

@@ -5,6 +5,7 @@
 
 #include <sched.h>
 
+#include "barrier.h"
 #include "workers.h"
 
 enum { mailbox_count = 64 };
@@ -141,7 +142,7 @@ static void contexts_come_and_go(void *context) {
 /* ---- closing and freeing under load ---- */
 
 static int close_now;
-static pthread_barrier_t barrier;
+static barrier all_of_them;
 
 /* Until the pool is closed, or this handle freed, under its hands; then what is out is put, and is right to
  * the last byte. */
@@ -201,7 +202,7 @@ static void closing_under_load(void) {
 static void *put_one(void *argument) {
     worker *me = argument;
     void *data = mailboxes[me->number];
-    pthread_barrier_wait(&barrier);
+    barrier_wait(&all_of_them);
     if (me->number == 0) {
         bytepool_free(me->context);
     }
@@ -216,7 +217,7 @@ static void the_end_races_with_puts(void) {
     size_t rounds = check_rounds(300);
     size_t i;
     size_t j;
-    REQUIRE(pthread_barrier_init(&barrier, NULL, thread_count) == 0);
+    barrier_init(&all_of_them, thread_count);
     for (i = 0; i < rounds; i++) {
         void *context = pool_of(classes, COUNT_OF(classes));
         for (j = 0; j < thread_count; j++) {

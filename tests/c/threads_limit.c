@@ -2,12 +2,15 @@
 
 #define _POSIX_C_SOURCE 200809L
 
+#include <unistd.h>
+
+#include "barrier.h"
 #include "workers.h"
 
-enum { page = 4096, contended = 10 * page };
-
+/* The system's page size, and how many bytes more threads than fit share. */
+static size_t page, contended;
 /* Page-sized, so that every idle slot can be given up for another class. */
-static const bytepool_size_class classes[] = {{page, thread_count}, {2 * page, thread_count}};
+static bytepool_size_class classes[2];
 
 static void use(worker *me, unsigned char *data, size_t size, size_t limit) {
     memset(data, (int)me->number, size);
@@ -40,7 +43,7 @@ static void *get_at_the_limit(void *argument) {
 
 /* Each thread holds one buffer at most, and all of these fit: only idle slots could be in the way. */
 static void *get_what_fits(void *argument) {
-    static const size_t sizes[] = {page, 2 * page, 2 * page - 1, page + 1, 100};
+    const size_t sizes[] = {page, 2 * page, 2 * page - 1, page + 1, 100};
     worker *me = argument;
     size_t rounds = check_rounds(5000);
     size_t i;
@@ -85,15 +88,15 @@ static uint64_t run_at_limit(size_t max_bytes, void *(*run)(void *)) {
 
 /* ---- a thread that sleeps ---- */
 
-static pthread_barrier_t barrier;
+static barrier both;
 
 /* Leaves idle slots behind, in a cache of its own if it has one, and does nothing until it is told to go on. */
 static void *use_and_sleep(void *context) {
     void *data[8];
     REQUIRE(bytepool_get_many(context, page, data, 8) == BYTEPOOL_OK);
     CHECK_EQ(bytepool_put_many(context, data, 8, page), BYTEPOOL_OK);
-    pthread_barrier_wait(&barrier);
-    pthread_barrier_wait(&barrier);
+    barrier_wait(&both);
+    barrier_wait(&both);
     bytepool_put(context, bytepool_get(context, page), page);
     return NULL;
 }
@@ -109,9 +112,9 @@ static void idle_slots_of_a_sleeping_thread(uint32_t flags) {
         config.max_bytes = 8 * page;
         config.flags = flags;
         context = new_pool(&config);
-        REQUIRE(pthread_barrier_init(&barrier, NULL, 2) == 0);
+        barrier_init(&both, 2);
         REQUIRE(pthread_create(&thread, NULL, use_and_sleep, context) == 0);
-        pthread_barrier_wait(&barrier);
+        barrier_wait(&both);
         CHECK_EQ(figures_of(context).classes[0].idle, 8);
         CHECK_EQ(stats_of(context).puts, 8);
         CHECK(!(flags & BYTEPOOL_NO_THREAD_CACHE) || class_stats_of(context, 0).cached == 0);
@@ -130,7 +133,7 @@ static void idle_slots_of_a_sleeping_thread(uint32_t flags) {
             CHECK_EQ(figures_of(context).pool.mapped_bytes, 0);
             break;
         }
-        pthread_barrier_wait(&barrier);
+        barrier_wait(&both);
         REQUIRE(pthread_join(thread, NULL) == 0);
         CHECK_EQ(figures_of(context).pool.limit_failures, 0);
         CHECK_EQ(stats_of(context).gets, stats_of(context).puts);
@@ -140,6 +143,10 @@ static void idle_slots_of_a_sleeping_thread(uint32_t flags) {
 
 int main(int argc, char **argv) {
     check_begin(argc, argv);
+    page = (size_t)sysconf(_SC_PAGESIZE);
+    contended = 10 * page;
+    classes[0] = (bytepool_size_class){page, thread_count};
+    classes[1] = (bytepool_size_class){2 * page, thread_count};
     bytepool_set_misuse_handler(ignore, NULL);
     run_at_limit(contended, get_at_the_limit);
     CHECK_EQ(run_at_limit(2 * page * thread_count, get_what_fits), 0);

@@ -5,7 +5,7 @@ use std::ptr;
 use bytepool::ffi::capi::*;
 use bytepool::ffi::status::Status;
 
-use crate::valgrind::stand_ins;
+use crate::valgrind::replacements;
 
 use super::calls::{context_of, pointer_of, status_of};
 use super::figures::stats_of;
@@ -258,7 +258,7 @@ impl World {
         let in_place = class.is_some() && class == old.class;
         self.check_kept(answer.value, old.size.min(size), &old);
         // A replacement is replaced, and that is no get.
-        let is_replaced = stand_ins() && Some(stats_of(context).gets) == gets;
+        let is_replaced = replacements() && Some(stats_of(context).gets) == gets;
         if in_place && (answer.value == data || is_replaced) {
             assert_eq!(self.refusal(resolved), OK);
             self.check_status(&answer, OK, context);

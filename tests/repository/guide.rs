@@ -5,10 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Language, WARNINGS, compile, compiler, include_path, link, root, run, scratch};
+use crate::support::{Language, WARNINGS, compile, compiler, include_path, link, root, run, scratch, start};
 
 /// A block of code: what its fence says after the backticks, and the lines between.
 struct Block {
@@ -52,7 +51,7 @@ fn check(page: &str, block: &Block, language: Language) {
     if block.code.contains("int main(") {
         let program = source.with_extension("");
         link(compiler(Language::Cpp), &[object], &program);
-        run(&mut Command::new(program), Duration::from_secs(60)).assert_succeeded();
+        run(&mut start(program), Duration::from_secs(60)).assert_succeeded();
     }
 }
 

@@ -137,7 +137,9 @@ fn guarded_buffers() {
     let run = |mode: &str| {
         let outcome = program.run(&[mode]);
         let status = outcome.status.unwrap_or_else(|| panic!("{}", outcome.describe()));
-        let lines: Vec<String> = outcome.stderr.lines().map(str::to_owned).collect();
+        // An emulator adds that it could not handle the signal either.
+        let lines = outcome.stderr.lines().filter(|line| !line.starts_with("qemu: "));
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
         (
             status.signal().map(|signal| signal == libc::SIGSEGV || signal == libc::SIGBUS),
             status.code(),
@@ -186,7 +188,7 @@ fn left_out(line: &str) -> Option<usize> {
 #[test]
 fn the_default_handler_writes_ten_lines_a_second_of_a_million_misuses() {
     let program = Program::c(&["default_handler.c"]);
-    let outcome = program.check();
+    let outcome = program.check_with(&[]); // all of them, in an emulator too
     let announced: Vec<Vec<&str>> = outcome.stdout.lines().map(|line| line.split(' ').collect()).collect();
     let singles: Vec<&[&str]> =
         announced.iter().filter(|words| words[0] == "misuse").map(|words| &words[1..]).collect();

@@ -5,11 +5,13 @@
 
 use std::env;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::ptr::NonNull;
 use std::thread;
 
 use bytepool::{GetError, Misuse, Pool};
+
+use crate::support::emulator;
 
 /// Whole pages, whatever their size.
 const PAGES: usize = 64 << 10;
@@ -21,7 +23,7 @@ fn pool(guard_every: u32) -> Pool {
 /// Runs one test of this binary in a process of its own, in which `CHILD` is set.
 fn child(test: &str, environment: &[(&str, &str)]) -> Output {
     assert!(!is_child(), "the child went on: it was to end");
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = emulator::start(env::current_exe().unwrap());
     command.args(["--exact", &format!("guard::{test}"), "--nocapture"]).env("CHILD", "1");
     command.env_remove("BYTEPOOL_TRACK").env_remove("BYTEPOOL_GUARD").envs(environment.iter().copied());
     let output = command.output().unwrap();

@@ -17,7 +17,7 @@ use program::{Setup, Step, limited, program, small_slots};
 use world::{Hand, Held, Model};
 
 /// Regions of this build cannot give pages back: trim, close and the limit give up no idle slot.
-const PORTABLE: bool = cfg!(bytepool_portable);
+const PORTABLE: bool = cfg!(any(not(unix), bytepool_portable));
 
 impl Model {
     fn trim(&mut self, keep: usize) {

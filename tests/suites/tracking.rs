@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::panic::Location;
-use std::process::Command;
 use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
 
 use bytepool::{Language, Outstanding, Pool, PooledBuffer};
 
+use crate::support::emulator;
 use crate::valgrind;
 
 fn pool(track_every: u32) -> Pool {
@@ -110,8 +110,8 @@ fn a_reallocation_in_place_keeps_its_place_and_another_tells_its_own() {
     // SAFETY:
     // - the test's own buffer, here and below
     let (same, new_place) = here(unsafe { pool.realloc_raw(data, 30) }.unwrap());
-    assert_eq!(same != data, valgrind::stand_ins(), "in place");
-    let place = if valgrind::stand_ins() { new_place } else { place };
+    assert_eq!(same != data, valgrind::replacements(), "in place");
+    let place = if valgrind::replacements() { new_place } else { place };
     assert_told(&the_one(&pool), same.addr().get(), 30, 512, place.line());
     // SAFETY: as above
     let (data, place) = here(unsafe { pool.realloc_raw(same, 4000) }.unwrap());
@@ -234,7 +234,7 @@ fn sixteen_threads_at_once_are_told_exactly() {
 /// Runs one test of this binary in a process of its own, in which `CHILD` is set; its stderr.
 fn child(test: &str, environment: &[(&str, &str)]) -> String {
     assert!(!is_child(), "the child went on: it was to end");
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = emulator::start(env::current_exe().unwrap());
     command.args(["--exact", &format!("tracking::{test}"), "--nocapture"]).env("CHILD", "1");
     command.env_remove("BYTEPOOL_TRACK").env_remove("BYTEPOOL_GUARD").envs(environment.iter().copied());
     let output = command.output().unwrap();

@@ -7,12 +7,22 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+#[allow(clippy::duplicate_mod)] // `valgrind.rs` has it, too: each may be there alone
+pub mod emulator;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
+
+pub use emulator::{is_emulated, start};
+
+/// Rust's name of the machine that the tests run on: the build script tells.
+const TARGET: &str = env!("BYTEPOOL_TARGET");
+/// And of the one that builds them.
+const HOST: &str = env!("BYTEPOOL_HOST");
 
 /// The warnings that all of our C and C++ must be free of.
 pub const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
@@ -24,6 +34,8 @@ const SLOW_TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// Percent of the usual rounds that a program runs under valgrind.
 const SLOW_PERCENT: &str = "2";
+/// Percent of the usual rounds that a program runs in an emulator.
+const EMULATED_PERCENT: &str = "10";
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -61,7 +73,7 @@ fn build_library() -> Library {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["rustc", "--lib", "--release", "--crate-type", "staticlib", "--no-default-features"])
-        .args(["--features", features, "--target", host(), "--manifest-path"])
+        .args(["--features", features, "--target", TARGET, "--manifest-path"])
         .arg(root().join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&target_dir)
@@ -79,25 +91,13 @@ fn build_library() -> Library {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the static library could not be built:\n{text}");
 
-    let archive = target_dir.join(host()).join("release/libbytepool.a");
+    let archive = target_dir.join(TARGET).join("release/libbytepool.a");
     assert!(archive.is_file(), "cargo made no {}:\n{text}", archive.display());
     assert!(headers.join("bytepool/bytepool.h").is_file(), "no headers in {}", headers.display());
     // Cargo repeats this note when nothing had to be built.
     let system = text.lines().find_map(|line| line.split_once("native-static-libs:")).map(|(_, list)| list);
     let system = system.unwrap_or_else(|| panic!("no native-static-libs in:\n{text}"));
     Library { archive, headers, system: system.split_whitespace().map(String::from).collect() }
-}
-
-/// The target triple of this machine.
-fn host() -> &'static str {
-    static HOST: OnceLock<String> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let output = Command::new(rustc).arg("-vV").output().expect("rustc can be run");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-        host.unwrap_or_else(|| panic!("rustc -vV names no host:\n{text}")).to_owned()
-    })
 }
 
 // ---- compilers ----
@@ -113,8 +113,8 @@ pub fn compiler(language: Language) -> Command {
     let tool = cc::Build::new()
         .cpp(language == Language::Cpp)
         .cargo_metadata(false)
-        .target(host())
-        .host(host())
+        .target(TARGET)
+        .host(HOST)
         .opt_level(1)
         .debug(true)
         .warnings(false)
@@ -303,21 +303,23 @@ impl Program {
         Self { name, executable }
     }
 
-    /// Runs it with all rounds.
+    /// Runs it with all rounds; with fewer in an emulator.
     #[track_caller]
     pub fn check(&self) -> Outcome {
-        self.check_with(&[])
+        self.check_with(if emulator::has_fewer_rounds() { &[EMULATED_PERCENT] } else { &[] })
     }
 
     #[track_caller]
     pub fn check_with(&self, arguments: &[&str]) -> Outcome {
-        let mut command = Command::new(&self.executable);
-        run(command.args(arguments), TIME_LIMIT).assert_checked(&self.name)
+        run(start(&self.executable).args(arguments), TIME_LIMIT).assert_checked(&self.name)
     }
 
     /// Runs it with few rounds under valgrind: no error, and nothing leaked.
     #[track_caller]
     pub fn check_memory(&self) {
+        if is_emulated() {
+            return; // valgrind is the host's
+        }
         if !is_installed("valgrind") {
             skip("valgrind", &format!("{} under valgrind", self.name));
             return;
@@ -328,6 +330,9 @@ impl Program {
     /// Runs it with few rounds, built with AddressSanitizer: no error, and nothing leaked.
     #[track_caller]
     pub fn check_addresses(sources: &[&str]) {
+        if is_emulated() {
+            return; // emulators have no room for the sanitizer's map of memory
+        }
         let program = Self::built(sources, &Build::address_sanitizer());
         program.run(&[SLOW_PERCENT]).assert_checked(&program.name);
     }
@@ -341,12 +346,12 @@ impl Program {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Outcome {
-        run(Command::new(&self.executable).args(arguments), SLOW_TIME_LIMIT)
+        run(start(&self.executable).args(arguments), SLOW_TIME_LIMIT)
     }
 
     /// With an environment variable set.
     pub fn run_with(&self, name: &str, value: &str) -> Outcome {
-        run(Command::new(&self.executable).env(name, value), SLOW_TIME_LIMIT)
+        run(start(&self.executable).env(name, value), SLOW_TIME_LIMIT)
     }
 
     pub fn run_under_valgrind(&self, arguments: &[&str]) -> Outcome {

@@ -1,4 +1,4 @@
-//! What tests do otherwise under valgrind's memcheck, where `tests/sanitizers/valgrind` runs them.
+//! What tests do otherwise under valgrind's memcheck, where `tests/sanitizers/valgrind` runs them, and in an emulator.
 
 // Each test binary uses a part of this.
 #![allow(dead_code)]
@@ -6,6 +6,10 @@
 use std::env;
 use std::ffi::OsStr;
 use std::sync::OnceLock;
+
+#[allow(clippy::duplicate_mod)] // `mod.rs` has it, too: each may be there alone
+#[path = "emulator.rs"]
+mod emulator;
 
 /// Whether this process runs under memcheck. What the library finds out by itself is not asked.
 pub fn under_memcheck() -> bool {
@@ -17,7 +21,7 @@ pub fn under_memcheck() -> bool {
 
 /// Whether each buffer is a block of `malloc`, of the size asked for, and no thread caches anything: `DESIGN.md`,
 /// *Under checkers of memory*.
-pub fn stand_ins() -> bool {
+pub fn replacements() -> bool {
     under_memcheck() && !cfg!(bytepool_sanitized)
 }
 
@@ -28,10 +32,10 @@ pub fn slots_under_memcheck() -> bool {
 
 /// What a buffer got with `size` has room for, in a class of `buffer_size`.
 pub fn capacity(size: usize, buffer_size: usize) -> usize {
-    if stand_ins() { size } else { buffer_size }
+    if replacements() { size } else { buffer_size }
 }
 
-/// So many rounds, or as many as memcheck does in about that time.
+/// So many rounds, or as many as memcheck or an emulator does in about that time.
 pub fn rounds(usual: usize) -> usize {
-    if under_memcheck() { usual.div_ceil(20) } else { usual }
+    if under_memcheck() || emulator::has_fewer_rounds() { usual.div_ceil(20) } else { usual }
 }

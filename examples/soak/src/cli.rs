@@ -8,12 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytepool::ffi::capi::{bytepool_invalid_context_count, bytepool_set_misuse_handler};
 use bytepool::ffi::misuse::Report as Misuse;
 
+use crate::machine::Machine;
 use crate::random::Random;
 use crate::report::{Report, Totals};
 use crate::round;
 
 const HELP: &str = "\
 Random work on shared pools in Rust, C and C++, with failures and misuse on purpose; every buffer and figure is checked.
+What it prints, with what it prints on stderr if it fails, is a report to send.
 
 usage: cargo run --release --example soak -- [--seconds N] [--seed N] [--threads N]
 
@@ -37,11 +39,14 @@ struct Arguments {
 /// # Panics
 /// If the pool broke a promise.
 pub fn run(arguments: Vec<String>, out: &mut dyn Write) -> Result<(), String> {
-    let text = match parse(arguments)? {
-        None => HELP.to_owned(),
-        Some(arguments) => soak(&arguments),
+    let mut say = |text: &str| {
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
     };
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
+    let Some(arguments) = parse(arguments)? else { return say(HELP) };
+    let Arguments { seconds, seed, threads } = arguments;
+    // Before the work: a run that fails says what it was, too.
+    say(&format!("{Machine}  {:<15}--seconds {seconds} --seed {seed} --threads {threads}\n\n", "arguments"))?;
+    say(&soak(&arguments))
 }
 
 /// `None` if help is asked for.

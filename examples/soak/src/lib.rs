@@ -10,6 +10,8 @@
 //!     +-- failing.rs: allocations that fail on purpose
 //! ```
 //!
+//! What it prints is a report to send: machine.rs tells on what it ran, report.rs what it did.
+//!
 //! Each owner writes its mark over the whole buffer and finds it there until it gives the buffer on.
 
 #![cfg(feature = "cxx")]
@@ -20,6 +22,7 @@ mod disturbances;
 mod exchange;
 mod failing;
 mod language;
+mod machine;
 mod random;
 mod report;
 mod round;

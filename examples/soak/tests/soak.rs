@@ -11,6 +11,12 @@ fn run(arguments: &[&str]) -> Result<String, String> {
 #[test]
 fn a_short_soak_loses_nothing_and_says_so() {
     let text = run(&["--seconds", "2", "--seed", "7"]).unwrap();
+    let report = ["bytepool 0.", "target ", "compiler ", "system ", "cores ", "page size "];
+    for part in report {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = text.lines().map(words).find(|line| line.starts_with(part));
+        assert!(line.is_some_and(|line| !line.ends_with("not told")), "no {part:?} in\n{text}");
+    }
     for part in ["--seed 7 ", "Rust operations", "C operations", "C++ operations", "No buffer was lost"] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
