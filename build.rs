@@ -27,7 +27,7 @@ fn main() {
         }
     }
     let joined = env::join_paths(&include_paths).expect("an include path contains the path separator");
-    println!("cargo:include={}", joined.display());
+    println!("cargo:include={}", joined.to_string_lossy());
 }
 
 fn manifest_dir() -> PathBuf {
