@@ -9,7 +9,7 @@ pub(crate) mod builder;
 
 use std::collections::TryReserveError;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -328,6 +328,10 @@ impl Pool {
         self.core.stats(&ForkGuard::new())
     }
 }
+
+// A panic leaves nothing half done: the core runs no code of the user's in the middle of anything.
+impl UnwindSafe for Pool {}
+impl RefUnwindSafe for Pool {}
 
 impl Clone for Pool {
     fn clone(&self) -> Self {
