@@ -15,7 +15,7 @@ use crate::core::door::{self, Handle, Refused, Verdict};
 use crate::core::get::Request;
 use crate::core::reference::{OfBuffer, Reference};
 use crate::debug::tracking::{Caller, Language};
-use crate::error::{GetError, Misuse};
+use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
@@ -179,7 +179,7 @@ use cpp::BufferParts;
 // ---- pools ----
 
 fn boxed(pool: Pool) -> Result<Box<Pool>, CppError> {
-    memory::boxed(pool).map_err(|error| CppError::Build(error.into()))
+    memory::boxed(|| Ok::<_, BuildError>(pool)).map_err(CppError::Build)
 }
 
 fn new_pool_of_classes(size_classes: &[SizeClass]) -> Result<Box<Pool>, CppError> {
@@ -227,7 +227,8 @@ impl Pool {
     }
 
     fn c_class_stats(&self, index: usize) -> Result<CClassStats, CppError> {
-        let classes = self.stats().classes;
+        let stats = self.stats();
+        let classes = &stats.classes;
         let class = classes.get(index).ok_or(CppError::ClassIndex { index, classes: classes.len() })?;
         Ok(CClassStats::from(class))
     }

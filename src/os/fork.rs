@@ -276,7 +276,7 @@ static PREPARED: AtomicBool = AtomicBool::new(false);
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn at_load() {
         // The allocator's handlers first, if it has any: a thread at our gate may be about to free.
-        drop(std::hint::black_box(super::memory::boxed(0u8)));
+        drop(std::hint::black_box(super::memory::boxed(|| Ok::<_, super::memory::OutOfMemory>(0u8))));
         // If it is refused, the first pool tries again.
         let _ = prepare();
     }

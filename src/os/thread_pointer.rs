@@ -171,13 +171,12 @@ mod system {
 #[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
-    use crate::os::memory;
 
     #[test]
     fn every_thread_has_its_own_pointer_and_starts_empty() {
         std::thread::spawn(|| {
             assert!(ptr::eq(get(), &EMPTY));
-            let other = memory::leak(ThreadState::new(0, None, ptr::null_mut())).unwrap();
+            let other = ThreadState::leak(0, None, ptr::null_mut()).unwrap();
             set(other);
             assert!(ptr::eq(get(), other));
             std::thread::spawn(|| assert!(ptr::eq(get(), &EMPTY))).join().unwrap();
