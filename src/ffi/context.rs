@@ -73,16 +73,22 @@ mod random {
     /// Random bytes that the kernel gives each program at its start.
     pub(super) fn of_process() -> u64 {
         // SAFETY:
-        // - 0, or the address of 16 bytes that stay
-        unsafe {
-            let bytes = libc::getauxval(libc::AT_RANDOM) as *const [u64; 2];
-            bytes.as_ref().map_or(0, |_| bytes.read_unaligned().into_iter().fold(0, |a, b| a ^ b))
+        // - it asks for no more than what the program was started with
+        let address = unsafe { libc::getauxval(libc::AT_RANDOM) };
+        let bytes = std::ptr::with_exposed_provenance::<[u64; 2]>(address as usize);
+        if bytes.is_null() {
+            return 0;
         }
+        // SAFETY:
+        // - not NULL, so the address of 16 bytes that stay, of any alignment
+        let [a, b] = unsafe { bytes.read_unaligned() };
+        a ^ b
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod random {
+    use std::hash::{BuildHasher, RandomState};
 
     pub(super) fn of_process() -> u64 {
         RandomState::new().hash_one(0)

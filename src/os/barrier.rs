@@ -33,8 +33,8 @@ mod system {
     /// The system's call itself: the C library's function is a point of cancellation.
     pub(super) fn sleep(time: Duration) {
         let time = libc::timespec {
-            tv_sec: time.as_secs() as libc::time_t,
-            tv_nsec: time.subsec_nanos() as libc::c_long,
+            tv_sec: time.as_secs().try_into().expect("seconds that are waited fit"),
+            tv_nsec: time.subsec_nanos().into(),
         };
         let (clock, rest) = (libc::CLOCK_MONOTONIC, ptr::null_mut::<libc::timespec>());
         // SAFETY:
