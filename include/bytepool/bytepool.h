@@ -19,6 +19,10 @@
  *           After fork, whatever other threads were doing, both processes may use all pools; in the child the buffers
  *           that only other threads knew stay outstanding. (Only where the library is loaded by dlopen: a handler of
  *           pthread_atfork that was registered before must not wait for a thread that may be in a call of it.)
+ *           No function is a point of cancellation, nor is a callback of yours while the library runs it: cancellation
+ *           is off meanwhile. A wait of bytepool_get_timeout therefore cannot be cancelled; it ends with memory, at its
+ *           deadline or when the pool closes. Every function runs on a stack of PTHREAD_STACK_MIN bytes, 16 KiB, in a
+ *           release build and of 64 KiB in a debug build. A put or free leaves errno as it was.
  * Contexts  A context is one handle on a pool, made by bytepool_new, bytepool_clone or Rust, and given up by
  *           bytepool_free. It is never dereferenced: a stale, NULL or invented one is refused as
  *           BYTEPOOL_ERR_INVALID_CONTEXT and reaches no other pool. A freed context still puts, and answers

@@ -17,7 +17,7 @@ use crate::os::anchor::References;
 use crate::os::barrier;
 use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Locked};
-use crate::os::memory::OutOfMemory;
+use crate::os::memory::{self, OutOfMemory};
 use crate::os::thread_state::{self, AnyCache, ThreadState};
 
 /// After the caches were drained at the limit or for a waiter, this many operations go to the shelf before threads may
@@ -43,7 +43,8 @@ pub(crate) struct Caches {
     /// Operations left without caching.
     cooldown: AtomicU32,
     pub(super) bin_of_chunk: Box<[BinOffset]>,
-    pub(super) bin_of_step: [BinOffset; FINE_STEPS],
+    /// Apart, as it is large.
+    pub(super) bin_of_step: Box<[BinOffset; FINE_STEPS]>,
 }
 
 /// A pool whose cache had to go, as its owner said; with a reference to it.
@@ -73,7 +74,9 @@ impl Caches {
             paused: AtomicBool::new(false),
             cooldown: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
-            bin_of_step: bins_of_steps(classes.index(), classes.len(), rounds),
+            bin_of_step: memory::boxed(|| {
+                Ok::<_, OutOfMemory>(bins_of_steps(classes.index(), classes.len(), rounds))
+            })?,
         })
     }
 

@@ -99,6 +99,21 @@ pub(crate) fn put_owned_slow(guard: &ForkGuard, key: u64, address: usize, class:
     with_cache(guard, key, put).unwrap_or(false)
 }
 
+/// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.
+pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, size: usize) -> bool {
+    let resize = |cache: CacheRef| {
+        let (bin, slot) = cache.slot_of(address)?;
+        let is_its = cache.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
+        let ledger = &cache.class_of(bin).ledger;
+        let found = ledger.mark(slot as u32);
+        let to = Some(Holder::Raw(size));
+        let is_raw = is_its && ledger::raw_size(found).is_some();
+        // A buffer that stays raw keeps its bias: nobody is waited for.
+        Some(is_raw && ledger.pass(slot as u32, found, to, cache.bias, || ()))
+    };
+    with_cache(guard, key, resize).flatten().unwrap_or(false)
+}
+
 /// Callers have made the state `SLOW`, or drained the cache.
 impl CacheRef {
     /// The bin of the smallest class that fits a size. `None`: no class does, or the pool rounds.

@@ -188,7 +188,7 @@ impl CacheRef {
                 state,
                 claims: AtomicU32::new(0),
                 lost_claims: AtomicU32::new(0),
-                bin_of_step: caches.bin_of_step,
+                bin_of_step: *caches.bin_of_step,
             });
             let bins = cache.add(1).cast::<Bin>();
             let mut slots = cache.byte_add(slots_start).cast::<CachedSlot>();

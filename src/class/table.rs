@@ -16,7 +16,8 @@ pub(crate) struct Classes {
     chunk_shift: u32,
     class_of_chunk: Box<[u8]>,
     classes: Box<[Class]>,
-    index: SizeClassIndex,
+    /// Apart, as it is large.
+    index: Box<SizeClassIndex>,
 }
 
 /// What is at an address.
@@ -49,7 +50,7 @@ impl Classes {
             chunk_shift: layout.chunk_shift,
             class_of_chunk: layout.class_of_chunk,
             classes,
-            index: SizeClassIndex::new(&sizes),
+            index: memory::boxed(|| Ok::<_, OutOfMemory>(SizeClassIndex::new(&sizes)))?,
         })
     }
 

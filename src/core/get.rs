@@ -102,7 +102,7 @@ impl Core {
 
     /// Counts a get that failed at the limit.
     #[inline]
-    fn counting_failures(&self, outcome: Result<Buffer, GetError>) -> Result<Buffer, GetError> {
+    pub(super) fn counting_failures<T>(&self, outcome: Result<T, GetError>) -> Result<T, GetError> {
         outcome.inspect_err(|error| {
             if matches!(error, GetError::Limit { .. } | GetError::Timeout { .. }) {
                 self.counters.count_limit_failure();

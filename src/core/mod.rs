@@ -127,7 +127,7 @@ impl Core {
             closed: AtomicBool::new(false),
             instrument,
             caches,
-            registry: Registry::default(),
+            registry: Registry::new()?,
             spare: Once::new(),
             mapped: MappedBytes::new(max_bytes),
             waiting: WaitQueue::new(),
@@ -210,12 +210,19 @@ impl Core {
     }
 
     pub(crate) fn stats(&self, guard: &ForkGuard) -> Stats {
-        let (mapped, limit) = (self.mapped.get(), self.mapped.limit());
-        let mut stats = Stats::of(guard, &self.classes, &self.caches, &self.counters, mapped, limit);
-        if let Some(spare) = self.spare() {
-            stats.add_overflow(&spare.core().stats(guard));
-        }
+        let mut stats = Stats::NONE;
+        self.read_stats(guard, &mut stats);
         stats
+    }
+
+    /// The same in place, for small stacks: the figures of 64 classes are 6 KiB.
+    pub(crate) fn read_stats(&self, guard: &ForkGuard, stats: &mut Stats) {
+        let (mapped, limit) = (self.mapped.get(), self.mapped.limit());
+        stats.fill(guard, &self.classes, &self.caches, &self.counters, mapped, limit);
+        if let Some(spare) = self.spare() {
+            let Core { classes, caches, counters, .. } = spare.core();
+            stats.add_spare(guard, classes, caches, counters);
+        }
     }
 
     /// A handle more.

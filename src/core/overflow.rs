@@ -32,7 +32,7 @@ use crate::debug::Instrument;
 use crate::debug::environment::Sampling;
 use crate::error::GetError;
 use crate::os::fork::ForkGuard;
-use crate::os::memory;
+use crate::os::memory::{self, OutOfMemory};
 use crate::os::region::CAN_SEAL;
 use crate::os::thread_state::ThreadState;
 
@@ -48,7 +48,7 @@ const KEPT_BYTES: usize = 2 << 20;
 
 /// See the module documentation.
 pub(crate) struct Spare {
-    core: Core,
+    core: Box<Core>,
     /// For each class the fewest idle slots there were since memory was last given back; 0 if it need not be.
     left: [AtomicU32; MAX_CLASSES],
 }
@@ -152,20 +152,21 @@ impl Core {
 
 impl Spare {
     fn new(pool: &Core) -> Option<Box<Self>> {
-        let mut classes = [(0, 0); MAX_CLASSES];
-        let mut count = 0;
         // The classes ascend, so that they have the same numbers here. For large buffers the system allocator does.
-        for class in pool.classes.iter().take_while(|class| class.slot_size() <= LARGE) {
-            let few = MIN_SLOTS.min(MIN_BYTES / class.slot_size());
-            let slots = (class.capacity() as usize).min(MAX_BYTES / class.slot_size()).max(few);
-            classes[count] = (class.buffer_size(), slots);
-            count += 1;
-        }
+        let count = pool.classes.partition_point(|class| class.slot_size() <= LARGE);
         if count == 0 {
             return None;
         }
+        let slots_of = |class: &Class| {
+            let few = MIN_SLOTS.min(MIN_BYTES / class.slot_size());
+            (class.capacity() as usize).min(MAX_BYTES / class.slot_size()).max(few)
+        };
+        let sizes = memory::boxed_slice(count, |class| {
+            let class = &pool.classes[class];
+            Ok::<_, OutOfMemory>((class.buffer_size(), slots_of(class)))
+        });
         let config = Config {
-            layout: Layout::new(&classes[..count], pool.alignment, pool.flags.huge_pages).ok()?,
+            layout: Layout::new(&sizes.ok()?, pool.alignment, pool.flags.huge_pages).ok()?,
             alignment: pool.alignment,
             max_bytes: usize::MAX,
             round: None,
@@ -173,8 +174,12 @@ impl Spare {
             sampling: Sampling::default(),
         };
         let instrument = Instrument::none(pool.number());
-        let core = Core::instrumented(config, pool.registration.of_part(), instrument).ok()?;
-        memory::boxed(Self { core, left: [const { AtomicU32::new(0) }; MAX_CLASSES] }).ok()
+        let core =
+            memory::boxed(|| Core::instrumented(config, pool.registration.of_part(), instrument)).ok()?;
+        memory::boxed(|| {
+            Ok::<_, OutOfMemory>(Self { core, left: [const { AtomicU32::new(0) }; MAX_CLASSES] })
+        })
+        .ok()
     }
 
     pub(crate) fn core(&self) -> &Core {

@@ -229,7 +229,7 @@ impl Core {
     }
 
     /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old
-    /// one's bytes, as many as both have room for. The outcome says whether a new buffer took
+    /// one's bytes, as many as both have room for. To make it smaller never fails, but where the pool is closed. The outcome says whether a new buffer took
     /// the place of the old one, which is put then.
     ///
     /// # Safety
@@ -257,9 +257,7 @@ impl Core {
         if self.slot_at(location).is_some_and(|(class, _)| Some(class.buffer_size()) == buffer_size) {
             let to = Some(Holder::Raw(new_size));
             self.transfer(guard, data, location, any_size, to).map_err(counted)?;
-            if let Some(tracker) = self.tracker() {
-                tracker.resized(guard, data, new_size);
-            }
+            self.note_resized(guard, data, new_size);
             return Ok(Realloc::InPlace);
         }
         // Nobody else's put gets it while it is copied, and none did before.
@@ -277,11 +275,23 @@ impl Core {
             None => unsafe { self.move_to_new(guard, data, location, old.capacity, rounded, &request) },
         };
         if let (Err(_), Holder::Raw(old_size)) = (&moved, old.holder) {
+            // Less fits where it is, whatever the system refuses.
+            let shrinks = new_size <= old_size;
             // SAFETY:
             // - taken above, and still here
-            unsafe { self.release(guard, data, location, old_size) };
+            unsafe { self.release(guard, data, location, if shrinks { new_size } else { old_size }) };
+            if shrinks {
+                self.note_resized(guard, data, new_size);
+                return Ok(Realloc::InPlace);
+            }
         }
-        Ok(Realloc::Moved(moved?))
+        self.counting_failures(moved).map(Realloc::Moved).map_err(ReallocError::from)
+    }
+
+    fn note_resized(&self, guard: &ForkGuard, data: NonNull<u8>, new_size: usize) {
+        if let Some(tracker) = self.tracker() {
+            tracker.resized(guard, data, new_size);
+        }
     }
 
     /// Whether the buffer at `location` is a raw one, as it looks now.
@@ -311,7 +321,7 @@ impl Core {
         rounded: usize,
         request: &Request,
     ) -> Result<NonNull<u8>, GetError> {
-        let new = self.get_rounded(guard, rounded, request)?;
+        let new = self.get_at_once(guard, rounded, request)?;
         // SAFETY:
         // - the old buffer is this thread's, and has this capacity (caller)
         // - the new one has at least as many bytes as asked for, and is another

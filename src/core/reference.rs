@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use super::Core;
 use super::door::{Handle, Refused};
 use crate::os::anchor::{self, PoolId};
+use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
 /// One counted reference to a pool, or to a part of one.
@@ -125,6 +126,7 @@ impl<'a> Handle for &'a Reference {
     }
 
     fn enter<T, E>(run: impl FnOnce(&mut ForkGuard) -> Result<T, Refused<E>>) -> Result<T, Refused<E>> {
+        let _errno = KeptErrno::new();
         run(&mut ForkGuard::new())
     }
 }
@@ -163,6 +165,7 @@ impl Handle for OfBuffer {
     }
 
     fn enter<T, E>(run: impl FnOnce(&mut ForkGuard) -> Result<T, Refused<E>>) -> Result<T, Refused<E>> {
+        let _errno = KeptErrno::new();
         run(&mut ForkGuard::new())
     }
 }

@@ -17,7 +17,7 @@ use crate::debug::Source;
 use crate::os::address_map::{AddressMap, hash};
 use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Locked};
-use crate::os::memory::{Content, OutOfMemory};
+use crate::os::memory::{self, Content, OutOfMemory};
 
 /// A buffer outside the region.
 #[derive(Clone, Copy, Debug)]
@@ -96,12 +96,16 @@ const SHARDS: usize = 16;
 struct Padded(Lock<Shard>);
 
 /// All outstanding buffers of one pool outside its region.
-#[derive(Default)]
 pub(crate) struct Registry {
-    shards: [Padded; SHARDS],
+    /// Apart, as they are large.
+    shards: Box<[Padded]>,
 }
 
 impl Registry {
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        Ok(Self { shards: memory::boxed_slice(SHARDS, |_| Ok::<_, OutOfMemory>(Padded::default()))? })
+    }
+
     fn shard<'a>(&'a self, guard: &'a ForkGuard, address: usize) -> Locked<'a, Shard> {
         // The high bits choose the shard, the low ones the position in it.
         let shard = (hash(address) >> 59) as usize % SHARDS;
@@ -199,7 +203,7 @@ mod tests {
     #[test]
     fn buffers_are_found_until_removed() {
         let mut guard = ForkGuard::new();
-        let registry = Registry::default();
+        let registry = Registry::new().unwrap();
         let data =
             registry.allocate(&mut guard, buffer(Role::Oversize { bytes: 100 }), Content::Zeros).unwrap();
         let address = data.as_ptr().addr();
@@ -216,7 +220,7 @@ mod tests {
     #[test]
     fn the_last_replacements_put_are_remembered() {
         let mut guard = ForkGuard::new();
-        let registry = Registry::default();
+        let registry = Registry::new().unwrap();
         let most = SHARDS * REMEMBERED;
         let all: Vec<_> = (0..2 * most)
             .map(|slot| {

@@ -57,14 +57,6 @@ pub struct ClassList {
     count: usize,
 }
 
-impl ClassList {
-    fn of(mut classes: impl Iterator<Item = ClassStats>) -> Self {
-        let mut count = 0;
-        let first = std::array::from_fn(|_| classes.next().inspect(|_| count += 1).unwrap_or_default());
-        Self { first, count }
-    }
-}
-
 impl Deref for ClassList {
     type Target = [ClassStats];
     fn deref(&self) -> &[ClassStats] {
@@ -170,89 +162,128 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    fn of(class: &Class, cached: u32, cached_puts: u64) -> Self {
+    const NONE: Self = Self {
+        buffer_size: 0,
+        slot_size: 0,
+        capacity: 0,
+        touched: 0,
+        outstanding: 0,
+        idle: 0,
+        cached: 0,
+        overflow: 0,
+        allocated_bytes: 0,
+        gets: 0,
+        puts: 0,
+        moves: 0,
+    };
+
+    /// Adds a class's own figures, where what caches have of it was added before.
+    fn add(&mut self, class: &Class) {
         // A get or put in flight may be seen half; saturating keeps such a figure plausible.
-        let touched = (class.capacity() - class.shelf.fresh()) as usize;
-        let cached = cached as usize;
-        let idle = class.shelf.idle() as usize + cached;
-        let outstanding = touched.saturating_sub(idle);
-        let overflow = class.counters.overflow.load(Relaxed);
-        let puts = class.counters.puts.load(Relaxed) + cached_puts;
-        Self {
-            buffer_size: class.buffer_size(),
-            slot_size: class.slot_size(),
-            capacity: class.capacity() as usize,
-            touched,
-            outstanding,
-            idle,
-            cached,
-            overflow,
-            allocated_bytes: (touched + overflow) * class.buffer_size(),
-            gets: puts + (outstanding + overflow) as u64,
-            puts,
-            moves: class.counters.moves.load(Relaxed),
-        }
+        self.buffer_size = class.buffer_size();
+        self.slot_size = class.slot_size();
+        self.capacity = class.capacity() as usize;
+        self.touched = (class.capacity() - class.shelf.fresh()) as usize;
+        self.idle = class.shelf.idle() as usize + self.cached;
+        self.outstanding = self.touched.saturating_sub(self.idle);
+        self.overflow = class.counters.overflow.load(Relaxed);
+        self.allocated_bytes = (self.touched + self.overflow) * self.buffer_size;
+        self.puts += class.counters.puts.load(Relaxed);
+        self.gets = self.puts + (self.outstanding + self.overflow) as u64;
+        self.moves = class.counters.moves.load(Relaxed);
     }
 }
 
 impl Stats {
-    pub(super) fn of(
+    /// To be [`fill`](Self::fill)ed in.
+    pub(crate) const NONE: Self = Self {
+        classes: ClassList { first: [ClassStats::NONE; MAX_CLASSES], count: 0 },
+        max_bytes: 0,
+        mapped_bytes: 0,
+        allocated_bytes: 0,
+        oversize_bytes: 0,
+        oversize_buffers: 0,
+        gets: 0,
+        puts: 0,
+        system_allocations: 0,
+        limit_failures: 0,
+        waits: 0,
+        double_puts: 0,
+        size_mismatches: 0,
+        foreign_pointers: 0,
+    };
+
+    /// The figures of a pool, but for what its spare serves. In place: they are large, and stacks are small.
+    pub(super) fn fill(
+        &mut self,
         guard: &ForkGuard,
         classes: &[Class],
         caches: &Caches,
         counters: &PoolCounters,
         mapped_bytes: usize,
         limit: usize,
-    ) -> Self {
-        let overflow_gets: u64 = classes.iter().map(|class| class.counters.overflow_gets.load(Relaxed)).sum();
-        let mut cached = [(0, 0); MAX_CLASSES];
-        let mut double_puts = counters.double_puts.load(Relaxed) + caches.double_puts();
-        caches.count(guard, classes.len(), |class, count| {
-            cached[class].0 += count.held;
-            cached[class].1 += count.puts;
-            double_puts += count.double_puts;
-        });
-        let of_class = |(class, &(held, puts)): (&Class, &(u32, u64))| ClassStats::of(class, held, puts);
-        let classes = ClassList::of(classes.iter().zip(&cached).map(of_class));
+    ) {
         let oversize_bytes = counters.oversize_bytes.load(Relaxed);
         let oversize_buffers = counters.oversize_buffers.load(Relaxed);
         let oversize_gets = counters.oversize_gets.load(Relaxed);
-        let oversize_puts = oversize_gets.saturating_sub(oversize_buffers as u64);
-        Self {
-            max_bytes: if limit == usize::MAX { 0 } else { limit },
-            mapped_bytes,
-            allocated_bytes: classes.iter().map(|class| class.allocated_bytes).sum::<usize>()
-                + oversize_bytes,
-            oversize_bytes,
-            oversize_buffers,
-            gets: classes.iter().map(|class| class.gets).sum::<u64>() + oversize_gets,
-            puts: classes.iter().map(|class| class.puts).sum::<u64>() + oversize_puts,
-            system_allocations: overflow_gets + oversize_gets,
-            limit_failures: counters.limit_failures.load(Relaxed),
-            waits: counters.waits.load(Relaxed),
-            double_puts,
-            size_mismatches: counters.size_mismatches.load(Relaxed),
-            foreign_pointers: counters.foreign_pointers.load(Relaxed),
-            classes,
+        self.classes.count = classes.len();
+        self.max_bytes = if limit == usize::MAX { 0 } else { limit };
+        self.mapped_bytes = mapped_bytes;
+        self.allocated_bytes = oversize_bytes;
+        self.oversize_bytes = oversize_bytes;
+        self.oversize_buffers = oversize_buffers;
+        self.gets = oversize_gets;
+        self.puts = oversize_gets.saturating_sub(oversize_buffers as u64);
+        self.system_allocations = oversize_gets;
+        self.limit_failures = counters.limit_failures.load(Relaxed);
+        self.waits = counters.waits.load(Relaxed);
+        self.double_puts = counters.double_puts.load(Relaxed) + caches.double_puts();
+        self.size_mismatches = counters.size_mismatches.load(Relaxed);
+        self.foreign_pointers = counters.foreign_pointers.load(Relaxed);
+        caches.count(guard, classes.len(), |class, count| {
+            self.classes.first[class].cached += count.held as usize;
+            self.classes.first[class].puts += count.puts;
+            self.double_puts += count.double_puts;
+        });
+        for (figures, class) in self.classes.first.iter_mut().zip(classes) {
+            figures.add(class);
+            self.allocated_bytes += figures.allocated_bytes;
+            self.gets += figures.gets;
+            self.puts += figures.puts;
+            self.system_allocations += class.counters.overflow_gets.load(Relaxed);
         }
     }
 
-    /// Adds what a pool's spare serves, whose figures are `spare`: all of it is overflow.
-    pub(super) fn add_overflow(&mut self, spare: &Stats) {
-        for (class, spare) in self.classes.first.iter_mut().zip(&spare.classes) {
-            let bytes = spare.outstanding * class.buffer_size;
-            class.overflow += spare.outstanding;
-            class.allocated_bytes += bytes;
-            class.gets += spare.gets;
-            class.puts += spare.puts;
-            class.moves += spare.moves;
-            self.mapped_bytes += spare.outstanding * class.slot_size;
+    /// Adds what a pool's spare serves: all of it is overflow.
+    pub(super) fn add_spare(
+        &mut self,
+        guard: &ForkGuard,
+        classes: &[Class],
+        caches: &Caches,
+        counters: &PoolCounters,
+    ) {
+        let mut cached = [(0, 0); MAX_CLASSES];
+        caches.count(guard, classes.len(), |class, count| {
+            cached[class].0 += count.held as usize;
+            cached[class].1 += count.puts;
+            self.double_puts += count.double_puts;
+        });
+        self.double_puts += counters.double_puts.load(Relaxed) + caches.double_puts();
+        for ((figures, class), (cached, puts)) in self.classes.first.iter_mut().zip(classes).zip(cached) {
+            let mut spare = ClassStats { cached, puts, ..ClassStats::NONE };
+            spare.add(class);
+            let bytes = spare.outstanding * figures.buffer_size;
+            figures.overflow += spare.outstanding;
+            figures.allocated_bytes += bytes;
+            figures.gets += spare.gets;
+            figures.puts += spare.puts;
+            figures.moves += spare.moves;
+            self.mapped_bytes += spare.outstanding * figures.slot_size;
             self.allocated_bytes += bytes;
+            self.gets += spare.gets;
+            self.puts += spare.puts;
+            self.system_allocations += spare.gets;
         }
-        self.gets += spare.gets;
-        self.puts += spare.puts;
-        self.system_allocations += spare.gets;
-        self.double_puts += spare.double_puts;
     }
 
     /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is

@@ -2,10 +2,14 @@
 //! `BYTEPOOL_GUARD`, each a number as [`Builder::track_every`](crate::Builder::track_every) takes it.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 
 use crate::os::fork::ForkGuard;
 use crate::os::lock::Once;
 use crate::os::stderr::Line;
+
+const TRACK: &str = "BYTEPOOL_TRACK";
+const GUARD: &str = "BYTEPOOL_GUARD";
 
 /// One get in so many; 0: none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,15 +22,7 @@ impl Sampling {
     /// With what the environment said when the first pool was made, where nothing was asked for. What is no number is said
     /// so, once.
     pub(crate) fn or_environment(self, guard: &mut ForkGuard) -> Self {
-        static ENVIRONMENT: Once<Sampling> = Once::new();
-        let mut bad = [None, None];
-        let environment = *ENVIRONMENT.get_or_init(guard, || Self {
-            track_every: number("BYTEPOOL_TRACK", &mut bad[0]),
-            guard_every: number("BYTEPOOL_GUARD", &mut bad[1]),
-        });
-        for line in bad.into_iter().flatten() {
-            guard.unguarded(|| line.print());
-        }
+        let environment = of_environment(guard);
         let or = |asked: u32, said: u32| if asked == 0 { said } else { asked };
         Self {
             track_every: or(self.track_every, environment.track_every),
@@ -35,12 +31,39 @@ impl Sampling {
     }
 }
 
-/// The value of a variable; 0 if it is not set. If it is no number, `bad` becomes what to say.
-fn number(name: &str, bad: &mut Option<Line>) -> u32 {
+/// Apart from the making of a pool, as the lines need much stack.
+#[inline(never)]
+fn of_environment(guard: &mut ForkGuard) -> Sampling {
+    static ENVIRONMENT: Once<Sampling> = Once::new();
+    let mut bad = [None, None];
+    let environment = *ENVIRONMENT.get_or_init(guard, || Sampling {
+        track_every: number(TRACK, &mut bad[0]),
+        guard_every: number(GUARD, &mut bad[1]),
+    });
+    for (name, value) in [TRACK, GUARD].into_iter().zip(&bad) {
+        if let Some(value) = value {
+            guard.unguarded(|| complain(name, value));
+        }
+    }
+    environment
+}
+
+/// The value of a variable; 0 if it is not set. If it is no number, `bad` becomes what it is.
+fn number(name: &str, bad: &mut Option<OsString>) -> u32 {
     let Some(value) = env::var_os(name) else { return 0 };
-    value.to_str().and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| {
-        let line = bad.insert(Line::new());
-        line.add(format_args!("bytepool: {name}={} is ignored: it is no number", value.display()));
-        0
-    })
+    match value.to_str().and_then(|value| value.trim().parse().ok()) {
+        Some(number) => number,
+        None => {
+            *bad = Some(value);
+            0
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn complain(name: &str, value: &OsStr) {
+    let mut line = Line::new();
+    line.add(format_args!("bytepool: {name}={} is ignored: it is no number", value.display()));
+    line.print();
 }

@@ -15,10 +15,11 @@ use crate::core::door::{self, Handle, Refused, Verdict};
 use crate::core::get::Request;
 use crate::core::reference::{OfBuffer, Reference};
 use crate::debug::tracking::{Caller, Language};
-use crate::error::{GetError, Misuse};
+use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
+use crate::ffi::status::{Status, set_last_error};
 use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
@@ -178,7 +179,7 @@ use cpp::BufferParts;
 // ---- pools ----
 
 fn boxed(pool: Pool) -> Result<Box<Pool>, CppError> {
-    memory::boxed(pool).map_err(|error| CppError::Build(error.into()))
+    memory::boxed(|| Ok::<_, BuildError>(pool)).map_err(CppError::Build)
 }
 
 fn new_pool_of_classes(size_classes: &[SizeClass]) -> Result<Box<Pool>, CppError> {
@@ -226,7 +227,8 @@ impl Pool {
     }
 
     fn c_class_stats(&self, index: usize) -> Result<CClassStats, CppError> {
-        let classes = self.stats().classes;
+        let stats = self.stats();
+        let classes = &stats.classes;
         let class = classes.get(index).ok_or(CppError::ClassIndex { index, classes: classes.len() })?;
         Ok(CClassStats::from(class))
     }
@@ -280,11 +282,23 @@ unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'
 /// A buffer as asked for. In line, as checkers of memory note few callers.
 #[inline(always)]
 fn get_for(pool: &Pool, request: &Request) -> Result<BufferParts, CppError> {
-    let got = door::get_slow(CppHandle::new(pool), request).map_err(|refused| match refused {
-        Refused::Error(error) => CppError::Get(error),
-        Refused::Panic | Refused::NoPool => CppError::Panic,
-    })?;
+    let got = door::get_slow(CppHandle::new(pool), request).map_err(refused)?;
     Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size)))
+}
+
+/// The error of a get that was refused; the thread's last error says why, too.
+#[cold]
+fn refused(refused: Refused<GetError>) -> CppError {
+    match refused {
+        Refused::Error(error) => {
+            set_last_error(Status::from(&error));
+            CppError::Get(error)
+        }
+        Refused::Panic | Refused::NoPool => {
+            set_last_error(Status::Panic);
+            CppError::Panic
+        }
+    }
 }
 
 /// `false`: there were too few bytes in time.
@@ -411,7 +425,13 @@ fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
     }
     let request = Request::raw(size, Caller::somewhere(Language::Cpp));
     let got = door::get_slow(handle, &Request { alignment: (!is_plain).then_some(alignment), ..request });
-    got.map_or(ptr::null_mut(), |buffer| buffer.data.as_ptr())
+    match got {
+        Ok(buffer) => buffer.data.as_ptr(),
+        Err(error) => {
+            refused(error);
+            ptr::null_mut()
+        }
+    }
 }
 
 /// # Safety

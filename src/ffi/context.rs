@@ -12,8 +12,9 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::process;
 use std::ptr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::core::Core;
 use crate::core::door::{Handle, Refused};
@@ -47,13 +48,51 @@ const fn inverse(odd: u64) -> u64 {
 }
 const _: () = assert!(MIX.wrapping_mul(UNMIX) == 1);
 
-/// Differs between copies of the library in one process and from run to run.
+/// Differs between copies of the library in one process and from run to run. It tells mistakes apart, and keeps no secret:
+/// what the process has of randomness is enough, and nothing that a sandbox may refuse is asked for it.
 fn key(guard: &ForkGuard) -> u64 {
     static KEY: Once<u64> = Once::new();
     // No anchor has the number INDEX_MASK, so no context is the key itself, and none is NULL.
     *KEY.get_or_init(guard, || {
-        RandomState::new().hash_one(&raw const KEY as usize) | INDEX_MASK << NUMBER_BITS
+        let own_address = (&raw const KEY).addr() as u64;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        let parts = [own_address, time, u64::from(process::id()), random::of_process()];
+        parts.into_iter().fold(0, |key, part| mixed(key ^ part)) | INDEX_MASK << NUMBER_BITS
     })
+}
+
+/// Each bit of the result depends on each bit of `word`.
+fn mixed(word: u64) -> u64 {
+    let folded = (word ^ word >> 32).wrapping_mul(MIX);
+    let folded = (folded ^ folded >> 29).wrapping_mul(MIX);
+    folded ^ folded >> 32
+}
+
+#[cfg(target_os = "linux")]
+mod random {
+    /// Random bytes that the kernel gives each program at its start.
+    pub(super) fn of_process() -> u64 {
+        // SAFETY:
+        // - it asks for no more than what the program was started with
+        let address = unsafe { libc::getauxval(libc::AT_RANDOM) };
+        let bytes = std::ptr::with_exposed_provenance::<[u64; 2]>(address as usize);
+        if bytes.is_null() {
+            return 0;
+        }
+        // SAFETY:
+        // - not NULL, so the address of 16 bytes that stay, of any alignment
+        let [a, b] = unsafe { bytes.read_unaligned() };
+        a ^ b
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod random {
+    use std::hash::{BuildHasher, RandomState};
+
+    pub(super) fn of_process() -> u64 {
+        RandomState::new().hash_one(0)
+    }
 }
 
 fn encode(guard: &ForkGuard, id: PoolId, handle: u32) -> *mut c_void {

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
 use crate::ffi::status::discard;
+use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
 /// Why a call from C++ failed: the text of its `rust::Error`.
@@ -44,9 +45,10 @@ impl fmt::Display for CppError {
 
 impl Error for CppError {}
 
-/// Runs the body of a function for C++, with a fork guard. A panic becomes the error `failed`.
+/// Runs the body of a function for C++, with a fork guard; `errno` stays. A panic becomes the error `failed`.
 #[inline(always)]
 pub(super) fn boundary<T, E>(failed: E, body: impl FnOnce(&mut ForkGuard) -> Result<T, E>) -> Result<T, E> {
+    let _errno = KeptErrno::new();
     catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
         discard(payload);
         Err(failed)

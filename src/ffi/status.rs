@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
+use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
 /// `bytepool_status`: the values of the `BYTEPOOL_` enumeration in `bytepool.h`.
@@ -134,12 +135,13 @@ pub(crate) fn set_last_error(status: Status) {
     LAST_ERROR.set(status);
 }
 
-/// Runs the body of a C function, with a fork guard. A panic becomes `Status::Panic` and the value `failed`.
+/// Runs the body of a C function, with a fork guard; `errno` stays. A panic becomes `Status::Panic` and the value `failed`.
 ///
 /// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
 /// function runs: so unwinding out of it is safe.
 #[inline(always)]
 pub(crate) fn boundary<T>(failed: T, body: impl FnOnce(&mut ForkGuard) -> T) -> T {
+    let _errno = KeptErrno::new();
     catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
         discard(payload);
         set_last_error(Status::Panic);

@@ -2,6 +2,7 @@
 //! compiler, and whoever needs the order against all other threads asks the kernel to run a full fence on
 //! each of them.
 
+use super::caller::KeptErrno;
 use crate::sync::atomic::AtomicU8;
 use crate::sync::atomic::Ordering::SeqCst;
 use crate::sync::thread;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
 mod system {
+    use std::ptr;
+    use std::time::Duration;
+
     const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
@@ -25,10 +29,24 @@ mod system {
     pub(super) fn fence_all_threads() -> bool {
         membarrier(PRIVATE_EXPEDITED)
     }
+
+    /// The system's call itself: the C library's function is a point of cancellation.
+    pub(super) fn sleep(time: Duration) {
+        let time = libc::timespec {
+            tv_sec: time.as_secs().try_into().expect("seconds that are waited fit"),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        let (clock, rest) = (libc::CLOCK_MONOTONIC, ptr::null_mut::<libc::timespec>());
+        // SAFETY:
+        // - `time` is readable, and no rest is asked for
+        unsafe { libc::syscall(libc::SYS_clock_nanosleep, clock, 0, &raw const time, rest) };
+    }
 }
 
 #[cfg(bytepool_shuttle)]
 mod system {
+    pub(super) use crate::sync::thread::sleep;
+
     pub(super) fn register() -> bool {
         true
     }
@@ -40,6 +58,8 @@ mod system {
 
 #[cfg(not(any(target_os = "linux", bytepool_shuttle)))]
 mod system {
+    pub(super) use std::thread::sleep;
+
     pub(super) fn register() -> bool {
         false
     }
@@ -85,6 +105,7 @@ pub(crate) fn register_again() {
 
 /// Runs a full fence on every thread of this process that is running; the others had one when they stopped.
 pub(crate) fn fence_all_threads() {
+    let _errno = KeptErrno::new();
     for _ in 0..100 {
         if system::fence_all_threads() {
             return;
@@ -93,11 +114,15 @@ pub(crate) fn fence_all_threads() {
     }
     // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
     // than any processor holds a store back, or runs on without an interrupt, which fences as well.
-    thread::sleep(Duration::from_millis(100));
+    system::sleep(Duration::from_millis(100));
 }
 
 /// Waits for another thread, which will not take long.
 pub(crate) fn wait_until(is_over: impl Fn() -> bool) {
+    if is_over() {
+        return;
+    }
+    let _errno = KeptErrno::new();
     let mut tries = 0;
     while !is_over() {
         // A thread of higher priority must not keep the other from going on.
@@ -105,7 +130,7 @@ pub(crate) fn wait_until(is_over: impl Fn() -> bool) {
         if tries < 100 {
             thread::yield_now();
         } else {
-            thread::sleep(Duration::from_micros(100));
+            system::sleep(Duration::from_micros(100));
         }
     }
 }

@@ -23,6 +23,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr;
 
+use super::caller::Uncancelled;
 use super::lock::assert_none_is_held;
 use super::memory::OutOfMemory;
 use super::thread_state::ThreadState;
@@ -46,8 +47,8 @@ impl ForkGuard {
         ManuallyDrop::new(Self(PhantomData))
     }
 
-    /// Runs a function of the user's, or one that waits for other threads: neither may keep a process from forking. What
-    /// holds a lock of ours borrows the guard, and so cannot come here.
+    /// Runs a function of the user's, or one that waits for other threads: neither may keep a process from forking. A
+    /// cancellation of the thread waits meanwhile. What holds a lock of ours borrows the guard, and so cannot come here.
     pub(crate) fn unguarded<R>(&mut self, run: impl FnOnce() -> R) -> R {
         struct Back(u32);
         impl Drop for Back {
@@ -58,6 +59,7 @@ impl ForkGuard {
         assert_none_is_held();
         let back = Back(depth());
         count_out(back.0);
+        let _uncancelled = Uncancelled::new();
         run()
     }
 }
@@ -274,7 +276,7 @@ static PREPARED: AtomicBool = AtomicBool::new(false);
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn at_load() {
         // The allocator's handlers first, if it has any: a thread at our gate may be about to free.
-        drop(std::hint::black_box(super::memory::boxed(0u8)));
+        drop(std::hint::black_box(super::memory::boxed(|| Ok::<_, super::memory::OutOfMemory>(0u8))));
         // If it is refused, the first pool tries again.
         let _ = prepare();
     }

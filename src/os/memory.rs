@@ -4,6 +4,7 @@
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::plain_memory;
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// The system had no memory for this many bytes.
@@ -41,30 +42,34 @@ pub(crate) fn zeroed_slice<T: Zeroable>(len: usize) -> Result<Box<[T]>, OutOfMem
 /// A slice of `len` values, made from their indices.
 pub(crate) fn boxed_slice<T, E: From<OutOfMemory>>(
     len: usize,
-    make: impl FnMut(usize) -> Result<T, E>,
+    mut make: impl FnMut(usize) -> Result<T, E>,
 ) -> Result<Box<[T]>, E> {
     let mut values = Vec::new();
     values.try_reserve_exact(len).map_err(|_| OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
-    for value in (0..len).map(make) {
-        values.push(value?);
+    for index in 0..len {
+        // Not pushed: a push copies a value once more, and large ones are too much for a small stack.
+        values.spare_capacity_mut()[0].write(make(index)?);
+        // SAFETY:
+        // - as many are written, and the capacity is `len` at least
+        unsafe { values.set_len(index + 1) };
     }
     Ok(values.into_boxed_slice())
 }
 
-/// A value in memory of its own.
-pub(crate) fn boxed<T>(value: T) -> Result<Box<T>, OutOfMemory> {
+/// A value in memory of its own. It is made once there is memory for it, so that the stack holds it once, not twice.
+pub(crate) fn boxed<T, E: From<OutOfMemory>>(make: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
     let layout = Layout::new::<T>();
     assert!(layout.size() > 0, "a value without a size needs no memory");
     // SAFETY:
     // - the layout's size is not zero
-    let place =
-        NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(OutOfMemory { bytes: layout.size() })?;
+    let data = NonNull::new(unsafe { alloc(layout) }).ok_or(OutOfMemory { bytes: layout.size() })?;
     // SAFETY:
-    // - allocated above by the global allocator with this type's layout
-    unsafe {
-        place.write(value);
-        Ok(Box::from_raw(place.as_ptr()))
-    }
+    // - allocated above by the global allocator with this type's layout; uninitialised memory is a valid MaybeUninit
+    let mut place = unsafe { Box::from_raw(data.cast::<MaybeUninit<T>>().as_ptr()) };
+    place.write(make()?);
+    // SAFETY:
+    // - written above
+    Ok(unsafe { place.assume_init() })
 }
 
 /// Zeroed memory of a layout, which is not empty; give it back with [`deallocate`].
@@ -84,11 +89,6 @@ pub(crate) unsafe fn deallocate(data: NonNull<u8>, layout: Layout) {
     // SAFETY:
     // - as the caller promised
     unsafe { dealloc(data.as_ptr(), layout) };
-}
-
-/// A value that lives for ever.
-pub(crate) fn leak<T>(value: T) -> Result<&'static T, OutOfMemory> {
-    boxed(value).map(|value| &*Box::leak(value))
 }
 
 /// Whether there are `bytes` bytes now, for what is about to allocate as many and ends the process if there are

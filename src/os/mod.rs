@@ -3,6 +3,7 @@
 //! - [`memory`]: tables and single buffers from the global allocator, with failure as a value
 //! - [`region`]: reserved addresses, and the pages in them
 //! - [`stderr`]: lines of text for the user
+//! - [`caller`]: what a call leaves as it found it: errno, and the thread's cancellation
 //! - [`barrier`]: a fence on every thread of the process
 //! - [`fork`]: the guard that keeps the process from forking in the middle of something
 //! - [`lock`]: locks, which ask for that guard
@@ -17,6 +18,7 @@ pub(crate) mod address_map;
 pub(crate) mod anchor;
 pub(crate) mod barrier;
 pub(crate) mod bits;
+pub(crate) mod caller;
 pub(crate) mod cells;
 pub(crate) mod fork;
 #[cfg(feature = "capi")]

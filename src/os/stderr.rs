@@ -4,6 +4,11 @@
 //! Nothing here allocates or locks, so a line may be made and written in a signal handler too.
 
 use std::fmt;
+#[cfg(target_os = "linux")]
+use std::ptr;
+
+#[cfg(unix)]
+use super::caller::KeptErrno;
 
 /// What does not fit is cut off.
 pub(crate) struct Line {
@@ -22,7 +27,7 @@ impl Line {
         debug_assert!(!cut_off, "Line::write_str does not fail");
     }
 
-    /// Ends the line and writes it. A closed stderr is nobody's mistake.
+    /// Ends the line and writes it; drops it where stderr is closed, broken or full.
     pub(crate) fn print(mut self) {
         // A cut-off line ends as well.
         self.len = self.len.min(self.text.len() - 1);
@@ -40,21 +45,73 @@ impl fmt::Write for Line {
     }
 }
 
-/// The system's call itself: `std`'s stderr has a lock, and the C library's function ends a thread that was cancelled, in
-/// the middle of ours.
+/// Writes if that neither waits nor ends the program, and drops the text else: nobody may read stderr, or nobody has it
+/// open. The system's calls themselves: `std`'s stderr has a lock, and the C library's functions are points of cancellation.
 #[cfg(target_os = "linux")]
 fn write_to_stderr(text: &[u8]) {
+    let _errno = KeptErrno::new();
+    let (descriptor, data, len) = (libc::STDERR_FILENO, text.as_ptr(), text.len());
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let nowhere = ptr::null::<libc::sockaddr>();
     // SAFETY:
     // - `text` is readable for its length
-    unsafe { libc::syscall(libc::SYS_write, libc::STDERR_FILENO, text.as_ptr(), text.len()) };
+    unsafe {
+        // A socket, as a system's journal is, may take a part of the text only.
+        if libc::syscall(libc::SYS_sendto, descriptor, data, len, flags, nowhere, 0) >= 0
+            || *libc::__errno_location() != libc::ENOTSOCK
+        {
+            return;
+        }
+        // A pipe that can be written to takes all of it.
+        let mut polled = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
+        let (at_once, mask) = (libc::timespec { tv_sec: 0, tv_nsec: 0 }, ptr::null::<libc::sigset_t>());
+        let ready = libc::syscall(libc::SYS_ppoll, &raw mut polled, 1, &raw const at_once, mask, 0);
+        if ready == 1 && polled.revents & libc::POLLERR == 0 {
+            write_without_signal(data, len);
+        }
+    }
 }
 
-/// As above, as near as it can be had.
+/// Writes to stderr; a pipe that was closed meanwhile ends nobody.
+///
+/// # Safety
+/// - `data` is readable for `len` bytes
+#[cfg(target_os = "linux")]
+unsafe fn write_without_signal(data: *const u8, len: usize) {
+    // As the kernel has it, whatever the C library's type.
+    static SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
+    let (mut before, mut pending) = (0_u64, 0_u64);
+    let size = size_of::<u64>();
+    // SAFETY:
+    // - all sets are of the kernel's size, and readable or writable
+    // - `data` is readable for `len` bytes (caller)
+    unsafe {
+        let block = libc::SIG_BLOCK;
+        libc::syscall(libc::SYS_rt_sigprocmask, block, &raw const SIGPIPE, &raw mut before, size);
+        libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size);
+        let written = libc::syscall(libc::SYS_write, libc::STDERR_FILENO, data, len);
+        if written < 0 && *libc::__errno_location() == libc::EPIPE && pending & SIGPIPE == 0 {
+            let (at_once, info) =
+                (libc::timespec { tv_sec: 0, tv_nsec: 0 }, ptr::null_mut::<libc::siginfo_t>());
+            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const SIGPIPE, info, &raw const at_once, size);
+        }
+        let nothing = ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, nothing, size);
+    }
+}
+
+/// As near to it as can be had.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn write_to_stderr(text: &[u8]) {
+    let _errno = KeptErrno::new();
+    let mut polled = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
     // SAFETY:
-    // - `text` is readable for its length
-    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    // - `polled` is writable, and `text` readable for its length
+    unsafe {
+        if libc::poll(&raw mut polled, 1, 0) == 1 && polled.revents & (libc::POLLERR | libc::POLLHUP) == 0 {
+            libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        }
+    }
 }
 
 #[cfg(not(unix))]

@@ -5,8 +5,10 @@
 //! is fixed when the library is loaded. Rust cannot ask for that model on stable, so the variable is defined
 //! and read in assembly. Its initial value is a state without entries: the pointer is never null.
 //!
-//! - x86-64 and aarch64 Linux with glibc use it; eight bytes fit the room that glibc keeps for libraries
-//!   loaded by `dlopen`.
+//! - x86-64 and aarch64 Linux with glibc use it. One initial-exec variable makes the whole library's thread-local
+//!   block static, with what the standard library has in it: about a hundred bytes (`readelf -lW`, segment TLS). They
+//!   fit the 1,664 bytes or so that glibc keeps for libraries loaded by `dlopen`, but where many such libraries are
+//!   loaded the room may run out: docs/guide/platforms.md says what then.
 //! - Elsewhere, on musl (which refuses to `dlopen` such a library), and with `--cfg bytepool_thread_local`, a
 //!   `thread_local!` serves.
 //!
@@ -171,13 +173,12 @@ mod system {
 #[cfg(all(test, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
-    use crate::os::memory;
 
     #[test]
     fn every_thread_has_its_own_pointer_and_starts_empty() {
         std::thread::spawn(|| {
             assert!(ptr::eq(get(), &EMPTY));
-            let other = memory::leak(ThreadState::new(0, None, ptr::null_mut())).unwrap();
+            let other = ThreadState::leak(0, None, ptr::null_mut()).unwrap();
             set(other);
             assert!(ptr::eq(get(), other));
             std::thread::spawn(|| assert!(ptr::eq(get(), &EMPTY))).join().unwrap();

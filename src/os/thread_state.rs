@@ -13,6 +13,7 @@
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, compiler_fence};
+use std::alloc::Layout;
 use std::iter;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
@@ -42,6 +43,7 @@ const POSITION_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
 const POSITION_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
 const POSITIONS: usize = 1 << POSITION_BITS;
 const WORDS: usize = POSITIONS.div_ceil(u64::BITS as usize);
+const _: () = assert!(unused_key(1) == 0, "a zeroed entry is unused");
 /// A key is at its first position or one of the next.
 const PROBES: usize = 8;
 
@@ -151,8 +153,7 @@ impl Unused {
         }
         // So that giving the state back never allocates.
         self.states.try_reserve(self.made + 1).ok()?;
-        let state = ThreadState::new(self.made as u32 + 1, all().next(), nowhere);
-        let state = memory::leak(state).ok()?;
+        let state = ThreadState::leak(self.made as u32 + 1, all().next(), nowhere)?;
         // Release: partner in `all`. Only changed under the lock of `UNUSED`.
         NEWEST.store(ptr::from_ref(state).cast_mut(), Release);
         self.made += 1;
@@ -186,11 +187,7 @@ impl ThreadState {
         not(bytepool_shuttle),
         expect(clippy::forget_non_drop, reason = "a model's atomics have a destructor")
     )]
-    pub(super) const fn new(
-        number: u32,
-        older: Option<&'static ThreadState>,
-        nowhere: *mut AnyCache,
-    ) -> Self {
+    const fn new(number: u32, older: Option<&'static ThreadState>, nowhere: *mut AnyCache) -> Self {
         let mut entries = [const { Entry::unused(1) }; POSITIONS];
         // Not dropped: no constant may run a destructor.
         std::mem::forget(std::mem::replace(&mut entries[0], Entry::unused(0)));
@@ -204,6 +201,27 @@ impl ThreadState {
             changing: Lock::new(()),
             entries,
             occupied: [const { AtomicU64::new(0) }; WORDS],
+        }
+    }
+
+    /// A state that lives for ever, made where it stays: it is as large as the smallest stack. `None` without memory.
+    pub(super) fn leak(
+        number: u32,
+        older: Option<&'static ThreadState>,
+        nowhere: *mut AnyCache,
+    ) -> Option<&'static ThreadState> {
+        let state = memory::allocate_zeroed(Layout::new::<Self>()).ok()?.cast::<Self>().as_ptr();
+        // SAFETY:
+        // - allocated above with this type's layout, and nobody else's yet
+        // - every field that is not written here is an atomic integer or pointer, for which zero is valid: an unused
+        //   entry's key and cache are zero, but for the first key
+        unsafe {
+            (&raw mut (*state).number).write(number);
+            (&raw mut (*state).older).write(older);
+            (&raw mut (*state).nowhere).write(AtomicPtr::new(nowhere));
+            (&raw mut (*state).changing).write(Lock::new(()));
+            (&raw mut (*state).entries[0].key).write(AtomicU64::new(unused_key(0)));
+            Some(&*state)
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use super::Pool;
@@ -33,6 +34,10 @@ unsafe impl Send for PooledBuffer {}
 // SAFETY:
 // - a shared PooledBuffer only gives shared access to its bytes
 unsafe impl Sync for PooledBuffer {}
+
+// Its bytes are as they were written, and a panic leaves nothing half done.
+impl UnwindSafe for PooledBuffer {}
+impl RefUnwindSafe for PooledBuffer {}
 
 impl PooledBuffer {
     /// For a buffer just got from `pool` with holder `Owned` and initialised bytes; `len` is at most its

@@ -47,7 +47,8 @@ pub fn round_original(size: usize) -> usize {
 #[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    size_classes: GivenClasses,
+    /// As they were given: buffer size and capacity.
+    size_classes: Vec<(usize, usize)>,
     alignment: usize,
     max_bytes: usize,
     round: Option<Rounding>,
@@ -57,37 +58,10 @@ pub struct Builder {
     out_of_memory: Option<OutOfMemory>,
 }
 
-/// Size classes as they were given: buffer size and capacity.
-#[derive(Clone)]
-struct GivenClasses {
-    first: [(usize, usize); MAX_CLASSES],
-    count: usize,
-}
-
-impl Default for GivenClasses {
-    fn default() -> Self {
-        Self { first: [(0, 0); MAX_CLASSES], count: 0 }
-    }
-}
-
-impl GivenClasses {
-    fn push(&mut self, class: (usize, usize)) {
-        if let Some(next) = self.first.get_mut(self.count) {
-            *next = class;
-        }
-        self.count += 1;
-    }
-
-    /// All but those that are too many.
-    fn as_slice(&self) -> &[(usize, usize)] {
-        &self.first[..self.count.min(MAX_CLASSES)]
-    }
-}
-
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("size_classes", &self.size_classes.as_slice())
+            .field("size_classes", &self.size_classes)
             .field("alignment", &self.alignment)
             .field("max_bytes", &self.max_bytes)
             .field("round", &self.round.is_some())
@@ -101,7 +75,10 @@ impl Builder {
     /// Adds a class: up to `capacity` buffers of `buffer_size` bytes are kept. Any order. Without a class
     /// every get is oversize.
     pub fn size_class(mut self, buffer_size: usize, capacity: usize) -> Self {
-        self.size_classes.push((buffer_size, capacity));
+        match self.size_classes.try_reserve(1) {
+            Ok(()) => self.size_classes.push((buffer_size, capacity)),
+            Err(_) => self.out_of_memory = Some(OutOfMemory { bytes: size_of::<(usize, usize)>() }),
+        }
         self
     }
 
@@ -200,7 +177,7 @@ impl Builder {
         }
         let mut size_classes = self.size_classes;
         validate_classes(guard, &mut size_classes, self.round.as_deref())?;
-        let layout = Layout::new(size_classes.as_slice(), alignment, self.flags.huge_pages)?;
+        let layout = Layout::new(&size_classes, alignment, self.flags.huge_pages)?;
         Ok(Config {
             layout,
             alignment,
@@ -215,13 +192,12 @@ impl Builder {
 /// Rounds and sorts them, each within the limits.
 fn validate_classes(
     guard: &mut ForkGuard,
-    given: &mut GivenClasses,
+    classes: &mut [(usize, usize)],
     round: Option<&(dyn Fn(usize) -> usize + Send + Sync)>,
 ) -> Result<(), BuildError> {
-    if given.count > MAX_CLASSES {
-        return Err(BuildError::TooManyClasses { count: given.count, limit: MAX_CLASSES });
+    if classes.len() > MAX_CLASSES {
+        return Err(BuildError::TooManyClasses { count: classes.len(), limit: MAX_CLASSES });
     }
-    let classes = &mut given.first[..given.count];
     for (index, class) in classes.iter_mut().enumerate() {
         let (size, capacity) = *class;
         if size == 0 {

@@ -9,7 +9,7 @@ pub(crate) mod builder;
 
 use std::collections::TryReserveError;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Pool {
             NoCell::TooMany => BuildError::TooManyPools { limit: MAX_POOLS },
             NoCell::OutOfMemory(error) => error.into(),
         })?;
-        let core = memory::boxed(Core::new(guard, config, registration)?)?;
+        let core = memory::boxed(|| Core::new(guard, config, registration))?;
         Ok(Self { core: Reference::to_new_pool(core) })
     }
 
@@ -277,6 +277,9 @@ impl Pool {
         data: NonNull<u8>,
         new_size: usize,
     ) -> Result<NonNull<u8>, ReallocError> {
+        if door::resize(&self.core, data, new_size) {
+            return Ok(data);
+        }
         let caller = Caller::Rust(Location::caller());
         // SAFETY:
         // - the caller owns the buffer
@@ -328,6 +331,10 @@ impl Pool {
         self.core.stats(&ForkGuard::new())
     }
 }
+
+// A panic leaves nothing half done: the core runs no code of the user's in the middle of anything.
+impl UnwindSafe for Pool {}
+impl RefUnwindSafe for Pool {}
 
 impl Clone for Pool {
     fn clone(&self) -> Self {

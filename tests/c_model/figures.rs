@@ -136,7 +136,7 @@ impl World {
         assert!(stats.max_bytes == 0 || stats.mapped_bytes <= stats.max_bytes);
         let oversize = || held().filter(|held| held.class.is_none());
         assert_eq!(stats.oversize_buffers, oversize().count());
-        assert_eq!(stats.oversize_bytes, oversize().map(|held| model.rounded(held.size)).sum::<usize>());
+        assert_eq!(stats.oversize_bytes, oversize().map(|held| held.bytes).sum::<usize>());
         let (mut mapped, mut allocated) = (stats.oversize_bytes, stats.oversize_bytes);
         for (index, &buffer_size) in model.buffer_sizes.iter().enumerate() {
             let mut class = CClassStats { struct_size: size_of::<CClassStats>(), ..zeroed() };

@@ -252,10 +252,16 @@ impl World {
         };
         let old = self.held[index];
         if answer.value == 0 {
+            assert!(
+                size > old.size || answer.last_error == Status::Closed as i32,
+                "{old:x?} cannot shrink to {size} bytes"
+            );
             let status = self.check_failed(resolved, size, answer.last_error);
             return self.check_status(&answer, status, context);
         }
-        let in_place = class.is_some() && class == old.class;
+        // A smaller one stays where it is if nothing else can be had, so that it never fails.
+        let shrinks_in_place = size <= old.size && answer.value == data;
+        let in_place = class.is_some() && class == old.class || shrinks_in_place;
         self.check_kept(answer.value, old.size.min(size), &old);
         // A replacement is replaced, and that is no get.
         let is_replaced = replacements() && Some(stats_of(context).gets) == gets;

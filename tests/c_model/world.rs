@@ -62,6 +62,8 @@ pub(crate) struct Held {
     pub(crate) pool: usize,
     pub(crate) size: usize,
     pub(crate) capacity: usize,
+    /// What it counts as in the pool's figures.
+    pub(crate) bytes: usize,
     /// `None` if oversize.
     pub(crate) class: Option<usize>,
     mark: u8,
@@ -281,7 +283,7 @@ impl World {
         let usual = class.map_or_else(|| known.rounded(size), |class| known.buffer_sizes[class]);
         let capacity = valgrind::capacity(size, usual);
         assert!(data != 0 && data.is_multiple_of(known.alignment), "{data:x} is not aligned");
-        let held = Held { data, pool, size, capacity, class, mark: self.next_mark };
+        let held = Held { data, pool, size, capacity, bytes: usual, class, mark: self.next_mark };
         for other in &self.held {
             let apart = other.data + other.capacity <= data || data + capacity <= other.data;
             assert!(apart && other.data != data, "{other:x?} and {held:x?} overlap");

@@ -182,6 +182,46 @@ void getting_at_the_limit() {
     CHECK(PooledBuffer::try_get(*pool, 1).has_value());
 }
 
+// Where a failure has no text, the thread's last error says what it was; where it has one, too.
+void every_failure_sets_the_last_error() {
+    bytepool::PoolConfig config;
+    config.size_classes = {{4096, 4}};
+    config.max_bytes = 8192;
+    auto pool = bytepool::new_pool(config);
+    bytepool::memory_resource resource(*pool);
+    void *data[3];
+    const auto forget = [] {
+        (void)bytepool_get(nullptr, 1);
+        REQUIRE(bytepool_last_error() == BYTEPOOL_ERR_INVALID_CONTEXT);
+    };
+    const auto told = [&](bytepool_status expected) {
+        const bool as_expected = bytepool_last_error() == expected;
+        forget();
+        return as_expected;
+    };
+    forget();
+    CHECK(!PooledBuffer::try_get(*pool, 10000).has_value());
+    CHECK(told(BYTEPOOL_ERR_LIMIT));
+    EXPECT_ERROR(rust::Error, PooledBuffer(*pool, 10000).reset(), "limit");
+    CHECK(told(BYTEPOOL_ERR_LIMIT));
+    EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, 10000, std::chrono::hours(1)), "limit");
+    CHECK(told(BYTEPOOL_ERR_LIMIT));
+    for (const std::size_t alignment : {std::size_t{8}, std::size_t{8192}}) {
+        bool thrown = false;
+        try {
+            (void)resource.allocate(10000, alignment);
+        } catch (const std::bad_alloc &) {
+            thrown = true;
+        }
+        CHECK(thrown);
+        CHECK(told(BYTEPOOL_ERR_LIMIT));
+    }
+    const auto context = bytepool::Context(*pool);
+    CHECK_EQ(bytepool_get_many(context.get(), 4096, data, 3), BYTEPOOL_ERR_LIMIT);
+    CHECK(told(BYTEPOOL_ERR_LIMIT));
+    CHECK_EQ(out(*pool), 0);
+}
+
 // More than the class keeps, again and again: soon not from the system allocator any more.
 void overflow_is_like_any_buffer() {
     auto pool = bytepool::new_pool({{512, 4}});
@@ -354,6 +394,7 @@ int main(int argc, char **argv) {
     accessors();
     resizing();
     getting_at_the_limit();
+    every_failure_sets_the_last_error();
     overflow_is_like_any_buffer();
     adopting_what_is_no_buffer();
     containers_live_in_the_pool();

@@ -56,6 +56,18 @@ fn forks() {
     Program::c(&["fork_handlers.c"]).check();
 }
 
+/// Not with checkers of memory, which need more stack and more of the system than there is here.
+#[test]
+fn what_real_systems_do_to_a_process() {
+    let program = Program::c(&["edges.c"]);
+    if cfg!(debug_assertions) {
+        // Without optimisation it takes more stack than a thread may ask for at least.
+        program.check_with(&["100", "65536"]);
+    } else {
+        program.check();
+    }
+}
+
 /// Not with checkers of memory, which have allocation functions of their own.
 #[test]
 fn out_of_memory() {

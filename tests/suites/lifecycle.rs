@@ -4,7 +4,7 @@
 //! Whether a pool still exists is seen from outside by its rounding function, which the pool owns and drops
 //! with itself.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
@@ -27,6 +27,10 @@ const _: () = {
     anywhere::<Misuse>();
     anywhere::<ReallocError>();
     anywhere::<ResizeError>();
+    // After a panic they are as good as before.
+    const fn through_panics<T: UnwindSafe + RefUnwindSafe>() {}
+    through_panics::<Pool>();
+    through_panics::<PooledBuffer>();
     const fn cloneable<T: Clone>() {}
     cloneable::<Pool>();
     cloneable::<Builder>();

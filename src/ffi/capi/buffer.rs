@@ -4,8 +4,9 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use super::{SOMEWHERE, bytepool_get};
+use crate::core::door;
 use crate::error::{GetError, ReallocError};
-use crate::ffi::context::resolve;
+use crate::ffi::context::{ContextHandle, resolve};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::{boundary, set_last_error};
 
@@ -20,6 +21,9 @@ pub unsafe extern "C" fn bytepool_realloc(
     new_size: usize,
 ) -> *mut c_void {
     let Some(old) = NonNull::new(data.cast::<u8>()) else { return bytepool_get(context, new_size) };
+    if door::resize(ContextHandle(context), old, new_size) {
+        return data;
+    }
     boundary(ptr::null_mut(), |guard| {
         let Some(resolved) = resolve(guard, context) else {
             refuse_context(guard, context, data, new_size);

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 
 use super::{resolve_or_refuse, status_of};
 use crate::core::Core;
+use crate::core::stats::Stats;
 use crate::debug::tracking;
 use crate::debug::written;
 use crate::ffi::status::{Status, boundary, set_last_error};
@@ -36,7 +37,8 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
 ) -> i32 {
     status_of(|guard| {
         let resolved = resolve_or_refuse(guard, context, 0)?;
-        let stats = resolved.pool.stats(guard);
+        let mut stats = Stats::NONE;
+        resolved.pool.read_stats(guard, &mut stats);
         let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
         // SAFETY:
         // - as the caller promised; CClassStats has no padding: all fields have eight bytes

@@ -1,0 +1,452 @@
+/* What real systems do to a process: small stacks, cancelled threads, a sandbox without entropy, a stderr that nobody
+ * reads. Each case is a process of its own, as most of them concern what is used first. */
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
+
+#include "pools.h"
+
+static const bytepool_size_class classes[] = {{512, 100}, {4096, 100}, {1 << 20, 8}};
+
+static void *limited_pool_of(size_t max_bytes, uint32_t track_every, uint32_t guard_every) {
+    bytepool_config config = config_of(classes, COUNT_OF(classes));
+    config.max_bytes = max_bytes;
+    config.track_every = track_every;
+    config.guard_every = guard_every;
+    return new_pool(&config);
+}
+
+/* How a process ended that ran `body`: 0 is well, else a signal's number or 1000 and its status. */
+static int in_process(void (*body)(void)) {
+    int status = 0;
+    pid_t child;
+    fflush(NULL);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        check_failures = 0;
+        alarm(30);
+        body();
+        _exit(check_failures == 0 ? 0 : 1);
+    }
+    REQUIRE(waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) == 0 ? 0 : 1000 + WEXITSTATUS(status);
+}
+
+static void silence(void) {
+    REQUIRE(freopen("/dev/null", "w", stderr) != NULL);
+}
+
+/* ---- the operations that each case goes through ---- */
+
+static void *plain, *limited, *tracked, *guarded, *taken;
+
+static void make_pools(void) {
+    plain = limited_pool_of(0, 0, 0);
+    limited = limited_pool_of(1 << 20, 0, 0);
+    tracked = limited_pool_of(0, 1, 0);
+    guarded = limited_pool_of(0, 0, 1);
+    taken = bytepool_get(plain, 100);
+}
+
+static void look_at(const bytepool_outstanding *buffer, void *user_data) {
+    (void)buffer;
+    (void)user_data;
+}
+
+static void get_and_put(void) {
+    bytepool_put(plain, bytepool_get(plain, 100), 100);
+}
+
+static void put_of_another_thread(void) {
+    bytepool_put(plain, taken, 100);
+}
+
+static void checked_put(void) {
+    CHECK_EQ(bytepool_put_checked(plain, taken, 100), BYTEPOOL_OK);
+}
+
+static void oversize(void) {
+    bytepool_put(plain, bytepool_get(plain, 4 << 20), 4 << 20);
+}
+
+static void calloc_and_realloc(void) {
+    void *data = bytepool_calloc(plain, 10, 10);
+    data = bytepool_realloc(plain, data, 4000);
+    data = bytepool_realloc(plain, data, 2 << 20);
+    bytepool_put_unsized(plain, data);
+}
+
+static void many(void) {
+    void *data[64];
+    CHECK_EQ(bytepool_get_many(plain, 100, data, COUNT_OF(data)), BYTEPOOL_OK);
+    CHECK_EQ(bytepool_put_many(plain, data, COUNT_OF(data), 100), BYTEPOOL_OK);
+}
+
+static void wait_at_the_limit(void) {
+    CHECK_PTR(bytepool_get_timeout(limited, 2 << 20, 1000), NULL);
+    bytepool_put(limited, bytepool_get_timeout(limited, 1 << 20, 1000000), 1 << 20);
+}
+
+static void overflow(void) {
+    static void *data[1000];
+    size_t i;
+    for (i = 0; i < COUNT_OF(data); i++) {
+        data[i] = bytepool_get(plain, 100);
+    }
+    for (i = 0; i < COUNT_OF(data); i++) {
+        bytepool_put(plain, data[i], 100);
+    }
+}
+
+static void a_pools_life(void) {
+    void *pool = limited_pool_of(0, 0, 0);
+    void *other;
+    CHECK_EQ(bytepool_clone(pool, &other), BYTEPOOL_OK);
+    bytepool_put(pool, bytepool_get(pool, 10), 10);
+    bytepool_free(pool);
+    CHECK_EQ(bytepool_close(other), BYTEPOOL_OK);
+    bytepool_free(other);
+}
+
+static void trim_and_figures(void) {
+    bytepool_stats stats = BYTEPOOL_STATS_INIT;
+    bytepool_class_stats class_stats = BYTEPOOL_CLASS_STATS_INIT;
+    bytepool_trim(plain, 0);
+    CHECK_EQ(bytepool_read_stats(plain, &stats), BYTEPOOL_OK);
+    CHECK_EQ(bytepool_read_class_stats(plain, 0, &class_stats), BYTEPOOL_OK);
+    CHECK_EQ(bytepool_usable_size(plain, taken), room_of(100, 512));
+}
+
+static void misuse(void) {
+    int nothing = 0;
+    bytepool_put(plain, &nothing, 100);
+    bytepool_put(NULL, &nothing, 100);
+}
+
+static void tracked_gets(void) {
+    void *data = BYTEPOOL_GET(tracked, 100);
+    CHECK_EQ(bytepool_dump_outstanding(tracked, look_at, NULL), 1);
+    bytepool_put(tracked, data, 100);
+}
+
+static void a_tracked_pool_with_one_out(void) {
+    void *pool = limited_pool_of(0, 1, 0);
+    REQUIRE(BYTEPOOL_GET(pool, 100) != NULL);
+    bytepool_free(pool);
+}
+
+static void guarded_gets(void) {
+    bytepool_put(guarded, bytepool_get(guarded, 100), 100);
+}
+
+typedef struct operation {
+    const char *name;
+    void (*run)(void);
+} operation;
+
+static const operation operations[] = {
+    {"get and put", get_and_put},
+    {"a put of another thread's", put_of_another_thread},
+    {"a checked put", checked_put},
+    {"oversize", oversize},
+    {"calloc and realloc", calloc_and_realloc},
+    {"many", many},
+    {"a wait at the limit", wait_at_the_limit},
+    {"overflow", overflow},
+    {"a pool's life", a_pools_life},
+    {"trim and figures", trim_and_figures},
+    {"misuse", misuse},
+    {"tracked gets", tracked_gets},
+    {"a tracked pool with one out", a_tracked_pool_with_one_out},
+    {"guarded gets", guarded_gets},
+};
+static const operation *current;
+
+static void *run_current(void *argument) {
+    (void)argument;
+    current->run();
+    return NULL;
+}
+
+/* ---- small stacks ---- */
+
+/* What is left for the caller, in bytes. */
+#define SPARE 512
+static size_t stack_size;
+static size_t smallest_stack;
+
+/* On a stack of this many bytes, filled before so that what was taken of it can be seen. */
+static void on_a_stack(void) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    size_t left = 0;
+    unsigned char *stack = mmap(NULL, stack_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    silence();
+    make_pools();
+    REQUIRE(stack != MAP_FAILED);
+    memset(stack, 0xA5, stack_size);
+    pthread_attr_init(&attributes);
+    REQUIRE(pthread_attr_setstack(&attributes, stack, stack_size) == 0);
+    REQUIRE(pthread_create(&thread, &attributes, run_current, NULL) == 0);
+    pthread_join(thread, NULL);
+    while (left < stack_size && stack[left] == 0xA5) {
+        left++;
+    }
+    printf("    %-28s takes %zu of %zu bytes of stack\n", current->name, stack_size - left, stack_size);
+    fflush(stdout);
+    CHECK(left >= SPARE);
+}
+
+static void every_function_runs_on_the_smallest_stack(void) {
+    size_t i;
+    stack_size = smallest_stack;
+    for (i = 0; i < COUNT_OF(operations); i++) {
+        current = &operations[i];
+        CHECK_EQ(in_process(on_a_stack), 0);
+    }
+}
+
+/* ---- cancellation ---- */
+
+static volatile int returned;
+
+static void *run_cancelled(void *argument) {
+    (void)argument;
+    pthread_cancel(pthread_self());
+    current->run();
+    returned = 1;
+    pthread_testcancel();
+    returned = 2;
+    return NULL;
+}
+
+static void handle_misuse(const bytepool_misuse *told, void *user_data) {
+    (void)told;
+    (void)user_data;
+    /* A point of cancellation. */
+    usleep(1);
+}
+
+static size_t round_up(size_t size) {
+    usleep(1);
+    return size;
+}
+
+static void in_a_cancelled_thread(void) {
+    pthread_t thread;
+    silence();
+    if (current->run != a_pools_life && current->run != a_tracked_pool_with_one_out) {
+        make_pools();
+    }
+    REQUIRE(pthread_create(&thread, NULL, run_cancelled, NULL) == 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(returned, 1);
+    if (plain != NULL) {
+        bytepool_put(plain, bytepool_get(plain, 1), 1);
+    }
+}
+
+static void rounding_and_a_handler(void) {
+    bytepool_config config = config_of(classes, COUNT_OF(classes));
+    void *pool;
+    int nothing = 0;
+    config.round = round_up;
+    pool = new_pool(&config);
+    bytepool_set_misuse_handler(handle_misuse, NULL);
+    bytepool_put(pool, bytepool_get(pool, 100), 100);
+    bytepool_put(pool, &nothing, 100);
+    bytepool_free(pool);
+}
+
+static void no_function_is_a_point_of_cancellation(void) {
+    static const operation with_callbacks = {"rounding and a handler", rounding_and_a_handler};
+    size_t i;
+    for (i = 0; i < COUNT_OF(operations); i++) {
+        current = &operations[i];
+        CHECK_EQ(in_process(in_a_cancelled_thread), 0);
+    }
+    current = &with_callbacks;
+    CHECK_EQ(in_process(in_a_cancelled_thread), 0);
+}
+
+/* ---- stderr ---- */
+
+static int pipe_ends[2];
+
+static void write_to_the_pipe(void) {
+    signal(SIGPIPE, SIG_DFL);
+    REQUIRE(dup2(pipe_ends[1], STDERR_FILENO) == STDERR_FILENO);
+    close(pipe_ends[1]);
+    alarm(5);
+    make_pools();
+    misuse();
+    a_tracked_pool_with_one_out();
+    alarm(0);
+}
+
+static void nobody_has_the_pipe_open(void) {
+    close(pipe_ends[0]);
+    write_to_the_pipe();
+    /* What was pending before still is, and nothing else. */
+    {
+        sigset_t pending;
+        CHECK_EQ(sigpending(&pending), 0);
+        CHECK(!sigismember(&pending, SIGPIPE));
+    }
+}
+
+static void nobody_reads_the_pipe(void) {
+    char text[4096];
+    memset(text, '-', sizeof text);
+    fcntl(pipe_ends[1], F_SETFL, O_NONBLOCK);
+    while (write(pipe_ends[1], text, sizeof text) > 0) {
+    }
+    fcntl(pipe_ends[1], F_SETFL, 0);
+    write_to_the_pipe();
+}
+
+static void stderr_is_closed(void) {
+    close(STDERR_FILENO);
+    make_pools();
+    misuse();
+}
+
+static void a_report_neither_ends_nor_stops_the_process(void) {
+    char text[256];
+    ssize_t got;
+    REQUIRE(pipe(pipe_ends) == 0);
+    CHECK_EQ(in_process(nobody_has_the_pipe_open), 0);
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    REQUIRE(pipe(pipe_ends) == 0);
+    CHECK_EQ(in_process(nobody_reads_the_pipe), 0);
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    CHECK_EQ(in_process(stderr_is_closed), 0);
+    /* And where somebody reads, the report arrives. */
+    REQUIRE(pipe(pipe_ends) == 0);
+    CHECK_EQ(in_process(write_to_the_pipe), 0);
+    close(pipe_ends[1]);
+    got = read(pipe_ends[0], text, sizeof text - 1);
+    CHECK(got > 0 && memcmp(text, "bytepool: misuse refused", 24) == 0);
+    close(pipe_ends[0]);
+}
+
+/* ---- errno ---- */
+
+static void errno_stays(void) {
+    size_t i;
+    silence();
+    make_pools();
+    for (i = 0; i < COUNT_OF(operations); i++) {
+        taken = bytepool_get(plain, 100);
+        errno = EXDEV;
+        operations[i].run();
+        if (errno != EXDEV) {
+            printf("    %s left errno at %d\n", operations[i].name, errno);
+            fflush(stdout);
+        }
+        CHECK_EQ(errno, EXDEV);
+    }
+    close(STDERR_FILENO);
+    misuse();
+    CHECK_EQ(errno, EXDEV);
+}
+
+/* ---- no entropy ---- */
+
+#ifdef __linux__
+static void refuse_getrandom(void) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getrandom, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {COUNT_OF(filter), filter};
+    /* No file can be opened either, as where there is no /dev. */
+    struct sock_filter files[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOENT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog no_files = {COUNT_OF(files), files};
+    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
+        printf("    skipped: no entropy, as this system has no seccomp, which an emulator has not\n");
+        fflush(stdout);
+        return;
+    }
+    REQUIRE(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &no_files) == 0);
+    a_pools_life();
+}
+#endif
+
+/* ---- shrinking ---- */
+
+static void shrink(void *pool, size_t from, size_t to) {
+    unsigned char *data = bytepool_get(pool, from);
+    unsigned char *smaller;
+    REQUIRE(data != NULL);
+    memset(data, 7, from);
+    smaller = bytepool_realloc(pool, data, to);
+    CHECK(smaller != NULL);
+    if (smaller != NULL) {
+        CHECK(smaller[0] == 7 && smaller[to - 1] == 7);
+        CHECK_EQ(bytepool_put_checked(pool, smaller, (size_t)1 << 30), BYTEPOOL_ERR_SIZE_MISMATCH);
+        CHECK_EQ(bytepool_put_checked(pool, smaller, to), BYTEPOOL_OK);
+    }
+}
+
+static void a_shrink_never_fails(void) {
+    bytepool_stats stats = BYTEPOOL_STATS_INIT;
+    void *pool = limited_pool_of(4096, 0, 0);
+    silence();
+    shrink(pool, 4096, 100);
+    bytepool_trim(pool, 0);
+    shrink(pool, 4096, 600);
+    CHECK_EQ(bytepool_read_stats(pool, &stats), BYTEPOOL_OK);
+    CHECK_EQ(stats.limit_failures, 0);
+    bytepool_free(pool);
+    pool = limited_pool_of(3 << 20, 0, 0);
+    shrink(pool, 3 << 20, 2 << 20);
+    shrink(pool, 3 << 20, 5000);
+    bytepool_free(pool);
+}
+
+int main(int argc, char **argv) {
+    check_begin(argc, argv);
+    /* The smallest stack that a thread may have, or what the second argument says if that is more. */
+    smallest_stack = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+    if (argc > 2 && strtoul(argv[2], NULL, 10) > smallest_stack) {
+        smallest_stack = (size_t)strtoul(argv[2], NULL, 10);
+    }
+    every_function_runs_on_the_smallest_stack();
+    no_function_is_a_point_of_cancellation();
+    a_report_neither_ends_nor_stops_the_process();
+    CHECK_EQ(in_process(errno_stays), 0);
+#ifdef __linux__
+    CHECK_EQ(in_process(refuse_getrandom), 0);
+#endif
+    CHECK_EQ(in_process(a_shrink_never_fails), 0);
+    return check_end("edges");
+}
