@@ -435,8 +435,11 @@ static void a_shrink_never_fails(void) {
 
 int main(int argc, char **argv) {
     check_begin(argc, argv);
-    /* The smallest stack that a thread may have, or what the second argument says if that is more. */
+    /* The smallest stack that a thread may have, 16 KiB at least, or what the second argument says if that is more. */
     smallest_stack = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+    if (smallest_stack < 16384) {
+        smallest_stack = 16384;
+    }
     if (argc > 2 && strtoul(argv[2], NULL, 10) > smallest_stack) {
         smallest_stack = (size_t)strtoul(argv[2], NULL, 10);
     }

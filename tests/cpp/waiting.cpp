@@ -9,13 +9,16 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 namespace {
 
 using bytepool::PooledBuffer;
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
 
-constexpr std::size_t page = 4096;
+// The system's.
+const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 
 rust::Box<bytepool::Pool> limited_pool(std::size_t max_bytes) {
     bytepool::PoolConfig config;
