@@ -245,7 +245,8 @@ impl Model {
                 return;
             }
             Err(ReallocError::Get(error)) => {
-                assert!(refusal.is_none() && (self.is_closed || !in_place));
+                let Hand::Raw(_, old_size) = held.hand else { unreachable!("refused") };
+                assert!(refusal.is_none() && (self.is_closed || !in_place && size > old_size));
                 self.check_failed(predicted, error);
                 return self.held[index].check();
             }
@@ -255,8 +256,14 @@ impl Model {
         assert_eq!(refusal, None);
         let mut old = self.held.swap_remove(index);
         let Hand::Raw(_, old_size) = old.hand else { unreachable!("refused") };
-        if in_place {
+        // A smaller one stays where it is if nothing else can be had, so that it never fails.
+        let stays = matches!(predicted, Predicted::Fails(_)) && size <= old_size;
+        if in_place || stays {
             assert_eq!(new, data);
+            if stays && self.setup.max_bytes > 0 {
+                let stats = self.handles[0].stats();
+                self.note_given_up(&stats);
+            }
             old.hand = Hand::Raw(data, size);
             old.check();
             return self.held.push(old);
