@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::debug::written;
 use crate::error::Misuse;
 use crate::ffi::status::{Status, set_last_error};
+use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Once};
 use crate::os::stderr::Line;
@@ -90,6 +91,8 @@ fn report(
     size: usize,
     buffer_size: usize,
 ) -> Status {
+    // The handler may change it.
+    let _errno = KeptErrno::new();
     let mut report =
         Report { struct_size: size_of::<Report>(), kind: status as i32, context, data, size, buffer_size };
     written(guard, &mut report);

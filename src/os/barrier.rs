@@ -2,11 +2,11 @@
 //! compiler, and whoever needs the order against all other threads asks the kernel to run a full fence on
 //! each of them.
 
-use super::caller::KeptErrno;
+use super::caller::{KeptErrno, Uncancelled};
 use crate::sync::atomic::AtomicU8;
 use crate::sync::atomic::Ordering::SeqCst;
 use crate::sync::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
 mod system {
@@ -114,7 +114,14 @@ pub(crate) fn fence_all_threads() {
     }
     // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
     // than any processor holds a store back, or runs on without an interrupt, which fences as well.
-    system::sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    while let Some(rest) = Duration::from_millis(100).checked_sub(start.elapsed())
+        && !rest.is_zero()
+    {
+        // A signal ends a sleep, and a sandbox may refuse it.
+        system::sleep(rest);
+        thread::yield_now();
+    }
 }
 
 /// Waits for another thread, which will not take long.
@@ -122,7 +129,7 @@ pub(crate) fn wait_until(is_over: impl Fn() -> bool) {
     if is_over() {
         return;
     }
-    let _errno = KeptErrno::new();
+    let (_errno, _uncancelled) = (KeptErrno::new(), Uncancelled::new());
     let mut tries = 0;
     while !is_over() {
         // A thread of higher priority must not keep the other from going on.

@@ -23,7 +23,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-use super::caller::Uncancelled;
+use super::caller::{KeptErrno, Uncancelled};
 use super::lock::assert_none_is_held;
 use super::memory::OutOfMemory;
 use super::thread_state::ThreadState;
@@ -191,6 +191,7 @@ fn wait_at_gate(guards: u32) {
 
 /// In a child: what its parent's other threads had is nobody's.
 fn take_over() {
+    let _errno = KeptErrno::new();
     let guard = ForkGuard::of_counted_thread();
     barrier::register_again();
     thread_state::forget_other_threads(&guard);

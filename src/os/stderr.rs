@@ -55,11 +55,12 @@ fn write_to_stderr(text: &[u8]) {
     let nowhere = ptr::null::<libc::sockaddr>();
     // SAFETY:
     // - `text` is readable for its length
+    // - a stat is numbers, for which zeros are valid
     unsafe {
-        // A socket, as a system's journal is, may take a part of the text only.
-        if libc::syscall(libc::SYS_sendto, descriptor, data, len, flags, nowhere, 0) >= 0
-            || *libc::__errno_location() != libc::ENOTSOCK
-        {
+        let mut status = std::mem::zeroed::<libc::stat>();
+        if libc::fstat(descriptor, &raw mut status) == 0 && status.st_mode & libc::S_IFMT == libc::S_IFSOCK {
+            // As a system's journal is; it may take a part of the text only.
+            libc::syscall(libc::SYS_sendto, descriptor, data, len, flags, nowhere, 0);
             return;
         }
         // A pipe that can be written to takes all of it.

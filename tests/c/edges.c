@@ -243,6 +243,7 @@ static void handle_misuse(const bytepool_misuse *told, void *user_data) {
     (void)user_data;
     /* A point of cancellation. */
     usleep(1);
+    errno = ERANGE;
 }
 
 static size_t round_up(size_t size) {
@@ -367,6 +368,9 @@ static void errno_stays(void) {
         CHECK_EQ(errno, EXDEV);
     }
     close(STDERR_FILENO);
+    misuse();
+    CHECK_EQ(errno, EXDEV);
+    bytepool_set_misuse_handler(handle_misuse, NULL);
     misuse();
     CHECK_EQ(errno, EXDEV);
 }
