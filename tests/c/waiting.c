@@ -5,13 +5,16 @@
 
 #include <sched.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "workers.h"
 
-enum { page = 4096, waiting_threads = 8 };
+enum { waiting_threads = 8 };
 
+/* The system's page size. */
+static size_t page;
 /* Page-sized, so that every idle slot can be given up for another class. */
-static const bytepool_size_class classes[] = {{64, 64}, {page, 16}, {2 * page, 8}};
+static bytepool_size_class classes[3];
 static record seen;
 
 static void *limited_pool(size_t max_bytes) {
@@ -284,6 +287,10 @@ static void nothing_is_lost(void) {
 
 int main(int argc, char **argv) {
     check_begin(argc, argv);
+    page = (size_t)sysconf(_SC_PAGESIZE);
+    classes[0] = (bytepool_size_class){64, 64};
+    classes[1] = (bytepool_size_class){page, 16};
+    classes[2] = (bytepool_size_class){2 * page, 8};
     bytepool_set_misuse_handler(remember, &seen);
     what_does_not_wait();
     the_deadline_passes();
