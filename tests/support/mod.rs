@@ -28,13 +28,13 @@ pub const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion
 
 /// How long a compiler may take, or a program without a slow checker.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
-/// How long a program may take under valgrind.
+/// How long a program may take under valgrind or in an emulator.
 const SLOW_TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// Percent of the usual rounds that a program runs under valgrind.
 const SLOW_PERCENT: &str = "2";
 /// Percent of the usual rounds that a program runs in an emulator.
-const EMULATED_PERCENT: &str = "10";
+const EMULATED_PERCENT: &str = "5";
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -294,7 +294,8 @@ impl Program {
 
     #[track_caller]
     pub fn check_with(&self, arguments: &[&str]) -> Outcome {
-        run(start(&self.executable).args(arguments), TIME_LIMIT).assert_checked(&self.name)
+        let limit = if is_emulated() { SLOW_TIME_LIMIT } else { TIME_LIMIT };
+        run(start(&self.executable).args(arguments), limit).assert_checked(&self.name)
     }
 
     /// Runs it with few rounds under valgrind: no error, and nothing leaked.
