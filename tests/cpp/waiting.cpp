@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -49,9 +50,12 @@ void without_waiting() {
         CHECK(!PooledBuffer::get_timeout(*pool, 1, 0ns).has_value());
         CHECK(!PooledBuffer::get_timeout(*pool, 1, -5s).has_value());
         CHECK(!PooledBuffer::get_timeout(*pool, 1, nanoseconds::min()).has_value());
-        EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, 8193, nanoseconds::max()), "8193 more bytes",
-                     "limit of 8192 bytes");
-        EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, 8193, 0ns), "8193 more bytes");
+        const std::size_t most = 2 * page;
+        const std::string more = std::to_string(most + 1) + " more bytes";
+        const std::string limit = "limit of " + std::to_string(most) + " bytes";
+        EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, most + 1, nanoseconds::max()), more.c_str(),
+                     limit.c_str());
+        EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, most + 1, 0ns), more.c_str());
     }
     CHECK_EQ(checked_stats(*pool).waits, 0);
     CHECK_EQ(out(*pool), 0);
