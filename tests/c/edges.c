@@ -378,29 +378,27 @@ static void errno_stays(void) {
 /* ---- no entropy ---- */
 
 #ifdef __linux__
-static void refuse_getrandom(void) {
+/* Makes a call of the system fail in this process; false where that cannot be had. */
+static int refuse(unsigned call, unsigned error) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getrandom, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {COUNT_OF(filter), filter};
-    /* No file can be opened either, as where there is no /dev. */
-    struct sock_filter files[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOENT),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog no_files = {COUNT_OF(files), files};
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+}
+
+static void refuse_getrandom(void) {
     REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
+    if (!refuse(SYS_getrandom, ENOSYS)) {
         printf("    skipped: no entropy, as this system has no seccomp, which an emulator has not\n");
         fflush(stdout);
         return;
     }
-    REQUIRE(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &no_files) == 0);
+    /* No file can be opened either, as where there is no /dev. */
+    REQUIRE(refuse(SYS_openat, ENOENT));
     a_pools_life();
 }
 #endif
