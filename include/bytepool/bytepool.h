@@ -210,51 +210,55 @@ size_t bytepool_usable_size(void *context, const void *data);
 size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
 /* Start from BYTEPOOL_STATS_INIT. At every moment when no other call is running:
- *     mapped_bytes    = the sum over classes of (touched + overflow) * slot_size, and oversize_bytes
- *     allocated_bytes = the same with buffer_size
- * Of overflow that was put the pool may keep a little that counts nowhere, as malloc does: at most 2 MiB of each class,
- * and as much in each thread's cache, and small ones that share a page with one that is out; nothing where max_bytes is
- * set. bytepool_trim gives it back. */
+ *     mapped_bytes    = the sum over classes of (touched + system_overflow) * slot_size, and oversize_bytes
+ *     allocated_bytes = the sum over the classes' allocated_bytes, and oversize_bytes
+ * max_bytes bounds mapped_bytes. Beside it the pool takes bookkeeping_bytes. */
 typedef struct bytepool_stats {
     size_t struct_size;
     size_t size_class_count;
     size_t max_bytes;            /* 0: no limit */
     size_t mapped_bytes;         /* bytes taken from the system for buffers */
-    size_t allocated_bytes;      /* the same without what slots are larger than buffers */
+    size_t allocated_bytes;      /* the original library's figure: see bytepool_class_stats */
     size_t oversize_bytes;       /* of outstanding oversize buffers, after rounding */
     size_t oversize_buffers;     /* outstanding */
     uint64_t gets;               /* that succeeded */
     uint64_t puts;               /* that succeeded */
-    uint64_t system_allocations; /* gets served by overflow or oversize */
+    uint64_t system_allocations; /* gets served by the system allocator */
     uint64_t limit_failures;     /* gets that failed at max_bytes, those whose deadline passed included */
     uint64_t waits;              /* gets that had to wait, whatever came of it */
     uint64_t double_puts;        /* refused */
     uint64_t size_mismatches;    /* refused */
     uint64_t foreign_pointers;   /* refused */
+    size_t bookkeeping_bytes;    /* bytes of the pool's own books: ledgers, shelves, thread caches, tables */
 } bytepool_stats;
 
 #define BYTEPOOL_STATS_INIT                                                                                            \
-    { sizeof(bytepool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(bytepool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Start from BYTEPOOL_CLASS_STATS_INIT. At every moment when no other call is running: touched = outstanding +
- * idle. */
+/* Start from BYTEPOOL_CLASS_STATS_INIT. At every moment when no other call is running:
+ *     slots out       = touched - idle
+ *     outstanding     = the smaller of slots out and capacity
+ *     overflow        = slots out - outstanding + system_overflow
+ *     allocated_bytes = (outstanding + overflow + the smaller of idle and capacity) * buffer_size */
 typedef struct bytepool_class_stats {
     size_t struct_size;
     size_t buffer_size;     /* bytes, after rounding */
     size_t slot_size;       /* bytes a buffer takes of the region */
-    size_t capacity;        /* buffers */
-    size_t touched;         /* slots handed out since the pool was made or trimmed */
-    size_t outstanding;     /* slots handed out and not yet put */
+    size_t capacity;        /* idle buffers that are kept */
+    size_t touched;         /* slots that are memory */
+    size_t outstanding;     /* buffers handed out and not yet put, up to the capacity */
     size_t idle;            /* touched slots that the pool holds */
     size_t cached;          /* the part of idle that is in thread caches */
-    size_t overflow;        /* outstanding overflow buffers */
-    size_t allocated_bytes; /* (touched + overflow) * buffer_size */
+    size_t overflow;        /* buffers handed out and not yet put beyond the capacity */
+    size_t allocated_bytes; /* the original library's figure */
     uint64_t gets;          /* that succeeded, overflow included */
     uint64_t puts;          /* that succeeded, overflow included */
+    size_t system_overflow; /* the part of overflow that comes from the system allocator */
+    size_t peak;            /* the most slots that were out, looked up once in a batch */
 } bytepool_class_stats;
 
 #define BYTEPOOL_CLASS_STATS_INIT                                                                                      \
-    { sizeof(bytepool_class_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(bytepool_class_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Fills in *out, as much of it as its struct_size says. INVALID_ARGUMENT, INVALID_CONTEXT. */
 bytepool_status bytepool_read_stats(void *context, bytepool_stats *out);

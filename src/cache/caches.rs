@@ -32,8 +32,6 @@ pub(crate) struct Caches {
     references: References,
     /// What the layers above know the pool by. Set with the first cache.
     owner: AtomicPtr<()>,
-    /// What leads a thread to its cache of the pool's spare; 0 if there is none.
-    spare_key: AtomicU64,
     rounds: bool,
     allowed: bool,
     /// Double puts that settled claims found.
@@ -67,7 +65,6 @@ impl Caches {
             own_key,
             references,
             owner: AtomicPtr::new(ptr::null_mut()),
-            spare_key: AtomicU64::new(0),
             rounds,
             allowed,
             double_puts: AtomicU64::new(0),
@@ -80,27 +77,12 @@ impl Caches {
         })
     }
 
-    /// Whether threads may have caches at all.
-    pub(crate) fn are_allowed(&self) -> bool {
-        self.allowed
-    }
-
     pub(super) fn rounds(&self) -> bool {
         self.rounds
     }
 
     pub(super) fn references(&self) -> References {
         self.references
-    }
-
-    /// What leads a thread to its cache of the pool's spare.
-    pub(crate) fn spare_key(&self) -> Option<u64> {
-        // Relaxed: it is only looked up.
-        Some(self.spare_key.load(Relaxed)).filter(|&key| key != 0)
-    }
-
-    pub(crate) fn set_spare_key(&self, key: u64) {
-        self.spare_key.store(key, Relaxed);
     }
 
     pub(super) fn count_double_puts(&self, puts: u32) {
@@ -249,6 +231,12 @@ impl Caches {
             }
             !is_left
         });
+    }
+
+    /// What they take of memory, in bytes.
+    pub(crate) fn bytes(&self, guard: &ForkGuard, classes: &[Class]) -> usize {
+        let tables = size_of_val(&*self.bin_of_chunk) + size_of_val(&*self.bin_of_step);
+        self.lock(guard).len() * CacheRef::bytes(classes) + tables
     }
 
     /// What each cache has of each class, given to `add`.

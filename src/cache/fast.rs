@@ -29,7 +29,7 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
-    pub(super) const NOTHING: Self = Self { slot: 0, bin: ptr::null() };
+    const NOTHING: Self = Self { slot: 0, bin: ptr::null() };
 
     /// Puts a buffer that anybody may put, if that is what it is and there is room; whether it did. Else nothing was done.
     /// The state is inactive afterwards.

@@ -51,9 +51,7 @@ pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: 
 
 /// Settles this thread's claims; how many did not stand since its cache was made.
 pub(crate) fn count_lost_claims(guard: &ForkGuard, key: u64) -> u32 {
-    let count = |key| with_cache(guard, key, |cache| (cache.count_lost_claims(), cache.caches().spare_key()));
-    let (lost, spare) = count(key).unwrap_or((0, None));
-    lost + spare.and_then(count).map_or(0, |(lost, _)| lost)
+    with_cache(guard, key, |cache| cache.count_lost_claims()).unwrap_or(0)
 }
 
 impl CacheRef {

@@ -5,7 +5,6 @@ use crate::sync::atomic::Ordering::Relaxed;
 use std::ptr;
 
 use super::bin::{Bin, MAX_BATCH};
-use super::fast::{self, Unfinished};
 use super::thread_cache::CacheRef;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
@@ -30,20 +29,9 @@ pub(super) fn with_cache<R>(_: &ForkGuard, key: u64, using: impl FnOnce(CacheRef
     (!cache.is_nowhere()).then(|| using(cache))
 }
 
-/// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty. From the pool's
-/// spare if the class is used up.
+/// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty.
 pub(crate) fn get_slow(guard: &ForkGuard, key: u64, size: usize, holder: Holder) -> Option<Buffer> {
-    match with_cache(guard, key, |cache| cache.get_or_fill(size, holder))? {
-        Ok(buffer) => Some(buffer),
-        Err(spare) => {
-            let from_spare = |cache: CacheRef| cache.get_or_fill(size, holder).ok();
-            let buffer = match fast::get(spare?, size, holder) {
-                Some(buffer) => buffer,
-                None => with_cache(guard, spare?, from_spare)??,
-            };
-            Some(Buffer { location: buffer.location.of_spare(), ..buffer })
-        }
-    }
+    with_cache(guard, key, |cache| cache.take_or_fill(cache.bin_for(size)?, holder))?
 }
 
 /// A cached slot of a class, after a batch from the shelf if the bin is empty.
@@ -56,41 +44,18 @@ pub(crate) fn get_of_class(guard: &ForkGuard, key: u64, class: u8, holder: Holde
 pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> {
     with_cache(guard, key, |cache| {
         let bin = cache.bin(class);
-        cache.class_of(bin).shelf.take_fresh(Some(&bin.fresh_group))
+        cache.class_of(bin).take_fresh(Some(&bin.fresh_group))
     })?
 }
 
-/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. One of the pool's spare too, while
-/// there is room. `false`: nothing was done, the pool must look.
+/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. `false`: nothing was done, the
+/// pool must look.
 pub(crate) fn put_slow(guard: &ForkGuard, key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
-    let put = |cache: CacheRef| match cache.put(address, size, verdict, CacheRef::has_room_or_flush) {
-        true => Ok(()),
-        false => Err(cache.caches().spare_key()),
-    };
-    match with_cache(guard, key, put) {
-        Some(Err(Some(spare))) => put_to_spare(guard, spare, address, size, verdict),
-        other => matches!(other, Some(Ok(()))),
-    }
-}
-
-/// Not with a batch to the shelf: the shelf of a spare is to keep little.
-fn put_to_spare(guard: &ForkGuard, key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
-    let tried = match size {
-        PutSize::Sized(size) => fast::put(key, address, size),
-        PutSize::Unsized => Err(Unfinished::NOTHING),
-    };
-    let Err(unfinished) = tried else { return true };
-    // SAFETY:
-    // - the fast path just gave this
-    if unsafe { unfinished.put_unbiased(address) } {
-        return true;
-    }
-    let has_room = |_: &CacheRef, bin: &Bin| bin.has_room();
-    with_cache(guard, key, |cache| cache.put(address, size, verdict, has_room)) == Some(true)
+    with_cache(guard, key, |cache| cache.put(address, size, verdict)) == Some(true)
 }
 
 /// Puts the slot of a `PooledBuffer`, wherever the key is, after a batch to the shelf if the bin is full. `false`: nothing
-/// was done. A slot of the spare has the spare's key.
+/// was done.
 pub(crate) fn put_owned_slow(guard: &ForkGuard, key: u64, address: usize, class: u8, slot: u32) -> bool {
     let put = |cache: CacheRef| {
         let bin = cache.bin(class);
@@ -124,24 +89,6 @@ impl CacheRef {
         self.classes().index().class_of(size).map(|class| self.bin(class as u8))
     }
 
-    /// A slot for this size. If the class has no slot left, not even a fresh one: the key of the pool's spare, if there is
-    /// one.
-    fn get_or_fill(&self, size: usize, holder: Holder) -> Result<Buffer, Option<u64>> {
-        let bin = self.bin_for(size).ok_or(None)?;
-        if let Some(spare) = self.caches().spare_key()
-            && self.is_used_up(bin)
-        {
-            return Err(Some(spare));
-        }
-        self.take_or_fill(bin, holder).ok_or(None)
-    }
-
-    /// Whether neither this cache nor the shelf has a slot of a bin's class.
-    fn is_used_up(&self, bin: &Bin) -> bool {
-        let shelf = &self.class_of(bin).shelf;
-        bin.len() == 0 && !bin.has_claims() && shelf.idle() == 0 && shelf.fresh() == 0
-    }
-
     fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
         if !bin.may_cache() {
             return None;
@@ -154,13 +101,7 @@ impl CacheRef {
 
     /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its class.
     /// `false`: nothing was done, the pool must look.
-    fn put(
-        &self,
-        address: usize,
-        size: PutSize,
-        verdict: Verdict,
-        has_room: impl FnOnce(&Self, &Bin) -> bool,
-    ) -> bool {
+    fn put(&self, address: usize, size: PutSize, verdict: Verdict) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
         let found = bin.entry(slot).load(Relaxed);
         let Some(requested) = ledger::raw_size(found) else { return false };
@@ -171,7 +112,7 @@ impl CacheRef {
                 size == requested || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin))
             }
         };
-        if !fits || !has_room(self, bin) {
+        if !fits || !self.has_room_or_flush(bin) {
             return false;
         }
         if ledger::is_unbiased(found) || ledger::is_biased(found, self.bias) {
@@ -226,6 +167,7 @@ impl CacheRef {
         let mut batch = [0; MAX_BATCH];
         let batch = &mut batch[..bin.batch().min(bin.free_room())];
         let class = self.class_of(bin);
+        class.sample_peak();
         let got = class.shelf.take_idle_batch(batch, &bin.shelf_group);
         if got > 0 {
             self.caches().references().retain(got as u64);
@@ -236,9 +178,10 @@ impl CacheRef {
     }
 
     /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put
-    /// first back to the shelf, half of the bin and at most [`MAX_BATCH`].
+    /// first back to the shelf, half of the bin and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then
+    /// the pool gives some back to the system.
     pub(super) fn has_room_or_flush(&self, bin: &Bin) -> bool {
-        if bin.has_room() || !bin.may_cache() {
+        if bin.has_room() || !bin.may_cache() || self.class_of(bin).has_excess() {
             return bin.has_room();
         }
         // Where other threads' slots fill the bin, idle ones are in the way.

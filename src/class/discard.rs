@@ -5,7 +5,9 @@
 use std::ops::Range;
 
 use super::Class;
+use super::books::Books;
 use super::index::GRANULE;
+use super::ledger::Ledger;
 use super::shelf::{GROUP_SLOTS, GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation};
 use crate::os::bits::has_run;
 use crate::os::region::{Region, page_size};
@@ -17,17 +19,54 @@ impl Class {
         (page_size() / GRANULE) as u32
     }
 
-    /// Gives back the whole pages of up to `max_slots` idle slots; how many slots became fresh.
+    /// Gives back the whole pages of up to `max_slots` idle slots; how many slots became fresh. Those of the highest
+    /// addresses go first, so that what stays is dense.
     pub(crate) fn discard_idle(&self, region: &Region, max_slots: usize) -> usize {
-        let windows = self.span.capacity.div_ceil(Self::window_slots());
+        // Looked at first: who sees an idle slot sees that its group was used.
+        if self.shelf.idle() == 0 {
+            return 0;
+        }
+        let windows = (self.shelf.used_groups() * GROUP_SLOTS).div_ceil(Self::window_slots());
         let mut discarded = 0;
-        for window in 0..windows {
+        for window in (0..windows).rev() {
             if discarded >= max_slots || self.shelf.idle() == 0 {
                 break;
             }
             discarded += self.discard_window(region, window, max_slots - discarded);
         }
         discarded
+    }
+
+    /// Whether more slots are idle on the shelf than are kept, so that [`discard_excess`](Self::discard_excess) pays.
+    #[inline]
+    pub(crate) fn has_excess(&self) -> bool {
+        self.excess.is_too_much(self.shelf.idle())
+    }
+
+    /// Gives idle slots beyond the capacity back, as far as whole pages go; how many slots became fresh.
+    pub(crate) fn discard_excess(&self, region: &Region, books: &Books) -> usize {
+        let most = self.excess.of(self.shelf.idle()) as usize;
+        let discarded = self.discard_idle(region, most);
+        self.excess.is_left(self.shelf.idle(), self.shelf.used_groups() * GROUP_SLOTS);
+        if discarded > 0 {
+            self.discard_books(books);
+        }
+        discarded
+    }
+
+    /// Gives the pages of the ledger back whose slots are all fresh.
+    pub(crate) fn discard_books(&self, books: &Books) {
+        let groups = (Ledger::entries_per_page() as u32) / GROUP_SLOTS;
+        for page in self.ledger.used_pages() {
+            let first = page as u32 * groups;
+            let end = (first + groups).min(self.shelf.group_count());
+            self.shelf.while_all_are_fresh(first..end, || {
+                // SAFETY:
+                // - fresh slots have no holder, so their entries are zero
+                // - nobody gets one meanwhile, and puts of them are refused without a write
+                unsafe { self.ledger.discard_page(books, page) };
+            });
+        }
     }
 
     /// Gives back the whole pages of idle slots in the window of `slot`; how many slots became fresh.
@@ -39,8 +78,9 @@ impl Class {
     /// many.
     pub(crate) fn forget_idle(&self) -> usize {
         let mut forgotten = 0;
-        for first_group in (0..self.shelf.group_count()).step_by(MAX_RESERVED_GROUPS as usize) {
-            let groups = MAX_RESERVED_GROUPS.min(self.shelf.group_count() - first_group);
+        let used = self.shelf.used_groups();
+        for first_group in (0..used).step_by(MAX_RESERVED_GROUPS as usize) {
+            let groups = MAX_RESERVED_GROUPS.min(used - first_group);
             let Some(mut reservation) = self.shelf.reserve(first_group, groups, u32::MAX) else { continue };
             for slot in reservation.first_slot()..reservation.end_slot() {
                 if reservation.is_idle(slot) {
@@ -86,8 +126,8 @@ impl Class {
         let last_idle = run.clone().rev().find(|&slot| reservation.is_idle(slot)).unwrap_or(first_idle);
         let page = page_size();
         // The last slot of the class shares its last page with nothing.
-        let run_end = if run.end >= self.span.capacity {
-            self.offset_of(self.span.capacity).next_multiple_of(page)
+        let run_end = if run.end >= self.span.slots {
+            self.offset_of(self.span.slots).next_multiple_of(page)
         } else {
             self.offset_of(run.end)
         };

@@ -3,7 +3,11 @@
 //! ```text
 //! region   | class 0           | class 1       | class 2                          |
 //! chunks   | 0 | 0 | 0 | 0 | 0 | 1 | 1 | 1 | 1 | 2 | 2 | 2 | 2 | 2 | 2 | 2 | 2 | 2 |
+//! slots    | capacity | room   | capacity|room | capacity        | room           |
 //! ```
+//!
+//! A span has room for more slots than the class's capacity, so that overflow is slots like all others. The room costs
+//! addresses only; it is the first to go where the system has too few.
 //!
 //! Numbers only, fixed when the pool is built.
 
@@ -21,7 +25,10 @@ pub(crate) const MAX_ADDRESS_SPACE: usize = 1 << 44;
 pub(crate) struct Span {
     pub(crate) buffer_size: usize,
     pub(crate) slot_size: usize,
+    /// How many idle slots are kept.
     pub(crate) capacity: u32,
+    /// How many there are: the capacity, and the room beyond it.
+    pub(crate) slots: u32,
     /// Where it starts, in bytes from the start of the region.
     pub(crate) start: usize,
     /// Its length in bytes: whole chunks.
@@ -39,17 +46,33 @@ pub(crate) struct Layout {
     pub(crate) len: usize,
     /// What the region's start must be a multiple of, in bytes.
     pub(crate) base_alignment: usize,
+    alignment: usize,
+    huge_pages: bool,
+    /// What all classes together have beyond their capacities, in bytes, at most.
+    room: usize,
 }
+
+/// Beyond its capacity a class has slots of at most so many bytes. Enough for 400,000 buffers of 64 bytes; less than a
+/// thousandth of the addresses that a process has, for a thousand pools of three classes.
+const ROOM_OF_CLASS: usize = if cfg!(bytepool_shuttle) { 64 << 10 } else { 64 << 20 };
+/// Larger slots, in bytes, have none.
+const LARGEST_WITH_ROOM: usize = 32 << 20;
+/// All classes together have at most so much, in bytes.
+pub(crate) const ROOM_OF_POOL: usize = 4 << 30;
+/// Less than this is not worth a try, in bytes.
+const LEAST_ROOM: usize = 1 << 20;
 
 /// The table from chunk to class stays small enough for the first-level cache.
 const MAX_CHUNKS: usize = 4096;
 const MIN_CHUNK_SHIFT: u32 = 16;
 
 impl Layout {
+    /// For classes of a buffer size and a capacity each, with at most `room` bytes beyond their capacities.
     pub(crate) fn new(
         classes: &[(usize, usize)],
         alignment: usize,
         huge_pages: bool,
+        room: usize,
     ) -> Result<Self, BuildError> {
         let least_chunk = alignment.max(page_size()).max(if huge_pages { HUGE_PAGE } else { 0 });
         let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
@@ -63,45 +86,72 @@ impl Layout {
         if least > MAX_ADDRESS_SPACE as u128 {
             return Err(too_large(usize::try_from(least).unwrap_or(usize::MAX)));
         }
+        let room = room.min(MAX_ADDRESS_SPACE - least as usize);
+        // Slots, the size of each, and how an offset is divided by it.
         let slots = memory::boxed_slice(classes.len(), |class| {
             let (size, capacity) = classes[class];
-            Ok::<_, OutOfMemory>(slot_of(size, capacity, slot_alignment))
+            let slots = capacity + room_of(size.next_multiple_of(slot_alignment), room / classes.len());
+            let (slot_size, reciprocal) = slot_of(size, slots, slot_alignment);
+            Ok::<_, OutOfMemory>((slots, slot_size, reciprocal))
         })?;
-        let chunks_of = |class: usize, shift: u32| (slots[class].0 * classes[class].1).div_ceil(1 << shift);
+        let chunks_of = |class: usize, shift: u32| (slots[class].0 * slots[class].1).div_ceil(1 << shift);
         let chunks = |shift: u32| (0..classes.len()).map(|class| chunks_of(class, shift)).sum::<usize>();
         while chunks(chunk_shift) > MAX_CHUNKS {
             chunk_shift += 1;
         }
         let len = chunks(chunk_shift) << chunk_shift;
         if len > MAX_ADDRESS_SPACE {
-            return Err(too_large(len));
+            return match room {
+                0 => Err(too_large(len)),
+                _ => Self::new(classes, alignment, huge_pages, 0),
+            };
         }
 
         let mut class_of_chunk = Vec::new();
         let refused = OutOfMemory { bytes: chunks(chunk_shift) };
         class_of_chunk.try_reserve_exact(chunks(chunk_shift)).map_err(|_| refused)?;
         let spans = memory::boxed_slice(classes.len(), |class| {
-            let ((buffer_size, capacity), (slot_size, reciprocal)) = (classes[class], slots[class]);
+            let ((buffer_size, capacity), (slots, slot_size, reciprocal)) = (classes[class], slots[class]);
             let start = class_of_chunk.len() << chunk_shift;
             let chunks = chunks_of(class, chunk_shift);
             class_of_chunk.resize(class_of_chunk.len() + chunks, class as u8);
-            let (capacity, len) = (capacity as u32, chunks << chunk_shift);
-            Ok::<_, OutOfMemory>(Span { buffer_size, slot_size, capacity, start, len, reciprocal })
+            let (capacity, slots, len) = (capacity as u32, slots as u32, chunks << chunk_shift);
+            Ok::<_, OutOfMemory>(Span { buffer_size, slot_size, capacity, slots, start, len, reciprocal })
         })?;
         let class_of_chunk = class_of_chunk.into_boxed_slice();
-        Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment: least_chunk })
+        let base_alignment = least_chunk;
+        Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment, alignment, huge_pages, room })
     }
+
+    /// The same classes with less room beyond their capacities; `None` if they have none.
+    pub(crate) fn with_less_room(&self) -> Result<Option<Self>, BuildError> {
+        if self.room == 0 {
+            return Ok(None);
+        }
+        let classes = memory::boxed_slice(self.spans.len(), |class| {
+            let Span { buffer_size, capacity, .. } = self.spans[class];
+            Ok::<_, OutOfMemory>((buffer_size, capacity as usize))
+        })?;
+        let least = self.spans.len() * LEAST_ROOM;
+        let room = if self.room / 4 < least { 0 } else { self.room / 4 };
+        Self::new(&classes, self.alignment, self.huge_pages, room).map(Some)
+    }
+}
+
+/// How many slots a class has beyond its capacity, in at most `most` bytes.
+fn room_of(slot_size: usize, most: usize) -> usize {
+    if slot_size > LARGEST_WITH_ROOM { 0 } else { most.min(ROOM_OF_CLASS) / slot_size }
 }
 
 /// The least slot that holds a buffer, is a multiple of the alignment, and whose number is found by one multiplication.
 ///
 /// Nearly always the first try does: a few more are for terabytes of buffers of gigabytes.
-fn slot_of(buffer_size: usize, capacity: usize, alignment: usize) -> (usize, Reciprocal) {
+fn slot_of(buffer_size: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) {
     let mut slot_size = buffer_size.next_multiple_of(alignment);
     loop {
         let units = slot_size / UNIT;
         // A power of two leaves no excess, so this ends.
-        if let Some(reciprocal) = Reciprocal::new(units as u64, (units * capacity) as u64) {
+        if let Some(reciprocal) = Reciprocal::new(units as u64, (units * slots) as u64) {
             return (slot_size, reciprocal);
         }
         slot_size += alignment;
@@ -122,13 +172,13 @@ mod tests {
         ];
         for classes in sets {
             for alignment in [1, 64, 4096, 2 << 20] {
-                let layout = Layout::new(classes, alignment, false).unwrap();
+                let layout = Layout::new(classes, alignment, false, ROOM_OF_POOL).unwrap();
                 let mut end = 0;
                 for (class, span) in layout.spans.iter().enumerate() {
                     assert_eq!(span.start, end);
                     assert!(span.start.is_multiple_of(alignment) && span.slot_size.is_multiple_of(alignment));
                     assert!(span.slot_size >= span.buffer_size);
-                    assert!(span.slot_size * span.capacity as usize <= span.len);
+                    assert!(span.slot_size * span.slots as usize <= span.len && span.capacity <= span.slots);
                     for offset in [span.start, span.start + span.len - 1] {
                         assert_eq!(usize::from(layout.class_of_chunk[offset >> layout.chunk_shift]), class);
                     }
@@ -139,5 +189,30 @@ mod tests {
                 assert!(layout.class_of_chunk.len() <= MAX_CHUNKS);
             }
         }
+    }
+    #[test]
+    fn room_is_bounded_by_class_by_pool_and_by_the_system() {
+        let room = |classes: &[(usize, usize)], room| -> Vec<u32> {
+            let layout = Layout::new(classes, 64, false, room).unwrap();
+            layout.spans.iter().map(|span| span.slots - span.capacity).collect()
+        };
+        assert_eq!(room(&[(64, 10), (4096, 10)], ROOM_OF_POOL), [1 << 20, 16 << 10]);
+        assert_eq!(room(&[(32 << 20, 3), ((32 << 20) + 1, 3)], ROOM_OF_POOL), [2, 0]);
+        assert_eq!(room(&[(64, 10), (4096, 10)], 2 << 20), [1 << 14, 256]);
+        assert_eq!(room(&[(64, 10), (4096, 10)], 0), [0, 0]);
+        // Capacities come first.
+        assert_eq!(room(&[(1 << 30, 1 << 14)], ROOM_OF_POOL), [0]);
+    }
+
+    #[test]
+    fn less_room_ends_with_none() {
+        let mut layout = Layout::new(&[(64, 10), (4096, 10)], 64, false, ROOM_OF_POOL).unwrap();
+        let mut tries = 0;
+        while let Some(less) = layout.with_less_room().unwrap() {
+            assert!(less.len <= layout.len && less.room < layout.room);
+            layout = less;
+            tries += 1;
+        }
+        assert!(layout.spans.iter().all(|span| span.slots == 10) && tries < 10, "{tries}");
     }
 }

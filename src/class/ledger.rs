@@ -32,7 +32,9 @@
 
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::os::memory::{self, OutOfMemory};
+use super::books::{Books, Words};
+use crate::os::bits::bits_of;
+use crate::os::region::page_size;
 use crate::os::thread_state::MAX_THREADS;
 
 /// An entry's value.
@@ -140,12 +142,54 @@ pub(crate) fn decode(mark: Mark) -> Option<Holder> {
 
 /// The entries of one class.
 pub(crate) struct Ledger {
-    entries: Box<[AtomicU64]>,
+    entries: Words,
+    /// A bit for each page of entries that may be memory: some slot of it was got since the page was given back.
+    used: Words,
 }
 
 impl Ledger {
-    pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
-        Ok(Self { entries: memory::zeroed_slice(slots as usize)? })
+    /// With an entry for each of so many slots. It begins two parts of the books.
+    pub(crate) fn new(slots: u32, books: &mut Books) -> Self {
+        let entries = books.take_pages(slots as usize);
+        Self { entries, used: books.take_pages(Self::more_words_of(slots)) }
+    }
+
+    /// How many words it takes besides its entries.
+    pub(super) fn more_words_of(slots: u32) -> usize {
+        (slots as usize).div_ceil(Self::entries_per_page()).div_ceil(64)
+    }
+
+    pub(super) fn entries_per_page() -> usize {
+        page_size() / size_of::<Mark>()
+    }
+
+    /// Notes that the entry of a slot, which was fresh and is the caller's, is going to be written.
+    pub(super) fn is_used(&self, slot: u32) {
+        let page = slot as usize / Self::entries_per_page();
+        let (word, bit) = (&self.used[page / 64], 1 << (page % 64));
+        // Relaxed: the page is given back only while all of its slots are fresh, and known to be.
+        if word.load(Relaxed) & bit == 0 {
+            word.fetch_or(bit, Relaxed);
+        }
+    }
+
+    /// The pages of entries that may be memory, by number.
+    pub(super) fn used_pages(&self) -> impl Iterator<Item = usize> {
+        let words = self.used.iter().enumerate();
+        words.flat_map(|(at, word)| bits_of(word.load(Relaxed)).map(move |bit| at * 64 + bit as usize))
+    }
+
+    /// Gives a page of entries back.
+    ///
+    /// # Safety
+    /// - all its entries are zero, and nobody writes one meanwhile
+    pub(super) unsafe fn discard_page(&self, books: &Books, page: usize) {
+        let start = page * Self::entries_per_page();
+        // SAFETY:
+        // - as the caller promised
+        if unsafe { self.entries.discard(books, start, start + Self::entries_per_page()) } {
+            self.used[page / 64].fetch_and(!(1 << (page % 64)), Relaxed);
+        }
     }
 
     /// Who holds `slot` now.
@@ -220,6 +264,13 @@ mod tests {
     use super::*;
     use crate::valgrind;
 
+    /// Of one slot.
+    fn ledger() -> (Books, Ledger) {
+        let mut books = Books::with_parts([1, Ledger::more_words_of(1)]).unwrap();
+        let ledger = Ledger::new(1, &mut books);
+        (books, ledger)
+    }
+
     #[test]
     fn holders_survive_encoding() {
         let raw = [0, 1, MAX_BUFFER_SIZE].map(|size| Some(Holder::Raw(size)));
@@ -252,7 +303,7 @@ mod tests {
 
     #[test]
     fn of_racing_puts_exactly_one_wins() {
-        let ledger = Ledger::new(1).unwrap();
+        let (_books, ledger) = ledger();
         for size in 0..valgrind::rounds(2000) {
             ledger.set(0, Some(Holder::Raw(size)));
             let found = ledger.mark(0);
@@ -267,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_raw_buffer_that_stays_raw_keeps_its_bias() {
-        let ledger = Ledger::new(1).unwrap();
+        let (_books, ledger) = ledger();
         ledger.entry(0).store(bias_to(7) | raw(100), Relaxed);
         let to = Some(Holder::Raw(5));
         assert!(!ledger.pass(0, bias_to(7) | raw(99), to, 0, || panic!("nothing to wait for")));

@@ -7,20 +7,8 @@ use std::ptr::NonNull;
 pub(crate) enum Location {
     /// By the ledger of a class.
     Slot { class: u8, slot: u32 },
-    /// By the ledger of a class of the pool's spare.
-    Spare { class: u8, slot: u32 },
     /// In the registry: also a slot's replacement.
     System,
-}
-
-impl Location {
-    /// What is a slot of the spare to itself, as the pool sees it.
-    pub(crate) fn of_spare(self) -> Self {
-        match self {
-            Self::Slot { class, slot } => Self::Spare { class, slot },
-            Self::Spare { .. } | Self::System => self,
-        }
-    }
 }
 
 /// A buffer just got. It holds a reference to the pool.

@@ -2,12 +2,14 @@
 //!
 //! - [`index`]: size to class, and offset to slot: arithmetic only
 //! - [`layout`]: how the region is divided into spans
+//! - [`books`]: the memory that ledgers and shelves are in
 //! - [`ledger`]: who holds each slot
 //! - [`shelf`]: the idle and fresh slots that all threads share
 //! - [`quota`]: how many idle slots threads may keep
 //! - [`bias`]: whether puts are to be cheap, or hand-overs
 //! - [`slots`]: from an address to a slot and its ledger entry
 //! - [`discard`]: giving idle memory back
+//! - [`excess`]: how many idle slots are too many
 //! - [`table`]: all classes of a pool, and its region
 //! - `arithmetic`: `index`, for the fuzz targets
 //! - [`location`]: an outstanding buffer, as the layers above pass it on
@@ -17,7 +19,9 @@
 #[cfg(fuzzing)]
 pub mod arithmetic;
 pub(crate) mod bias;
+pub(crate) mod books;
 mod discard;
+mod excess;
 pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod ledger;
@@ -28,10 +32,12 @@ pub(crate) mod slots;
 pub(crate) mod table;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::io;
 
 use self::bias::Bias;
+use self::books::Books;
+use self::excess::Excess;
 use self::layout::Span;
 use self::ledger::Ledger;
 use self::quota::Quota;
@@ -51,6 +57,7 @@ pub(crate) struct Class {
     pub(crate) shelf: Shelf,
     pub(crate) quota: Quota,
     pub(crate) bias: Bias,
+    pub(crate) excess: Excess,
     pub(crate) counters: ClassCounters,
     /// Bytes of the span, from its start, that are readable and writable.
     opened: AtomicUsize,
@@ -64,26 +71,35 @@ pub(crate) struct Class {
 pub(crate) struct ClassCounters {
     /// Buffers put, overflow included, but for those that thread caches count until they end.
     pub(crate) puts: AtomicU64,
-    /// Gets served by overflow.
+    /// Gets of the class served by the system allocator.
     pub(crate) overflow_gets: AtomicU64,
     /// Batches moved between thread caches and the shelf.
     pub(crate) moves: AtomicU64,
-    /// Overflow buffers outstanding.
+    /// Overflow buffers outstanding that are no slots.
     pub(crate) overflow: AtomicUsize,
+    /// The most slots that were out when a batch moved.
+    pub(crate) peak: AtomicU32,
 }
 
 impl Class {
     /// The `number`th class of a pool, whose region starts at address `base`.
-    fn new(number: u8, span: Span, base: usize, huge_pages: bool) -> Result<Self, OutOfMemory> {
-        let ledger = Ledger::new(span.capacity)?;
+    fn new(
+        number: u8,
+        span: Span,
+        base: usize,
+        books: &mut Books,
+        huge_pages: bool,
+    ) -> Result<Self, OutOfMemory> {
+        let ledger = Ledger::new(span.slots, books);
         Ok(Self {
             number,
             slots: Slots::new(&span, base, &ledger),
             span,
             ledger,
-            shelf: Shelf::new(span.capacity)?,
-            quota: Quota::new(span.capacity),
+            shelf: Shelf::new(span.slots, books)?,
+            quota: Quota::new(&span),
             bias: Bias::new(),
+            excess: Excess::new(&span),
             counters: ClassCounters::default(),
             opened: AtomicUsize::new(0),
             opening: Lock::new(()),
@@ -109,8 +125,14 @@ impl Class {
         self.span.slot_size
     }
 
+    /// How many idle slots are kept.
     pub(crate) fn capacity(&self) -> u32 {
         self.span.capacity
+    }
+
+    /// How many slots there are, with the room beyond the capacity.
+    pub(crate) fn slot_count(&self) -> u32 {
+        self.span.slots
     }
 
     /// From address to slot.
@@ -127,7 +149,35 @@ impl Class {
     /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is read
     /// first, lest one be counted twice for another that is out.
     pub(crate) fn is_whole(&self) -> bool {
-        self.shelf.fresh() + self.shelf.idle() == self.capacity()
+        self.shelf.fresh() + self.shelf.idle() == self.slot_count()
+    }
+
+    /// Takes a slot that was never handed out; see [`Shelf::take_fresh`].
+    pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
+        let slot = self.shelf.take_fresh(near)?;
+        self.ledger.is_used(slot);
+        Some(slot)
+    }
+
+    /// What the books of this class take, in bytes: pages of the ledger that were used, words of the shelf as far as they
+    /// were, and the queue.
+    pub(crate) fn book_bytes(&self) -> usize {
+        self.ledger.used_pages().count() * page_size() + self.shelf.book_bytes()
+    }
+
+    /// How many slots are neither fresh nor on the shelf: out, or in thread caches.
+    pub(crate) fn off_shelf(&self) -> u32 {
+        // A get or put in flight may be seen half.
+        self.slot_count().saturating_sub(self.shelf.fresh()).saturating_sub(self.shelf.idle())
+    }
+
+    /// Notes how many slots are out, where a batch is taken: the thread that takes it has none cached.
+    pub(crate) fn sample_peak(&self) {
+        let out = self.off_shelf();
+        // Relaxed: figures.
+        if out > self.counters.peak.load(Relaxed) {
+            self.counters.peak.fetch_max(out, Relaxed);
+        }
     }
 
     /// Makes the memory of `slot` readable and writable.

@@ -3,6 +3,8 @@
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
 
+use super::layout::Span;
+
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 2 << 20;
@@ -27,14 +29,25 @@ pub(crate) fn most_slots(slot_size: usize) -> u32 {
     }
 }
 
-/// How much of a class may be in thread caches: at most half of it, whatever the number of threads.
+/// Threads together keep so many slots of a class of little capacity, too, which may have many more out; and so many bytes.
+const LEAST_SLOTS: usize = 64;
+const LEAST_BYTES: usize = 1 << 20;
+
+/// How much of a class may be in thread caches, whatever the number of threads: half of its capacity. Where that is less
+/// than [`LEAST_SLOTS`] and [`LEAST_BYTES`], as much as the room beyond the capacity allows: a class that keeps ten buffers
+/// may have a thousand out, and they are not to move one by one.
 pub(crate) struct Quota {
     left: AtomicU32,
 }
 
 impl Quota {
-    pub(crate) fn new(capacity: u32) -> Self {
-        Self { left: AtomicU32::new(capacity / 2) }
+    pub(crate) fn new(span: &Span) -> Self {
+        Self { left: AtomicU32::new(Self::total(span.capacity, span.slots, span.slot_size)) }
+    }
+
+    fn total(capacity: u32, slots: u32, slot_size: usize) -> u32 {
+        let least = LEAST_SLOTS.min(LEAST_BYTES / slot_size) as u32;
+        (capacity / 2).max(least.min((slots - capacity) / 2))
     }
 
     /// A share for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last` may
@@ -56,10 +69,14 @@ impl Quota {
 mod tests {
     use super::*;
 
+    fn quota(capacity: u32) -> Quota {
+        Quota { left: AtomicU32::new(Quota::total(capacity, capacity, 64)) }
+    }
+
     #[test]
     fn all_bins_together_have_at_most_half_of_a_class() {
         for capacity in [1, 3, 4, 10, 1000] {
-            let quota = Quota::new(capacity);
+            let quota = quota(capacity);
             let bins: Vec<u32> = (0..100).map(|_| quota.take(MAX_BIN_SLOTS as u32, false)).collect();
             assert!(bins.iter().sum::<u32>() <= capacity / 2, "{bins:?}");
             assert!(bins.iter().all(|&slots| slots != 1 && slots <= MAX_BIN_SLOTS as u32));
@@ -69,11 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn a_class_of_little_capacity_has_a_quota_by_the_room_beyond_it() {
+        assert_eq!(Quota::total(10, 10 + (1 << 20), 64), 64);
+        assert_eq!(Quota::total(1000, 1000 + (1 << 20), 64), 500);
+        assert_eq!(Quota::total(10, 10 + 1024, 64 << 10), 16);
+        assert_eq!(Quota::total(10, 10 + 32, 2 << 20), 5);
+        assert_eq!(Quota::total(2, 12, 64), 5);
+    }
+
+    #[test]
     fn huge_slots_are_not_cached() {
         assert_eq!([17 << 20, 16 << 20, 129 << 10, 128 << 10, 16 << 10].map(most_slots), [0, 2, 2, 16, 128]);
-        assert_eq!(Quota::new(1000).take(1, false), 0);
-        assert_eq!(Quota::new(1000).take(2, false), 2);
-        assert_eq!([4, 3].map(|capacity| Quota::new(capacity).take(2, false)), [0, 0]);
-        assert_eq!([4, 3].map(|capacity| Quota::new(capacity).take(2, true)), [2, 0]);
+        assert_eq!(quota(1000).take(1, false), 0);
+        assert_eq!(quota(1000).take(2, false), 2);
+        assert_eq!([4, 3].map(|capacity| quota(capacity).take(2, false)), [0, 0]);
+        assert_eq!([4, 3].map(|capacity| quota(capacity).take(2, true)), [2, 0]);
     }
 }

@@ -1,8 +1,8 @@
 //! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
 //!
 //! Slots are kept by *slot group*: the 16 slots whose ledger entries share a pair of cache lines. Each group has one word
-//! that says which of its slots are on the shelf and which were touched; a queue holds the numbers of the groups that
-//! have idle slots. So a slot costs 1.5 bytes here, and slots that mixed threads put in any order go out again as
+//! that says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups that
+//! have idle slots. So a slot costs half a byte here, and slots that mixed threads put in any order go out again as
 //! neighbours.
 //!
 //! ```text
@@ -21,16 +21,20 @@
 //! Any thread may call anything at any time.
 
 mod permits;
+mod queue;
 mod reservation;
 
-use crate::sync::ArrayQueue;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::ops::Range;
+
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 
 use self::permits::Permits;
+use self::queue::GroupQueue;
 pub(crate) use self::reservation::{GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation};
+use super::books::{Books, Words};
 use crate::os::bits::bits_of;
-use crate::os::memory::{self, OutOfMemory};
+use crate::os::memory::OutOfMemory;
 
 /// Slots per group: 64-bit ledger entries in two cache lines, which processors fetch as a pair.
 pub(crate) const GROUP_SLOTS: u32 = 16;
@@ -62,9 +66,11 @@ impl Group {
 
 /// The idle and fresh slots of one class.
 pub(crate) struct Shelf {
-    groups: Box<[AtomicU64]>,
+    groups: Words,
     /// Groups with idle slots; some may have lost theirs since.
-    queue: ArrayQueue<u32>,
+    queue: GroupQueue,
+    /// Groups from this one on were never used.
+    used_groups: AtomicU32,
     /// The group a slot was last put to or taken from: tried first. A hint.
     recent: AtomicU32,
     /// The group that the next thread takes fresh slots from. A hint.
@@ -75,21 +81,28 @@ pub(crate) struct Shelf {
     fresh: Permits,
 }
 
+/// How many words of the pool's books a shelf of so many slots takes.
+pub(crate) fn words_of(slots: u32) -> usize {
+    let groups = slots.div_ceil(GROUP_SLOTS);
+    groups as usize + GroupQueue::words_of(groups)
+}
+
 impl Shelf {
-    /// A shelf whose `slots` slots (at least one) are all fresh.
-    pub(crate) fn new(slots: u32) -> Result<Self, OutOfMemory> {
+    /// A shelf whose `slots` slots (at least one) are all fresh, with words from the books.
+    pub(crate) fn new(slots: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
         let group_count = slots.div_ceil(GROUP_SLOTS);
-        let groups: Box<[AtomicU64]> = memory::zeroed_slice(group_count as usize)?;
-        // Two words per group.
-        memory::probe(group_count as usize * 2 * size_of::<AtomicU64>())?;
-        let queue = ArrayQueue::new(group_count as usize);
+        let queue = GroupQueue::new(group_count, books)?;
+        let groups = books.take(group_count as usize);
         // Slots that the last group lacks are neither fresh nor idle, for ever.
         let absent = group_count * GROUP_SLOTS - slots;
-        let touched = GROUP_MASK & !(GROUP_MASK >> absent);
-        groups[group_count as usize - 1].store(touched << TOUCHED_SHIFT, Relaxed);
+        if absent > 0 {
+            let touched = GROUP_MASK & !(GROUP_MASK >> absent);
+            groups[group_count as usize - 1].store(touched << TOUCHED_SHIFT, Relaxed);
+        }
         Ok(Self {
             groups,
             queue,
+            used_groups: AtomicU32::new(0),
             recent: AtomicU32::new(0),
             next_group: AtomicU32::new(0),
             shared_group: AtomicU32::new(NO_GROUP),
@@ -116,6 +129,13 @@ impl Shelf {
 
     pub(crate) fn group_count(&self) -> u32 {
         self.groups.len() as u32
+    }
+
+    /// How many groups, from the first on, may have slots that are not fresh.
+    ///
+    /// Relaxed: who knows of an idle slot, by its permit, sees the groups that were used before.
+    pub(crate) fn used_groups(&self) -> u32 {
+        self.used_groups.load(Relaxed)
     }
 
     /// Takes one idle slot, if there is any.
@@ -200,7 +220,7 @@ impl Shelf {
             "a slot of group {group} was put on the shelf before it was taken"
         );
         if !before.is_queued() {
-            self.enqueue(group);
+            self.queue.push(group);
         }
     }
 
@@ -217,12 +237,50 @@ impl Shelf {
         loop {
             // Relaxed: hints; stale ones cost a longer search.
             let group = near.load(Relaxed);
-            if group < self.group_count()
-                && let Some(slot) = self.take_fresh_from(group)
-            {
-                return Some(slot);
+            if group < self.group_count() {
+                if group >= self.used_groups() {
+                    self.used_groups.fetch_max(group + 1, Relaxed);
+                }
+                if let Some(slot) = self.take_fresh_from(group) {
+                    return Some(slot);
+                }
             }
             near.store(self.next_group.fetch_add(1, Relaxed) % self.group_count(), Relaxed);
+        }
+    }
+
+    /// Runs `then` if all slots of these groups are fresh, and keeps them from being taken meanwhile.
+    pub(crate) fn while_all_are_fresh(&self, groups: Range<u32>, then: impl FnOnce()) {
+        const ALL: u64 = GROUP_MASK << TOUCHED_SHIFT;
+        let words = &self.groups[groups.start as usize..groups.end as usize];
+        // Relaxed: a hint.
+        if words.iter().any(|word| word.load(Relaxed) != 0) {
+            return;
+        }
+        let slots = words.len() as u32 * GROUP_SLOTS;
+        let permits = self.fresh.take(slots);
+        // Acquire: as in `take_fresh_from`.
+        let take = |word: &&AtomicU64| word.compare_exchange(0, ALL, Acquire, Relaxed).is_ok();
+        let taken = if permits == slots { words.iter().take_while(take).count() } else { 0 };
+        if taken == words.len() {
+            then();
+        }
+        // Release: partner in `take_fresh_from`.
+        words[..taken].iter().for_each(|word| _ = word.fetch_and(!ALL, Release));
+        self.fresh.return_reserved(permits);
+    }
+
+    /// The bytes that its words and its queue take, as far as groups were used.
+    pub(super) fn book_bytes(&self) -> usize {
+        self.used_groups() as usize * size_of::<AtomicU64>() + self.queue.bytes()
+    }
+
+    /// Slots of this group became fresh: they are to be taken before those of higher groups, so that what is touched is
+    /// dense.
+    pub(super) fn prefer_fresh(&self, group: u32) {
+        // Relaxed: a hint.
+        if self.next_group.load(Relaxed) > group {
+            self.next_group.fetch_min(group, Relaxed);
         }
     }
 
@@ -267,7 +325,7 @@ impl Shelf {
             let found = match self.queue.pop() {
                 Some(group) => Some((group, self.take_from_dequeued(group, max))),
                 // Another thread holds the group between its pop and its push: look at the words themselves.
-                None => (0..self.group_count())
+                None => (0..self.used_groups())
                     .map(|group| (group, self.take_many_from(group, max)))
                     .find(|&(_, bits)| bits != 0),
             };
@@ -295,7 +353,7 @@ impl Shelf {
             match word.compare_exchange_weak(seen.0, after, AcqRel, Relaxed) {
                 Ok(_) => {
                     if Group(after).is_queued() {
-                        self.enqueue(group);
+                        self.queue.push(group);
                     }
                     return bits;
                 }
@@ -318,12 +376,6 @@ impl Shelf {
         }
         None
     }
-
-    /// The caller set the group's queued bit, or popped the group and left the bit set.
-    fn enqueue(&self, group: u32) {
-        let pushed = self.queue.push(group);
-        debug_assert!(pushed.is_ok(), "group {group} was queued twice");
-    }
 }
 
 /// The `count` lowest set bits of `bits`.
@@ -339,6 +391,29 @@ fn lowest_bits(bits: u64, count: u32) -> u64 {
     bits & !rest
 }
 
+/// A shelf of so many slots with books of its own, for tests.
+#[cfg(test)]
+pub(crate) struct TestShelf {
+    shelf: Shelf,
+    _books: Books,
+}
+
+#[cfg(test)]
+impl TestShelf {
+    pub(crate) fn new(slots: u32) -> Self {
+        let mut books = Books::with_parts([words_of(slots)]).unwrap();
+        Self { shelf: Shelf::new(slots, &mut books).unwrap(), _books: books }
+    }
+}
+
+#[cfg(test)]
+impl std::ops::Deref for TestShelf {
+    type Target = Shelf;
+    fn deref(&self) -> &Shelf {
+        &self.shelf
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,7 +423,7 @@ mod tests {
     #[test]
     fn every_fresh_slot_comes_once_in_order() {
         for slots in [1, 15, 16, 17, 100] {
-            let shelf = Shelf::new(slots).unwrap();
+            let shelf = TestShelf::new(slots);
             assert_eq!(shelf.fresh(), slots);
             let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
             assert_eq!(taken, (0..slots).collect::<Vec<_>>());
@@ -358,7 +433,7 @@ mod tests {
 
     #[test]
     fn threads_with_groups_of_their_own_share_none_until_the_rest_is_used_up() {
-        let shelf = Shelf::new(20 * GROUP_SLOTS).unwrap();
+        let shelf = TestShelf::new(20 * GROUP_SLOTS);
         let near = [const { AtomicU32::new(NO_GROUP) }; 2];
         let mut groups = [HashSet::new(), HashSet::new()];
         let mut all = HashSet::new();
@@ -374,7 +449,7 @@ mod tests {
 
     #[test]
     fn put_slots_come_back_once_each() {
-        let shelf = Shelf::new(100).unwrap();
+        let shelf = TestShelf::new(100);
         let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
         assert_eq!(shelf.take_idle(), None);
         for slot in taken.iter().rev() {
@@ -388,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_slot_just_put_is_found_without_the_queue() {
-        let shelf = Shelf::new(64).unwrap();
+        let shelf = TestShelf::new(64);
         let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
         taken.iter().for_each(|&slot| shelf.put(slot));
         let slot = shelf.take_idle().unwrap();
@@ -399,7 +474,7 @@ mod tests {
     #[test]
     fn threads_never_share_a_slot_nor_miss_an_idle_one() {
         const THREADS: usize = 8;
-        let shelf = Shelf::new(THREADS as u32).unwrap();
+        let shelf = TestShelf::new(THREADS as u32);
         let held: Vec<AtomicU32> = (0..THREADS).map(|_| AtomicU32::new(0)).collect();
         for _ in 0..THREADS {
             shelf.put(shelf.take_fresh(None).unwrap());
@@ -424,15 +499,19 @@ mod tests {
     #[test]
     fn a_group_stays_queued_while_it_has_idle_slots() {
         const GROUP: u32 = 2;
-        let shelf = Shelf::new(4 * GROUP_SLOTS).unwrap();
+        let shelf = TestShelf::new(4 * GROUP_SLOTS);
         assert_eq!(std::iter::from_fn(|| shelf.take_fresh(None)).count(), 4 * GROUP_SLOTS as usize);
         // The hint leads to another group.
         let take = || {
             shelf.recent.store(0, Relaxed);
             shelf.take_idle().map(|slot| slot / GROUP_SLOTS)
         };
-        let is_queued =
-            || shelf.queue.pop().is_some_and(|group| group == GROUP && shelf.queue.push(group).is_ok());
+        let is_queued = || {
+            shelf.queue.pop().is_some_and(|group| {
+                shelf.queue.push(group);
+                group == GROUP
+            })
+        };
         shelf.put(GROUP * GROUP_SLOTS);
         shelf.put(GROUP * GROUP_SLOTS + 1);
         assert!(take() == Some(GROUP) && is_queued());

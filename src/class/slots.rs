@@ -31,7 +31,7 @@ impl Slots {
         Self {
             ledger: ledger.first_entry(),
             start: base + span.start,
-            units: span.capacity as usize * (span.slot_size / UNIT),
+            units: span.slots as usize * (span.slot_size / UNIT),
             reciprocal: span.reciprocal,
         }
     }
@@ -66,7 +66,7 @@ impl Slots {
     #[inline(always)]
     pub(crate) fn entry(&self, slot: usize) -> &AtomicU64 {
         // SAFETY:
-        // - the ledger lives as long as the pool, and `slot` is below the class's capacity (caller)
+        // - the ledger lives as long as the pool, and `slot` is one of the class's (caller)
         unsafe { &*self.ledger.add(slot) }
     }
 }

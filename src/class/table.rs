@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::Class;
+use super::books::Books;
 use super::index::SizeClassIndex;
 use super::layout::Layout;
 use crate::error::BuildError;
@@ -13,6 +14,7 @@ use crate::os::region::Region;
 /// The classes, ascending by buffer size: a slice of [`Class`].
 pub(crate) struct Classes {
     region: Region,
+    books: Books,
     chunk_shift: u32,
     class_of_chunk: Box<[u8]>,
     classes: Box<[Class]>,
@@ -34,19 +36,20 @@ pub(crate) enum Spot {
 impl Classes {
     /// Reserves the region, and makes the classes' books.
     pub(crate) fn new(layout: Layout, huge_pages: bool) -> Result<Self, BuildError> {
-        let region = Region::reserve(layout.len, layout.base_alignment)
-            .map_err(|source| BuildError::Reserve { bytes: layout.len, source })?;
+        let (layout, region, mut books) = reserve(layout)?;
         if huge_pages {
             region.advise_huge_pages();
         }
         let sizes = memory::boxed_slice(layout.spans.len(), |class| {
             Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
         })?;
-        let make_class =
-            |class: usize| Class::new(class as u8, layout.spans[class], region.base(), huge_pages);
+        let make_class = |class: usize| {
+            Class::new(class as u8, layout.spans[class], region.base(), &mut books, huge_pages)
+        };
         let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
         Ok(Self {
             region,
+            books,
             chunk_shift: layout.chunk_shift,
             class_of_chunk: layout.class_of_chunk,
             classes,
@@ -56,6 +59,10 @@ impl Classes {
 
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+
+    pub(crate) fn books(&self) -> &Books {
+        &self.books
     }
 
     pub(crate) fn index(&self) -> &SizeClassIndex {
@@ -93,6 +100,21 @@ impl Classes {
     #[inline]
     pub(crate) fn address_of(&self, class: &Class, slot: u32) -> NonNull<u8> {
         self.region.at(class.offset_of(slot))
+    }
+}
+
+/// The region and the books, with less room beyond the capacities where the system refuses as much.
+fn reserve(mut layout: Layout) -> Result<(Layout, Region, Books), BuildError> {
+    loop {
+        let reserved = Region::reserve(layout.len, layout.base_alignment)
+            .and_then(|region| Ok((region, Books::new(&layout.spans)?)));
+        match reserved {
+            Ok((region, books)) => return Ok((layout, region, books)),
+            Err(source) => match layout.with_less_room()? {
+                Some(less) => layout = less,
+                None => return Err(BuildError::Reserve { bytes: layout.len, source }),
+            },
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use std::ptr::NonNull;
 
 use super::Core;
 use super::get::Request;
-use super::overflow::fill_spare;
 use crate::cache;
 pub(crate) use crate::cache::{Unfinished, Verdict};
 use crate::class::ledger::Holder;
@@ -72,7 +71,6 @@ pub(crate) fn get_slow<H: Handle>(handle: H, request: &Request) -> Result<Buffer
     if request.is_plain() {
         let cached = cache::get_slow(&ForkGuard::new(), handle.key(), request.size, request.holder);
         if let Some(buffer) = cached {
-            fill_spare(buffer, request.fill);
             return Ok(buffer);
         }
     }
@@ -206,12 +204,6 @@ pub(crate) unsafe fn put_owned_slow<H: Handle>(handle: H, data: NonNull<u8>, loc
         }
         // The buffer's reference may be the last but this.
         let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
-        if let Location::Spare { class, slot } = location
-            && let Some(key) = pool.caches.spare_key()
-            && cache::put_owned(key, address, class.into(), slot)
-        {
-            return Ok(());
-        }
         // SAFETY:
         // - as the caller promised
         unsafe { pool.put_owned(guard, data, location) };

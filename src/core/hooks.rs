@@ -18,7 +18,7 @@ fn thread_ends(guard: &mut ForkGuard, state: &'static ThreadState) {
         give_up(guard, owner, state);
     }
     if state.take_was_detached() {
-        live_pools(guard).for_each(|pool| pool.give_up_caches_of(guard, state));
+        live_pools(guard).for_each(|pool| pool.give_up_cache(guard, state));
     }
 }
 

@@ -1,15 +1,15 @@
 //! A pool's inside, and the story of get and put.
 //!
 //! ```text
-//! get(size) -> door -> thread cache -> (not done) shelf -> (none idle) fresh slot -> (none fresh) overflow: spare, or
-//!                                                 no class fits -> oversize                       system allocator
+//! get(size) -> door -> thread cache -> (not done) shelf -> (none idle) fresh slot -> (none fresh) system allocator
+//!                                                 no class fits -> oversize
 //! put(ptr)  -> door -> thread cache -> (not done) locate -> transfer to nobody -> shelf, or back to the system
 //! ```
 //!
 //! - [`door`]: the one way in, for handles of all languages
 //! - [`get`] and [`put`]: one buffer out and back
 //! - [`ownership`]: where a buffer is, and the one transition between its holders
-//! - [`overflow`]: the spare, and the system allocator
+//! - [`overflow`]: what a class has no slot for
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
 //! - [`wait`] and [`wait_queue`]: gets that wait at the limit
@@ -25,7 +25,7 @@ pub(crate) mod door;
 pub(crate) mod get;
 mod hooks;
 pub(crate) mod mapped_bytes;
-pub(crate) mod overflow;
+mod overflow;
 pub(crate) mod ownership;
 mod put;
 mod reclaim;
@@ -44,7 +44,6 @@ use std::ptr::NonNull;
 
 use self::config::{Config, Flags, Rounding};
 use self::mapped_bytes::MappedBytes;
-use self::overflow::Spare;
 use self::registry::Registry;
 use self::stats::{PoolCounters, Stats};
 use self::wait_queue::WaitQueue;
@@ -57,7 +56,6 @@ use crate::os::anchor::Registration;
 use crate::os::fork::ForkGuard;
 #[cfg(feature = "capi")]
 use crate::os::handle::Handles;
-use crate::os::lock::Once;
 use crate::os::thread_pointer;
 use crate::os::thread_state::key_of;
 
@@ -77,8 +75,6 @@ pub(crate) struct Core {
     instrument: Instrument,
     caches: Caches,
     registry: Registry,
-    /// Serves overflow, once there was much of it.
-    spare: Once<Box<Spare>>,
     mapped: MappedBytes,
     /// Its lock is also held while idle slots are given back to the system: by trim, by close, and by a get at the
     /// limit. See [`lock_reclaiming`](Self::lock_reclaiming).
@@ -128,7 +124,6 @@ impl Core {
             instrument,
             caches,
             registry: Registry::new()?,
-            spare: Once::new(),
             mapped: MappedBytes::new(max_bytes),
             waiting: WaitQueue::new(),
             counters: PoolCounters::default(),
@@ -179,6 +174,7 @@ impl Core {
         &self.caches
     }
 
+    #[cfg(bytepool_shuttle)]
     pub(crate) fn classes(&self) -> &Classes {
         &self.classes
     }
@@ -217,12 +213,7 @@ impl Core {
 
     /// The same in place, for small stacks: the figures of 64 classes are 6 KiB.
     pub(crate) fn read_stats(&self, guard: &ForkGuard, stats: &mut Stats) {
-        let (mapped, limit) = (self.mapped.get(), self.mapped.limit());
-        stats.fill(guard, &self.classes, &self.caches, &self.counters, mapped, limit);
-        if let Some(spare) = self.spare() {
-            let Core { classes, caches, counters, .. } = spare.core();
-            stats.add_spare(guard, classes, caches, counters);
-        }
+        stats.fill(guard, self);
     }
 
     /// A handle more.

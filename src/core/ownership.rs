@@ -45,26 +45,17 @@ impl Core {
     /// the registry has it is not looked up.
     pub(super) fn locate(&self, data: NonNull<u8>) -> Result<Location, Misuse> {
         let address = data.addr().get();
-        let locations = [Some(&self.classes), self.spare().map(|spare| spare.core().classes())];
-        for (number, classes) in locations.into_iter().flatten().enumerate() {
-            match classes.locate(address) {
-                Spot::Outside => {}
-                Spot::Inside => return Err(Misuse::ForeignPointer { address }),
-                Spot::Slot { class, slot } if number == 0 => return Ok(Location::Slot { class, slot }),
-                Spot::Slot { class, slot } => return Ok(Location::Spare { class, slot }),
-            }
+        match self.classes.locate(address) {
+            Spot::Slot { class, slot } => Ok(Location::Slot { class, slot }),
+            Spot::Outside => Ok(Location::System),
+            Spot::Inside => Err(Misuse::ForeignPointer { address }),
         }
-        Ok(Location::System)
     }
 
-    /// The class that has a slot, of this pool or of its spare; `None` for what the registry has.
+    /// The class that has a slot; `None` for what the registry has.
     pub(super) fn slot_at(&self, location: Location) -> Option<(&Class, u32)> {
         match location {
             Location::Slot { class, slot } => Some((&self.classes[usize::from(class)], slot)),
-            Location::Spare { class, slot } => {
-                let spare = self.spare().expect("who has a slot of it found it here");
-                Some((&spare.core().classes[usize::from(class)], slot))
-            }
             Location::System => None,
         }
     }

@@ -60,12 +60,6 @@ impl Core {
                 // - as the caller promised
                 unsafe { self.put_slot(guard, &self.classes[usize::from(class)], slot, data) };
             }
-            (Location::Spare { class, slot }, _) => {
-                let spare = self.spare().expect("who has a slot of it found it here");
-                // SAFETY:
-                // - as the caller promised
-                unsafe { spare.put_slot(guard, class, slot, data) };
-            }
             (Location::System, Some(system)) => {
                 // SAFETY:
                 // - as the caller promised
@@ -105,6 +99,8 @@ impl Core {
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(guard, class, slot);
+        } else if class.has_excess() {
+            self.give_back_excess(guard, class);
         } else {
             self.serve_waiters(guard);
         }

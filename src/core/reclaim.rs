@@ -9,6 +9,7 @@ use crate::debug::tracking;
 use crate::error::GetError;
 use crate::os::fork::ForkGuard;
 use crate::os::lock::Locked;
+use crate::os::thread_state::ThreadState;
 
 /// What [`Core::reserve`] got.
 pub(super) enum Reserved {
@@ -139,6 +140,26 @@ impl Core {
 
 /// Trim and close.
 impl Core {
+    /// Gives idle slots of a class beyond its capacity back to the system.
+    #[cold]
+    pub(super) fn give_back_excess(&self, guard: &ForkGuard, class: &Class) {
+        let mut queue = self.lock_reclaiming(guard);
+        // Another thread may have done it, or closed the pool.
+        if class.has_excess() && !self.is_closed() {
+            let discarded = class.discard_excess(self.classes.region(), self.classes.books());
+            self.mapped.release(discarded * class.slot_size());
+        }
+        self.serve(guard, &mut queue);
+    }
+
+    /// Ends the cache that the calling thread has of this pool, as its thread-locals are torn down or it was evicted.
+    pub(super) fn give_up_cache(&self, guard: &ForkGuard, state: &'static ThreadState) {
+        self.caches.give_up(guard, state);
+        for class in self.classes.iter().filter(|class| class.has_excess()) {
+            self.give_back_excess(guard, class);
+        }
+    }
+
     /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which
     /// `mapped_bytes` fell.
     pub(crate) fn trim(&self, guard: &ForkGuard, keep_idle_bytes: usize) -> usize {
@@ -147,12 +168,11 @@ impl Core {
         let idle: usize =
             self.classes.iter().map(|class| class.shelf.idle() as usize * class.slot_size()).sum();
         let discarded = self.discard_idle(Discard::AtMost(idle.saturating_sub(keep_idle_bytes)));
-        self.serve(guard, &mut queue);
-        drop(queue);
-        if let Some(spare) = self.spare() {
-            // Not counted: what a spare keeps is no part of `mapped_bytes`.
-            spare.core().trim(guard, 0);
+        for class in self.classes.iter() {
+            class.discard_books(self.classes.books());
         }
+        self.registry.shrink(guard);
+        self.serve(guard, &mut queue);
         discarded
     }
 
@@ -178,9 +198,6 @@ impl Core {
         self.serve(guard, &mut queue);
         self.discard_idle(Discard::AtMost(usize::MAX));
         self.unmap_if_unused(&queue);
-        if let Some(spare) = self.spare() {
-            spare.core().close_memory(guard);
-        }
         true
     }
 
@@ -228,9 +245,6 @@ impl Core {
             let queue = self.lock_reclaiming(guard);
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&queue);
-        }
-        if let Some(spare) = self.spare() {
-            spare.core().forget_other_threads(guard);
         }
     }
 }

@@ -140,6 +140,21 @@ impl Registry {
         Ok(data)
     }
 
+    /// Gives memory back that it took for buffers that are not outstanding any more.
+    pub(crate) fn shrink(&self, guard: &ForkGuard) {
+        self.shards.iter().for_each(|shard| shard.0.lock(guard).outstanding.shrink());
+    }
+
+    /// What it takes of memory, in bytes.
+    pub(crate) fn bytes(&self, guard: &ForkGuard) -> usize {
+        let of_shard = |shard: &Padded| {
+            let shard = shard.0.lock(guard);
+            let in_order = shard.put.in_order.capacity() * size_of::<(usize, u64)>();
+            shard.outstanding.bytes() + shard.put.by_address.bytes() + in_order
+        };
+        self.shards.iter().map(of_shard).sum::<usize>() + size_of_val(&*self.shards)
+    }
+
     /// What stands at `address`, if anything.
     pub(crate) fn find(&self, guard: &ForkGuard, address: usize) -> Option<SystemBuffer> {
         self.shard(guard, address).outstanding.get(address).copied()

@@ -9,7 +9,7 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use std::fmt;
 use std::ops::Deref;
 
-use crate::cache::caches::Caches;
+use super::Core;
 use crate::class::Class;
 use crate::class::index::MAX_CLASSES;
 use crate::error::Misuse;
@@ -102,12 +102,14 @@ pub struct Stats {
     pub classes: ClassList,
     /// The limit on `mapped_bytes`; 0 for none.
     pub max_bytes: usize,
-    /// Bytes taken from the system for buffers: touched slots, overflow and oversize. Of overflow that was put a pool
-    /// without a limit may keep a little that counts nowhere: at most 2 MiB of each class, and as much in each thread's
-    /// cache, and small ones that share a page with one that is out.
+    /// Bytes taken from the system for buffers: touched slots, and overflow and oversize of the system allocator.
     pub mapped_bytes: usize,
-    /// The same counted in buffer sizes instead of slot sizes: the original library's figure.
+    /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a class's
+    /// capacity counts.
     pub allocated_bytes: usize,
+    /// Bytes of memory that the pool takes for its own books, as far as they were used: ledgers, shelves, thread caches and
+    /// the table of buffers from the system allocator. Beside `mapped_bytes`, and beside the limit.
+    pub bookkeeping_bytes: usize,
     /// Bytes of outstanding oversize buffers, after rounding.
     pub oversize_bytes: usize,
     /// Outstanding oversize buffers.
@@ -116,7 +118,7 @@ pub struct Stats {
     pub gets: u64,
     /// Puts that succeeded.
     pub puts: u64,
-    /// Gets served by the system allocator: overflow or oversize.
+    /// Gets served by the system allocator: oversize, and overflow beyond a class's slots.
     pub system_allocations: u64,
     /// Gets that failed at the limit, those whose deadline passed included.
     pub limit_failures: u64,
@@ -138,19 +140,24 @@ pub struct ClassStats {
     pub buffer_size: usize,
     /// What a buffer takes of the region, in bytes.
     pub slot_size: usize,
-    /// How many buffers are kept at most.
+    /// How many idle buffers are kept.
     pub capacity: usize,
-    /// Slots handed out since the pool was made or trimmed: `outstanding + idle`.
+    /// Slots that are memory: handed out since the pool was made, or since they were given back to the system.
     pub touched: usize,
-    /// Slots handed out and not yet put.
+    /// Buffers handed out and not yet put, as far as the capacity goes.
     pub outstanding: usize,
     /// Touched slots that the pool holds.
     pub idle: usize,
     /// The part of `idle` that is in thread caches.
     pub cached: usize,
-    /// Outstanding overflow buffers.
+    /// Buffers handed out and not yet put beyond the capacity.
     pub overflow: usize,
-    /// `(touched + overflow) * buffer_size`: the original library's figure.
+    /// The part of `overflow` that is no slot, but comes from the system allocator.
+    pub system_overflow: usize,
+    /// The most slots that were out at a time. It is looked up once in a batch, so it may lack up to a batch for each
+    /// thread.
+    pub peak: usize,
+    /// The original library's figure: the buffer size, times what is out and those idle buffers that the capacity counts.
     pub allocated_bytes: usize,
     /// Gets that succeeded in this class, overflow included.
     pub gets: u64,
@@ -171,6 +178,8 @@ impl ClassStats {
         idle: 0,
         cached: 0,
         overflow: 0,
+        system_overflow: 0,
+        peak: 0,
         allocated_bytes: 0,
         gets: 0,
         puts: 0,
@@ -183,11 +192,15 @@ impl ClassStats {
         self.buffer_size = class.buffer_size();
         self.slot_size = class.slot_size();
         self.capacity = class.capacity() as usize;
-        self.touched = (class.capacity() - class.shelf.fresh()) as usize;
+        self.touched = (class.slot_count() - class.shelf.fresh()) as usize;
         self.idle = class.shelf.idle() as usize + self.cached;
-        self.outstanding = self.touched.saturating_sub(self.idle);
-        self.overflow = class.counters.overflow.load(Relaxed);
-        self.allocated_bytes = (self.touched + self.overflow) * self.buffer_size;
+        let out = self.touched.saturating_sub(self.idle);
+        self.outstanding = out.min(self.capacity);
+        self.system_overflow = class.counters.overflow.load(Relaxed);
+        self.overflow = out - self.outstanding + self.system_overflow;
+        self.peak = out.max(class.counters.peak.load(Relaxed) as usize);
+        let counted = self.outstanding + self.overflow + self.idle.min(self.capacity);
+        self.allocated_bytes = counted * self.buffer_size;
         self.puts += class.counters.puts.load(Relaxed);
         self.gets = self.puts + (self.outstanding + self.overflow) as u64;
         self.moves = class.counters.moves.load(Relaxed);
@@ -201,6 +214,7 @@ impl Stats {
         max_bytes: 0,
         mapped_bytes: 0,
         allocated_bytes: 0,
+        bookkeeping_bytes: 0,
         oversize_bytes: 0,
         oversize_buffers: 0,
         gets: 0,
@@ -213,22 +227,17 @@ impl Stats {
         foreign_pointers: 0,
     };
 
-    /// The figures of a pool, but for what its spare serves. In place: they are large, and stacks are small.
-    pub(super) fn fill(
-        &mut self,
-        guard: &ForkGuard,
-        classes: &[Class],
-        caches: &Caches,
-        counters: &PoolCounters,
-        mapped_bytes: usize,
-        limit: usize,
-    ) {
+    /// The figures of a pool. In place: they are large, and stacks are small.
+    pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {
+        let Core { classes, caches, counters, registry, mapped, .. } = pool;
+        let limit = mapped.limit();
         let oversize_bytes = counters.oversize_bytes.load(Relaxed);
         let oversize_buffers = counters.oversize_buffers.load(Relaxed);
         let oversize_gets = counters.oversize_gets.load(Relaxed);
         self.classes.count = classes.len();
         self.max_bytes = if limit == usize::MAX { 0 } else { limit };
-        self.mapped_bytes = mapped_bytes;
+        self.mapped_bytes = mapped.get();
+        self.bookkeeping_bytes = caches.bytes(guard, classes) + registry.bytes(guard);
         self.allocated_bytes = oversize_bytes;
         self.oversize_bytes = oversize_bytes;
         self.oversize_buffers = oversize_buffers;
@@ -245,44 +254,13 @@ impl Stats {
             self.classes.first[class].puts += count.puts;
             self.double_puts += count.double_puts;
         });
-        for (figures, class) in self.classes.first.iter_mut().zip(classes) {
+        for (figures, class) in self.classes.first.iter_mut().zip(classes.iter()) {
             figures.add(class);
+            self.bookkeeping_bytes += class.book_bytes();
             self.allocated_bytes += figures.allocated_bytes;
             self.gets += figures.gets;
             self.puts += figures.puts;
             self.system_allocations += class.counters.overflow_gets.load(Relaxed);
-        }
-    }
-
-    /// Adds what a pool's spare serves: all of it is overflow.
-    pub(super) fn add_spare(
-        &mut self,
-        guard: &ForkGuard,
-        classes: &[Class],
-        caches: &Caches,
-        counters: &PoolCounters,
-    ) {
-        let mut cached = [(0, 0); MAX_CLASSES];
-        caches.count(guard, classes.len(), |class, count| {
-            cached[class].0 += count.held as usize;
-            cached[class].1 += count.puts;
-            self.double_puts += count.double_puts;
-        });
-        self.double_puts += counters.double_puts.load(Relaxed) + caches.double_puts();
-        for ((figures, class), (cached, puts)) in self.classes.first.iter_mut().zip(classes).zip(cached) {
-            let mut spare = ClassStats { cached, puts, ..ClassStats::NONE };
-            spare.add(class);
-            let bytes = spare.outstanding * figures.buffer_size;
-            figures.overflow += spare.outstanding;
-            figures.allocated_bytes += bytes;
-            figures.gets += spare.gets;
-            figures.puts += spare.puts;
-            figures.moves += spare.moves;
-            self.mapped_bytes += spare.outstanding * figures.slot_size;
-            self.allocated_bytes += bytes;
-            self.gets += spare.gets;
-            self.puts += spare.puts;
-            self.system_allocations += spare.gets;
         }
     }
 
@@ -292,15 +270,19 @@ impl Stats {
     /// # Panics
     /// If one does not hold; the message has both sides.
     pub fn assert_consistent(&self) {
-        let slots: usize = self.classes.iter().map(|c| (c.touched + c.overflow) * c.slot_size).sum();
+        let slots: usize = self.classes.iter().map(|c| (c.touched + c.system_overflow) * c.slot_size).sum();
         assert_eq!(self.mapped_bytes, slots + self.oversize_bytes, "mapped bytes of {self:#?}");
-        let buffers: usize = self.classes.iter().map(|c| (c.touched + c.overflow) * c.buffer_size).sum();
+        let buffers: usize = self.classes.iter().map(|class| class.allocated_bytes).sum();
         assert_eq!(self.allocated_bytes, buffers + self.oversize_bytes, "allocated bytes of {self:#?}");
         for class in &self.classes {
-            assert_eq!(class.touched, class.outstanding + class.idle, "touched slots of {class:#?}");
-            assert!(class.touched <= class.capacity && class.cached <= class.idle, "{class:#?}");
-            let out = (class.outstanding + class.overflow) as u64;
-            assert_eq!(class.gets, class.puts + out, "gets of {class:#?}");
+            let out = class.outstanding + class.overflow;
+            let slots_out = out - class.system_overflow;
+            assert_eq!(class.touched, slots_out + class.idle, "touched slots of {class:#?}");
+            assert_eq!(class.outstanding, slots_out.min(class.capacity), "outstanding slots of {class:#?}");
+            let counted = out + class.idle.min(class.capacity);
+            assert_eq!(class.allocated_bytes, counted * class.buffer_size, "allocated bytes of {class:#?}");
+            assert!(class.cached <= class.idle && class.peak >= slots_out, "{class:#?}");
+            assert_eq!(class.gets, class.puts + out as u64, "gets of {class:#?}");
         }
         assert!(self.max_bytes == 0 || self.mapped_bytes <= self.max_bytes, "limit of {self:#?}");
     }

@@ -9,7 +9,7 @@ use super::door;
 use super::get::Request;
 use super::reference::Reference;
 use super::stats::Stats;
-use crate::class::layout::Layout;
+use crate::class::layout::{Layout, ROOM_OF_POOL};
 use crate::class::location::Buffer;
 use crate::debug::environment::Sampling;
 use crate::debug::tracking::Caller;
@@ -24,7 +24,7 @@ impl TestPool {
     pub(crate) fn new(classes: &[(usize, usize)], max_bytes: usize) -> Self {
         let guard = ForkGuard::new();
         let config = Config {
-            layout: Layout::new(classes, 64, false).unwrap(),
+            layout: Layout::new(classes, 64, false, ROOM_OF_POOL).unwrap(),
             alignment: 64,
             max_bytes,
             round: None,

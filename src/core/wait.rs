@@ -172,7 +172,7 @@ mod tests {
                 done.wait();
             });
             kept.wait();
-            let shelf = &pool.classes()[0].shelf;
+            let shelf = &pool.classes[0].shelf;
             let on_shelf: Vec<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
             let cached = cached(&pool);
             let deadline = Some(Instant::now() + Duration::from_secs(5));
@@ -199,7 +199,7 @@ mod tests {
         // The first of the puts was for the waiter.
         let grant = waiter.leave(&mut pool.lock_reclaiming(&guard));
         let Some(Grant::Slot(slot)) = grant else { panic!("{grant:?}") };
-        pool.classes()[0].shelf.put(slot);
+        pool.classes[0].shelf.put(slot);
         (0..10_000).for_each(|_| pool.use_buffers(SIZE, 1));
         assert!(cached(&pool) > 0);
     }
@@ -223,7 +223,7 @@ mod tests {
         pool.close(&mut ForkGuard::new());
         let is_unmapped = || {
             let _guard = ForkGuard::new();
-            pool.classes().region().is_unmapped()
+            pool.classes.region().is_unmapped()
         };
         assert!(!is_unmapped());
         // SAFETY:

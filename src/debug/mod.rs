@@ -70,11 +70,6 @@ impl Instrument {
         }
     }
 
-    /// Of a part of the `number`th pool, which is not instrumented.
-    pub(crate) fn none(number: u64) -> Self {
-        Self { checked: false, tracker: None, guard: None, number }
-    }
-
     /// Whether anything must happen on each get and put.
     pub(crate) fn is_on(&self) -> bool {
         self.checked || self.tracker.is_some() || self.guard.is_some()

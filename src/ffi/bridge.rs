@@ -238,14 +238,11 @@ impl Pool {
 
 /// `class_number` of a buffer from the system allocator.
 const SYSTEM: u32 = u32::MAX;
-/// Added to the `class_number` of a buffer of the spare: as no class has such a number, its put takes the slow path.
-const SPARE: u32 = 1 << 8;
 
 fn take_apart(buffer: PooledBuffer) -> BufferParts {
     let (data, size, capacity, location, pool) = buffer.into_parts();
     let (class_number, slot) = match location {
         Location::Slot { class, slot } => (u32::from(class), slot),
-        Location::Spare { class, slot } => (SPARE + u32::from(class), slot),
         Location::System => (SYSTEM, 0),
     };
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
@@ -255,11 +252,9 @@ fn take_apart(buffer: PooledBuffer) -> BufferParts {
 /// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     let BufferParts { data, size, capacity, pool, slot, class_number } = *parts;
-    let class = class_number as u8;
     let location = match class_number {
         SYSTEM => Location::System,
-        SPARE.. => Location::Spare { class, slot },
-        _ => Location::Slot { class, slot },
+        class => Location::Slot { class: class as u8, slot },
     };
     // SAFETY:
     // - parts of a PooledBuffer (caller), whose pointers are not null, used once

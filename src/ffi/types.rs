@@ -92,6 +92,8 @@ pub struct CStats {
     pub size_mismatches: u64,
     /// Refused.
     pub foreign_pointers: u64,
+    /// Of the pool's own books.
+    pub bookkeeping_bytes: usize,
 }
 
 /// `bytepool_class_stats`.
@@ -122,6 +124,10 @@ pub struct CClassStats {
     pub gets: u64,
     /// That succeeded.
     pub puts: u64,
+    /// The part of `overflow` that is no slot.
+    pub system_overflow: usize,
+    /// The most slots that were out.
+    pub peak: usize,
 }
 
 impl From<&Stats> for CStats {
@@ -142,6 +148,7 @@ impl From<&Stats> for CStats {
             double_puts: stats.double_puts,
             size_mismatches: stats.size_mismatches,
             foreign_pointers: stats.foreign_pointers,
+            bookkeeping_bytes: stats.bookkeeping_bytes,
         }
     }
 }
@@ -161,6 +168,8 @@ impl From<&ClassStats> for CClassStats {
             allocated_bytes: stats.allocated_bytes,
             gets: stats.gets,
             puts: stats.puts,
+            system_overflow: stats.system_overflow,
+            peak: stats.peak,
         }
     }
 }

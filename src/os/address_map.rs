@@ -90,6 +90,26 @@ impl<T> AddressMap<T> {
         while !enough(count) {
             count *= 2;
         }
+        self.move_to(count)
+    }
+
+    /// Gives memory back that it has no use for, if less than an eighth of it is used.
+    pub(crate) fn shrink(&mut self) {
+        if self.len == 0 {
+            self.places = Vec::new();
+        } else if self.len * 8 < self.places.len() {
+            // Without memory for a smaller one the large one stays.
+            _ = self.move_to((self.len * 2).next_power_of_two().max(FEWEST_PLACES));
+        }
+    }
+
+    /// What it takes of memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.places.capacity() * size_of::<Option<Entry<T>>>()
+    }
+
+    /// Moves all entries to an array of so many places, a power of two that has room for them.
+    fn move_to(&mut self, count: usize) -> Result<(), OutOfMemory> {
         let mut places = Vec::new();
         let bytes = count.saturating_mul(size_of::<Option<Entry<T>>>());
         places.try_reserve_exact(count).map_err(|_| OutOfMemory { bytes })?;

@@ -121,8 +121,6 @@ impl References {
 pub(crate) struct Registration {
     id: PoolId,
     references: References,
-    /// It is a part's, whose references are the pool's.
-    is_of_part: bool,
 }
 
 impl Registration {
@@ -132,17 +130,7 @@ impl Registration {
         let anchor = ANCHORS.get(index).expect("this anchor was made");
         // Relaxed: `Cells` orders it after the `drop` that gave the anchor back.
         let generation = (anchor.word.load(Relaxed) >> REFERENCE_BITS) as u32;
-        Ok(Self { id: PoolId { index, generation }, references: References(anchor), is_of_part: false })
-    }
-
-    /// For a part of this pool that is a pool itself, and ends with it.
-    pub(crate) fn of_part(&self) -> Self {
-        Self { is_of_part: true, ..*self }
-    }
-
-    /// Whether this is a part's.
-    pub(crate) fn is_of_part(&self) -> bool {
-        self.is_of_part
+        Ok(Self { id: PoolId { index, generation }, references: References(anchor) })
     }
 
     #[cfg(any(feature = "capi", test))]
@@ -155,10 +143,9 @@ impl Registration {
         self.references
     }
 
-    /// A number from 1 that no other pool of this process gets, nor another part.
+    /// A number from 1 that no other pool of this process gets.
     pub(crate) fn number(&self) -> u64 {
-        let id = u64::from(self.id.generation) << INDEX_BITS | u64::from(self.id.index);
-        (id + 1) | u64::from(self.is_of_part) << 63
+        (u64::from(self.id.generation) << INDEX_BITS | u64::from(self.id.index)) + 1
     }
 
     /// Makes the pool live, with one reference: the caller's.
@@ -173,7 +160,7 @@ impl Registration {
 /// The pool is gone, or was never made: the anchor waits for another under its next generation.
 impl Drop for Registration {
     fn drop(&mut self) {
-        if self.is_of_part || self.id.generation == MAX_GENERATION {
+        if self.id.generation == MAX_GENERATION {
             return;
         }
         // Relaxed: no reference exists, and `Cells` orders it before the next `new`.

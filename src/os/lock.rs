@@ -111,9 +111,4 @@ impl<T> Once<T> {
     pub(crate) fn get_or_init(&self, _guard: &ForkGuard, make: impl FnOnce() -> T) -> &T {
         self.0.get_or_init(make)
     }
-
-    /// Sets it, unless it is set: then the value comes back.
-    pub(crate) fn set(&self, _guard: &ForkGuard, value: T) -> Result<(), T> {
-        self.0.set(value)
-    }
 }

@@ -165,11 +165,18 @@ pub(crate) fn page_size() -> usize {
     system::page_size()
 }
 
+/// How many bytes of addresses a pool may reserve beyond what it was asked for: an eighth of what the limit on the
+/// process's addresses leaves, at most `most`; none where a reservation would be memory.
+pub(crate) fn addresses_to_spare(most: usize) -> usize {
+    if CAN_SEAL { system::addresses_left().map_or(most, |left| most.min(left / 8)) } else { 0 }
+}
+
 /// Mapped by the system's calls.
 #[cfg(all(unix, not(bytepool_portable)))]
 mod system {
+    use crate::os::caller::Uncancelled;
     use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-    use std::io;
+    use std::io::{self, Read};
     use std::ptr::{self, NonNull};
 
     pub(super) struct Mapping {
@@ -271,6 +278,31 @@ mod system {
         }
     }
 
+    /// What the limit on the process's addresses leaves, in bytes; `None` without one.
+    pub(super) fn addresses_left() -> Option<usize> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY:
+        // - it writes to `limit` only
+        if unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } != 0
+            || limit.rlim_cur == libc::RLIM_INFINITY
+        {
+            return None;
+        }
+        let limit = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX);
+        Some(limit.saturating_sub(addresses_taken()))
+    }
+
+    /// The bytes of addresses that the process has; 0 where the system does not tell.
+    fn addresses_taken() -> usize {
+        // Opening and reading a file are points of cancellation.
+        let _uncancelled = Uncancelled::new();
+        let mut text = [0; 32];
+        let read = std::fs::File::open("/proc/self/statm").and_then(|mut file| file.read(&mut text));
+        let pages = text[..read.unwrap_or(0)].split(|byte| *byte == b' ').next();
+        let pages = pages.and_then(|pages| std::str::from_utf8(pages).ok()?.parse::<usize>().ok());
+        pages.unwrap_or(0).saturating_mul(page_size())
+    }
+
     pub(super) fn page_size() -> usize {
         static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
         // Relaxed: all threads find the same.
@@ -334,6 +366,10 @@ mod system {
         }
 
         pub(super) fn advise_huge_pages(&self, _at: NonNull<u8>, _len: usize) {}
+    }
+
+    pub(super) fn addresses_left() -> Option<usize> {
+        Some(0)
     }
 
     pub(super) fn page_size() -> usize {

@@ -5,13 +5,14 @@ use std::fmt;
 
 use super::Pool;
 use crate::class::index::MAX_CLASSES;
-use crate::class::layout::Layout;
+use crate::class::layout::{Layout, ROOM_OF_POOL};
 use crate::class::ledger::MAX_BUFFER_SIZE;
 use crate::core::config::{Config, Flags, Rounding};
 use crate::debug::environment::Sampling;
 use crate::error::BuildError;
 use crate::os::fork::{self, ForkGuard};
 use crate::os::memory::{self, OutOfMemory};
+use crate::os::region::addresses_to_spare;
 
 /// The alignment of every buffer unless another is asked for, in bytes.
 pub const DEFAULT_ALIGNMENT: usize = 64;
@@ -177,7 +178,8 @@ impl Builder {
         }
         let mut size_classes = self.size_classes;
         validate_classes(guard, &mut size_classes, self.round.as_deref())?;
-        let layout = Layout::new(&size_classes, alignment, self.flags.huge_pages)?;
+        let room = addresses_to_spare(ROOM_OF_POOL);
+        let layout = Layout::new(&size_classes, alignment, self.flags.huge_pages, room)?;
         Ok(Config {
             layout,
             alignment,

@@ -126,6 +126,7 @@ impl Shelf {
                 // Release: partner in `take_fresh_from`.
                 word.fetch_and(!(fresh << TOUCHED_SHIFT), Release);
                 fresh_permits += fresh.count_ones();
+                self.prefer_fresh(reservation.first_group + index);
             }
             if idle != 0 {
                 // What the last owner wrote passes on through this thread.
@@ -140,12 +141,12 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::TestShelf;
     use std::collections::HashSet;
 
     #[test]
     fn a_reservation_takes_slots_off_the_shelf_and_returns_them() {
-        let shelf = Shelf::new(40).unwrap();
+        let shelf = TestShelf::new(40);
         let taken: Vec<u32> = (0..20).map(|_| shelf.take_fresh(None).unwrap()).collect();
         taken[..10].iter().for_each(|&slot| shelf.put(slot));
 
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_reservation_respects_its_limit() {
-        let shelf = Shelf::new(32).unwrap();
+        let shelf = TestShelf::new(32);
         let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
         taken.iter().for_each(|&slot| shelf.put(slot));
         let reservation = shelf.reserve(0, 2, 5).unwrap();

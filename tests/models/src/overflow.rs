@@ -1,22 +1,14 @@
-//! Overflow that a spare serves: its making, closing, and puts that race.
+//! Overflow: slots in the room beyond a class's capacity, which go back to the system when they are idle.
 
 use super::check;
 use super::pools::{Raw, SIZE, assert_gone, get_raw, put_raw, spawn, use_buffer};
 use super::sync::thread;
 use crate::Pool;
 
-/// A pool whose slots are all out. Its next gets overflow, and soon are served by a spare.
+/// A pool whose capacity is out. Its next gets overflow.
 fn used_up() -> (Pool, [Raw; 2]) {
     let pool = Pool::builder().size_class(SIZE, 2).build().unwrap();
     let slots = [(); 2].map(|()| get_raw(&pool).unwrap());
-    (pool, slots)
-}
-
-fn with_spare() -> (Pool, [Raw; 2]) {
-    let (pool, slots) = used_up();
-    while pool.reference().spare().is_none() {
-        put_raw(&pool, get_raw(&pool).unwrap()).unwrap();
-    }
     (pool, slots)
 }
 
@@ -30,34 +22,47 @@ fn assert_is_put(pool: &Pool, double_puts: u64) {
 }
 
 #[test]
-fn a_spare_that_is_made_while_the_pool_closes_goes_with_the_last_put() {
+fn what_is_idle_beyond_the_capacity_goes_back_while_others_get_and_the_pool_closes() {
     check(1000, || {
-        let (pool, slots) = used_up();
+        let pool = Pool::builder().size_class(SIZE, 2).thread_cache(false).build().unwrap();
         let workers = [(); 2].map(|()| {
             spawn(&pool, |pool| {
-                for _ in 0..3 {
-                    let Ok(buffer) = pool.get(SIZE) else { return };
-                    use_buffer(&buffer);
-                    let raw = get_raw(&pool);
-                    drop(buffer);
-                    let Ok(raw) = raw else { return };
-                    put_raw(&pool, raw).unwrap();
+                for _ in 0..2 {
+                    let got = [(); 4].map(|()| get_raw(&pool));
+                    got.into_iter().flatten().for_each(|raw| put_raw(&pool, raw).unwrap());
                 }
             })
         });
         let closer = spawn(&pool, |pool| pool.close());
         workers.into_iter().for_each(thread::JoinHandle::join);
         closer.join();
-        slots.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
         assert_gone(&pool);
-        assert!(pool.reference().spare().is_none_or(|spare| spare.core().classes().region().is_unmapped()));
+    });
+}
+
+#[test]
+fn little_beyond_the_capacity_stays_idle() {
+    check(1000, || {
+        let pool = Pool::builder().size_class(SIZE, 2).thread_cache(false).build().unwrap();
+        let workers = [(); 2].map(|()| {
+            spawn(&pool, |pool| {
+                let got = [(); 4].map(|()| get_raw(&pool).unwrap());
+                got.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
+            })
+        });
+        workers.into_iter().for_each(thread::JoinHandle::join);
+        let stats = pool.stats();
+        stats.assert_consistent();
+        let class = &stats.classes[0];
+        // The capacity, and the slack of one.
+        assert!(class.idle <= 3 && class.overflow == 0, "{stats:#?}");
     });
 }
 
 #[test]
 fn overflow_is_handed_over_and_comes_back_once_each() {
     check(1000, || {
-        let (pool, slots) = with_spare();
+        let (pool, slots) = used_up();
         let getter = spawn(&pool, |pool| [(); 3].map(|()| get_raw(&pool).unwrap()));
         let handed_over = getter.join();
         let putters = [0, 1].map(|part| {
@@ -78,7 +83,7 @@ fn overflow_is_handed_over_and_comes_back_once_each() {
 #[test]
 fn of_two_puts_of_overflow_exactly_one_wins() {
     check(1500, || {
-        let (pool, slots) = with_spare();
+        let (pool, slots) = used_up();
         put_raw(&pool, get_raw(&pool).unwrap()).unwrap();
         let raw = get_raw(&pool).unwrap();
         let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
@@ -92,7 +97,7 @@ fn of_two_puts_of_overflow_exactly_one_wins() {
 #[test]
 fn the_last_put_of_overflow_ends_the_pool() {
     check(1000, || {
-        let (pool, slots) = with_spare();
+        let (pool, slots) = used_up();
         let buffer = pool.get(SIZE).unwrap();
         let user = thread::spawn(move || {
             use_buffer(&buffer);
@@ -105,43 +110,14 @@ fn the_last_put_of_overflow_ends_the_pool() {
     });
 }
 
-/// What its cache has of the spare holds a reference to the pool.
+/// What its cache has holds a reference to the pool.
 #[test]
 fn a_thread_that_ends_may_be_the_last_to_know_the_pool() {
     check(2000, || {
-        let (pool, slots) = with_spare();
+        let (pool, slots) = used_up();
         let worker = spawn(&pool, |pool| put_raw(&pool, get_raw(&pool).unwrap()).unwrap());
         slots.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
         drop(pool);
         worker.join();
-    });
-}
-
-/// More ways than a block has places for: caches of pools and of spares are given up for one another, while others
-/// take them away.
-#[test]
-fn caches_of_spares_give_way_to_those_of_other_pools() {
-    check(500, || {
-        let pools = [(); 5].map(|()| with_spare());
-        let user = {
-            let pools = pools.each_ref().map(|(pool, _)| pool.clone());
-            thread::spawn(move || {
-                for pool in pools {
-                    put_raw(&pool, get_raw(&pool).unwrap()).unwrap();
-                }
-            })
-        };
-        let trimmer = spawn(&pools[0].0, |pool| pool.trim(0));
-        for (pool, _) in pools.iter().rev() {
-            put_raw(pool, get_raw(pool).unwrap()).unwrap();
-        }
-        trimmer.join();
-        user.join();
-        for (pool, slots) in pools {
-            assert_is_put(&pool, 0);
-            slots.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
-            pool.close();
-            assert_gone(&pool);
-        }
     });
 }

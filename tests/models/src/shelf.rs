@@ -7,7 +7,7 @@ use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::sync::{plain_memory, thread};
 use super::{check, hold};
-use crate::class::shelf::{GROUP_SLOTS, Shelf};
+use crate::class::shelf::{GROUP_SLOTS, TestShelf};
 use crate::core::mapped_bytes::MappedBytes;
 #[cfg(feature = "capi")]
 use crate::os::fork::ForkGuard;
@@ -16,14 +16,14 @@ use crate::os::handle::{HandleState, Handles};
 
 /// A shelf, and a byte of memory for each of its slots.
 struct Slots {
-    shelf: Shelf,
+    shelf: TestShelf,
     memory: Box<[u8]>,
 }
 
 impl Slots {
     /// With as many idle slots; the others are fresh.
     fn new(slots: u32, idle: u32) -> Arc<Self> {
-        let shelf = Shelf::new(slots).unwrap();
+        let shelf = TestShelf::new(slots);
         let taken: Vec<u32> = (0..idle).map(|_| shelf.take_fresh(None).unwrap()).collect();
         taken.into_iter().for_each(|slot| shelf.put(slot));
         Arc::new(Self { shelf, memory: vec![0; slots as usize].into() })
@@ -140,6 +140,40 @@ fn what_a_trim_reserves_nobody_gets_until_it_is_given_back() {
             }
         };
         [slots.spawn(trim), slots.spawn(use_and_put), slots.spawn(use_and_put)]
+            .into_iter()
+            .for_each(thread::JoinHandle::join);
+        slots.assert_whole();
+    });
+}
+
+#[test]
+fn while_all_slots_are_fresh_nobody_gets_one() {
+    check(2000, || {
+        let slots = Slots::new(2 * GROUP_SLOTS, 0);
+        let trim = |slots: &Slots| {
+            for _ in 0..2 {
+                slots.shelf.while_all_are_fresh(0..2, || {
+                    plain_memory::is_cleared(NonNull::from(&slots.memory[0]), slots.memory.len());
+                });
+            }
+        };
+        let use_and_return = |slots: &Slots| {
+            for _ in 0..2 {
+                if let Some(slot) = slots.shelf.take_fresh(None) {
+                    slots.use_slot(slot);
+                    slots.shelf.put(slot);
+                    let Some(mut reservation) = slots.shelf.reserve(0, 2, u32::MAX) else { continue };
+                    for slot in 0..2 * GROUP_SLOTS {
+                        if reservation.is_idle(slot) {
+                            slots.use_slot(slot);
+                            reservation.make_fresh(slot);
+                        }
+                    }
+                    slots.shelf.give_back(reservation);
+                }
+            }
+        };
+        [slots.spawn(trim), slots.spawn(use_and_return), slots.spawn(use_and_return)]
             .into_iter()
             .for_each(thread::JoinHandle::join);
         slots.assert_whole();

@@ -173,6 +173,9 @@ pub(crate) mod atomic {
                 pub(crate) fn fetch_max(&self, by: $Value, order: Ordering) -> $Value {
                     self.always(order, |value| value.max(by))
                 }
+                pub(crate) fn fetch_min(&self, by: $Value, order: Ordering) -> $Value {
+                    self.always(order, |value| value.min(by))
+                }
             }
         };
     }

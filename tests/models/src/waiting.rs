@@ -9,7 +9,7 @@ use super::sync::atomic::Ordering::AcqRel;
 use super::sync::{plain_memory, thread};
 use super::{check, hold};
 use crate::Pool;
-use crate::class::shelf::Shelf;
+use crate::class::shelf::TestShelf;
 use crate::core::mapped_bytes::MappedBytes;
 use crate::core::wait_queue::{Demand, Parker, WaitQueue};
 use crate::error::GetError;
@@ -82,7 +82,7 @@ fn who_releases_bytes_sees_who_waits_or_is_seen() {
 #[test]
 fn who_puts_a_slot_sees_who_waits_or_is_seen() {
     let with_one_out = || {
-        let shelf = Shelf::new(1).unwrap();
+        let shelf = TestShelf::new(1);
         shelf.take_fresh(None).unwrap();
         shelf
     };
