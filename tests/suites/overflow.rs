@@ -110,7 +110,9 @@ fn idle_buffers_beyond_the_capacity_are_not_allocated() {
 /// Of slots that share a page, of those of a page, and of those of many.
 #[test]
 fn what_is_idle_beyond_the_capacity_goes_back_soon() {
-    for (size, capacity, out) in [(64, 1000, 100_000), (4096, 100, 5000), (64 << 10, 10, 300), (1 << 20, 4, 40)] {
+    for (size, capacity, out) in
+        [(64, 1000, 100_000), (4096, 100, 5000), (64 << 10, 10, 300), (1 << 20, 4, 40)]
+    {
         let pool = Pool::builder().size_class(size, capacity).build().unwrap();
         for _ in 0..3 {
             let all: Vec<_> = (0..out).map(|_| pool.get(size).unwrap()).collect();
@@ -234,9 +236,6 @@ fn fresh_overflow_for_rust_reads_as_zeros() {
     drop(buffers);
     let zeroed = pool.get_zeroed(SIZE).unwrap();
     assert!(zeroed.iter().all(|&byte| byte == 0));
-}
-
-);
 }
 
 #[test]
