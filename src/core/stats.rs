@@ -229,14 +229,14 @@ impl Stats {
 
     /// The figures of a pool. In place: they are large, and stacks are small.
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {
-        let Core { classes, caches, counters, registry, mapped, .. } = pool;
-        let limit = mapped.limit();
+        let Core { classes, caches, counters, registry, .. } = pool;
+        let limit = classes.mapped().limit();
         let oversize_bytes = counters.oversize_bytes.load(Relaxed);
         let oversize_buffers = counters.oversize_buffers.load(Relaxed);
         let oversize_gets = counters.oversize_gets.load(Relaxed);
         self.classes.count = classes.len();
         self.max_bytes = if limit == usize::MAX { 0 } else { limit };
-        self.mapped_bytes = mapped.get();
+        self.mapped_bytes = classes.mapped().get();
         self.bookkeeping_bytes = caches.bytes(guard, classes) + registry.bytes(guard);
         self.allocated_bytes = oversize_bytes;
         self.oversize_bytes = oversize_bytes;
