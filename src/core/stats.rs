@@ -107,8 +107,8 @@ pub struct Stats {
     /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a class's
     /// capacity counts.
     pub allocated_bytes: usize,
-    /// Bytes of memory that the pool takes for its own books, as far as they were used: ledgers, shelves, thread caches and
-    /// the table of buffers from the system allocator. Beside `mapped_bytes`, and beside the limit.
+    /// Bytes of memory that the pool takes for its books, as far as they were used: ledgers, shelves, and the table of
+    /// buffers from the system allocator. Beside `mapped_bytes`, and beside the limit; so are thread caches.
     pub bookkeeping_bytes: usize,
     /// Bytes of outstanding oversize buffers, after rounding.
     pub oversize_bytes: usize,
@@ -237,7 +237,7 @@ impl Stats {
         self.classes.count = classes.len();
         self.max_bytes = if limit == usize::MAX { 0 } else { limit };
         self.mapped_bytes = classes.mapped().get();
-        self.bookkeeping_bytes = caches.bytes(guard, classes) + registry.bytes(guard);
+        self.bookkeeping_bytes = registry.bytes(guard);
         self.allocated_bytes = oversize_bytes;
         self.oversize_bytes = oversize_bytes;
         self.oversize_buffers = oversize_buffers;
