@@ -9,6 +9,7 @@ use super::thread_cache::CacheRef;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
+use crate::class::shelf::GROUP_SLOTS;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::{SLOW, wait_for_fast_paths};
@@ -94,11 +95,18 @@ impl CacheRef {
         if !bin.may_cache() {
             return None;
         }
-        let filled = bin.take(holder).or_else(|| {
+        bin.take(holder).or_else(|| {
+            if self.has_only_fresh(bin) {
+                return self.get_fresh(bin, holder);
+            }
             self.fill(bin);
-            bin.take(holder)
-        });
-        filled.or_else(|| self.get_fresh(bin, holder))
+            bin.take(holder).or_else(|| self.get_fresh(bin, holder))
+        })
+    }
+
+    /// Whether looking for a batch is in vain, as it seems.
+    fn has_only_fresh(&self, bin: &Bin) -> bool {
+        bin.quota() > 0 && !bin.has_claims() && self.class_of(bin).shelf.idle() == 0
     }
 
     /// A slot that was never handed out, if its memory is open and below the limit. What more is needed the pool does.
@@ -115,6 +123,10 @@ impl CacheRef {
         if !class.is_open(slot) || !self.classes().mapped().try_reserve(class.slot_size()) {
             class.shelf.untake_fresh(slot);
             return None;
+        }
+        if slot.is_multiple_of(GROUP_SLOTS) {
+            class.sample_peak();
+            self.choose_bias(bin);
         }
         self.caches().references().retain(1);
         Some(bin.hand_out(slot, holder))
