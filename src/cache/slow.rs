@@ -46,7 +46,7 @@ pub(crate) fn get_of_class(guard: &ForkGuard, key: u64, class: u8, holder: Holde
 pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> {
     with_cache(guard, key, |cache| {
         let bin = cache.bin(class);
-        cache.class_of(bin).take_fresh(Some(&bin.fresh_group))
+        cache.class_of(bin).shelf.take_fresh(Some(&bin.fresh_group))
     })?
 }
 
@@ -119,7 +119,7 @@ impl CacheRef {
         if class.slot_size() > LARGE {
             return None;
         }
-        let slot = class.take_fresh(Some(&bin.fresh_group))?;
+        let slot = class.shelf.take_fresh(Some(&bin.fresh_group))?;
         if !class.is_open(slot) || !self.classes().mapped().try_reserve(class.slot_size()) {
             class.shelf.untake_fresh(slot);
             return None;
@@ -128,6 +128,7 @@ impl CacheRef {
             class.sample_peak();
             self.choose_bias(bin);
         }
+        class.ledger.use_first(slot);
         self.caches().references().retain(1);
         Some(bin.hand_out(slot, holder))
     }

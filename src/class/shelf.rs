@@ -273,7 +273,7 @@ impl Shelf {
 
     /// The bytes that its words and its queue take: whole pages, as far as groups were used.
     pub(super) fn book_bytes(&self) -> usize {
-        let words = self.used_groups() as usize * size_of::<AtomicU64>();
+        let words = self.used_groups().max(1) as usize * size_of::<AtomicU64>();
         words.next_multiple_of(page_size()) + self.queue.bytes()
     }
 
