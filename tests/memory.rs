@@ -198,7 +198,8 @@ fn little_beyond_the_capacity_stays_resident_of_ended_threads_and_of_small_slots
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
         let class = stats_of(&pool);
-        assert!(class.peak > slots * 3 / 2 && class.cached == 0, "{class:#?}");
+        // The one slot is that whose address tells the span.
+        assert!(class.peak > slots * 3 / 2 && class.cached <= 1, "{class:#?}");
         // The slack, and once more for what shared its page with slots that were out at the last look.
         let most = slots + 2 * (slots / 8);
         assert!(class.idle <= most, "{most} of {class:#?}");

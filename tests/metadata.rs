@@ -135,7 +135,8 @@ mod books {
             let new = now.iter().filter(|mapping| mapping.1.starts_with("rw") && !before.contains(mapping));
             let books = new.max_by_key(|mapping| mapping.0.len()).unwrap().0.clone();
             assert!(books.len() >= capacity * 8, "{books:x?} has no room for the ledger");
-            let is_guarded = |at: usize| now.iter().any(|(range, access)| range.contains(&at) && access == "---p");
+            let is_guarded =
+                |at: usize| now.iter().any(|(range, access)| range.contains(&at) && access == "---p");
             assert!(is_guarded(books.start - 1) && is_guarded(books.end), "{books:x?} has no guard pages");
             Self { pool, books, in_use_before }
         }

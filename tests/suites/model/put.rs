@@ -126,7 +126,10 @@ impl Model {
             let went = found.idle < class.idle;
             assert!(!went || class.idle > most && found.idle >= class.capacity, "{found:?} of {class:?}");
             let on_shelf = found.idle - found.cached;
-            assert!(PORTABLE || !self.setup.whole_pages || on_shelf <= most, "{found:?} keeps more than {most}");
+            assert!(
+                PORTABLE || !self.setup.whole_pages || on_shelf <= most,
+                "{found:?} keeps more than {most}"
+            );
         }
         self.note_given_up(&stats);
     }
