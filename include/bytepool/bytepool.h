@@ -229,7 +229,7 @@ typedef struct bytepool_stats {
     uint64_t double_puts;        /* refused */
     uint64_t size_mismatches;    /* refused */
     uint64_t foreign_pointers;   /* refused */
-    size_t bookkeeping_bytes;    /* bytes of the pool's own books: ledgers, shelves, thread caches, tables */
+    size_t bookkeeping_bytes;    /* bytes of the pool's books, as far as they were used: ledgers, shelves, tables */
 } bytepool_stats;
 
 #define BYTEPOOL_STATS_INIT                                                                                            \

@@ -233,12 +233,6 @@ impl Caches {
         });
     }
 
-    /// What they take of memory, in bytes.
-    pub(crate) fn bytes(&self, guard: &ForkGuard, classes: &[Class]) -> usize {
-        let tables = size_of_val(&*self.bin_of_chunk) + size_of_val(&*self.bin_of_step);
-        self.lock(guard).len() * CacheRef::bytes(classes) + tables
-    }
-
     /// What each cache has of each class, given to `add`.
     ///
     /// Exact at a quiet moment: then no thread is inside a call, and what each wrote last is visible to

@@ -66,9 +66,18 @@ impl CacheRef {
             }
             self.fill(bin);
             if bin.len() == 0 {
-                return got;
+                return got + self.get_many_fresh(bin, Holder::Raw(size), &mut out[got..]);
             }
         }
+    }
+
+    /// Gets slots that were never handed out; how many.
+    fn get_many_fresh(&self, bin: &Bin, holder: Holder, out: &mut [*mut c_void]) -> usize {
+        let fresh = out.iter_mut().map_while(|data| {
+            *data = self.get_fresh(bin, holder)?.data.as_ptr().cast();
+            Some(())
+        });
+        fresh.count()
     }
 
     /// Makes room in the bin for a size if it is full. `false`: it was not, or there is none.

@@ -8,6 +8,7 @@ use super::bin::{Bin, MAX_BATCH};
 use super::thread_cache::CacheRef;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
+use crate::class::quota::LARGE;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::{SLOW, wait_for_fast_paths};
@@ -93,10 +94,30 @@ impl CacheRef {
         if !bin.may_cache() {
             return None;
         }
-        bin.take(holder).or_else(|| {
+        let filled = bin.take(holder).or_else(|| {
             self.fill(bin);
             bin.take(holder)
-        })
+        });
+        filled.or_else(|| self.get_fresh(bin, holder))
+    }
+
+    /// A slot that was never handed out, if its memory is open and below the limit. What more is needed the pool does.
+    ///
+    /// Whoever closes the pool waits until this thread's state is inactive, so a slot that is taken here is out by then, or
+    /// back.
+    pub(super) fn get_fresh(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
+        let class = self.class_of(bin);
+        // The pool looks into all caches first.
+        if class.slot_size() > LARGE {
+            return None;
+        }
+        let slot = class.take_fresh(Some(&bin.fresh_group))?;
+        if !class.is_open(slot) || !self.classes().mapped().try_reserve(class.slot_size()) {
+            class.shelf.untake_fresh(slot);
+            return None;
+        }
+        self.caches().references().retain(1);
+        Some(bin.hand_out(slot, holder))
     }
 
     /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its class.

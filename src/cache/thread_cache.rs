@@ -167,11 +167,6 @@ fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
 
 /// Making and ending; statistics.
 impl CacheRef {
-    /// What a cache takes of memory, in bytes.
-    pub(super) fn bytes(classes: &[Class]) -> usize {
-        layout(classes).map_or(0, |(layout, _)| layout.size())
-    }
-
     /// An empty cache in the list `caches`, for the thread of `state`. `None` without memory.
     pub(super) fn new(classes: &Classes, caches: &Caches, state: &'static ThreadState) -> Option<Self> {
         let (layout, slots_start) = layout(classes)?;

@@ -26,13 +26,18 @@ impl Class {
         if self.shelf.idle() == 0 {
             return 0;
         }
-        let windows = (self.shelf.used_groups() * GROUP_SLOTS).div_ceil(Self::window_slots());
+        let mut end = (self.shelf.used_groups() * GROUP_SLOTS).div_ceil(Self::window_slots());
         let mut discarded = 0;
-        for window in (0..windows).rev() {
-            if discarded >= max_slots || self.shelf.idle() == 0 {
-                break;
+        while end > 0 && discarded < max_slots && self.shelf.idle() > 0 {
+            let mut first = end - 1;
+            if self.may_discard(first) {
+                // Windows of small slots are small: several go with one system call.
+                while first > 0 && end - first < self.most_windows() && self.may_discard(first - 1) {
+                    first -= 1;
+                }
+                discarded += self.discard_windows(region, first..end, max_slots - discarded);
             }
-            discarded += self.discard_window(region, window, max_slots - discarded);
+            end = first;
         }
         discarded
     }
@@ -71,7 +76,8 @@ impl Class {
 
     /// Gives back the whole pages of idle slots in the window of `slot`; how many slots became fresh.
     pub(crate) fn discard_around(&self, region: &Region, slot: u32) -> usize {
-        self.discard_window(region, slot / Self::window_slots(), usize::MAX)
+        let window = slot / Self::window_slots();
+        self.discard_windows(region, window..window + 1, usize::MAX)
     }
 
     /// Makes all idle slots fresh although their pages were not given back: the region goes as a whole. How
@@ -93,19 +99,35 @@ impl Class {
         forgotten
     }
 
-    fn discard_window(&self, region: &Region, window: u32, max_slots: usize) -> usize {
-        let groups = Self::window_slots() / GROUP_SLOTS;
+    fn window_groups() -> u32 {
+        Self::window_slots() / GROUP_SLOTS
+    }
+
+    /// How many windows are reserved at a time: of slots of a page or more, one.
+    fn most_windows(&self) -> u32 {
+        if self.span.slot_size < page_size() {
+            (MAX_RESERVED_GROUPS / Self::window_groups()).max(1)
+        } else {
+            1
+        }
+    }
+
+    /// Whether a window looks as if it had a page to give: a look costs less than a reservation.
+    fn may_discard(&self, window: u32) -> bool {
+        let first_group = window * Self::window_groups();
+        // The last window may have a page that is not full.
+        let is_last = first_group + Self::window_groups() >= self.shelf.group_count();
+        let slots_of_page = page_size().div_ceil(self.span.slot_size);
+        is_last
+            || Self::window_groups() != GROUPS_SEEN
+            || has_run(self.shelf.held_slots(first_group), slots_of_page)
+    }
+
+    fn discard_windows(&self, region: &Region, windows: Range<u32>, max_slots: usize) -> usize {
+        let first_group = windows.start * Self::window_groups();
+        let groups = (windows.end * Self::window_groups()).min(self.shelf.group_count()) - first_group;
         if groups > MAX_RESERVED_GROUPS {
             return 0; // pages above 64 KiB: not on any target this is built for
-        }
-        let first_group = window * groups;
-        let groups = groups.min(self.shelf.group_count() - first_group);
-        // A look costs less than a reservation, and of small slots few windows have a whole page to give. (The last window may
-        // have a page that is not full.)
-        let slots_of_page = page_size().div_ceil(self.span.slot_size);
-        let is_last = first_group + groups == self.shelf.group_count();
-        if !is_last && groups == GROUPS_SEEN && !has_run(self.shelf.held_slots(first_group), slots_of_page) {
-            return 0;
         }
         let max_idle = u32::try_from(max_slots).unwrap_or(u32::MAX);
         let Some(mut reservation) = self.shelf.reserve(first_group, groups, max_idle) else { return 0 };

@@ -10,6 +10,7 @@
 //! - [`slots`]: from an address to a slot and its ledger entry
 //! - [`discard`]: giving idle memory back
 //! - [`excess`]: how many idle slots are too many
+//! - [`mapped_bytes`]: what is memory, and the limit on it
 //! - [`table`]: all classes of a pool, and its region
 //! - `arithmetic`: `index`, for the fuzz targets
 //! - [`location`]: an outstanding buffer, as the layers above pass it on
@@ -26,6 +27,7 @@ pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod ledger;
 pub(crate) mod location;
+pub(crate) mod mapped_bytes;
 pub(crate) mod quota;
 pub(crate) mod shelf;
 pub(crate) mod slots;
@@ -180,12 +182,22 @@ impl Class {
         }
     }
 
+    /// Whether the memory of `slot` is readable and writable.
+    #[inline]
+    pub(crate) fn is_open(&self, slot: u32) -> bool {
+        // Acquire pairs with the Release in `open_up_to`: the pages were opened before.
+        self.end_of(slot) <= self.opened.load(Acquire)
+    }
+
     /// Makes the memory of `slot` readable and writable.
     #[inline]
     pub(crate) fn open(&self, guard: &ForkGuard, region: &Region, slot: u32) -> io::Result<()> {
-        let end = (slot as usize + 1) * self.span.slot_size;
-        // Acquire pairs with the Release in `open_up_to`: the pages were opened before.
-        if end <= self.opened.load(Acquire) { Ok(()) } else { self.open_up_to(guard, region, end) }
+        if self.is_open(slot) { Ok(()) } else { self.open_up_to(guard, region, self.end_of(slot)) }
+    }
+
+    /// Where a slot ends, in bytes from the start of the span.
+    fn end_of(&self, slot: u32) -> usize {
+        (slot as usize + 1) * self.span.slot_size
     }
 
     /// Opens in steps that grow with what is open, so that a large class takes few system calls and a small

@@ -7,6 +7,7 @@ use super::Class;
 use super::books::Books;
 use super::index::SizeClassIndex;
 use super::layout::Layout;
+use super::mapped_bytes::MappedBytes;
 use crate::error::BuildError;
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::region::Region;
@@ -18,6 +19,7 @@ pub(crate) struct Classes {
     chunk_shift: u32,
     class_of_chunk: Box<[u8]>,
     classes: Box<[Class]>,
+    mapped: MappedBytes,
     /// Apart, as it is large.
     index: Box<SizeClassIndex>,
 }
@@ -34,8 +36,8 @@ pub(crate) enum Spot {
 }
 
 impl Classes {
-    /// Reserves the region, and makes the classes' books.
-    pub(crate) fn new(layout: Layout, huge_pages: bool) -> Result<Self, BuildError> {
+    /// Reserves the region, and makes the classes' books. `max_bytes` is `usize::MAX` for no limit.
+    pub(crate) fn new(layout: Layout, max_bytes: usize, huge_pages: bool) -> Result<Self, BuildError> {
         let (layout, region, mut books) = reserve(layout)?;
         if huge_pages {
             region.advise_huge_pages();
@@ -53,12 +55,19 @@ impl Classes {
             chunk_shift: layout.chunk_shift,
             class_of_chunk: layout.class_of_chunk,
             classes,
+            mapped: MappedBytes::new(max_bytes),
             index: memory::boxed(|| Ok::<_, OutOfMemory>(SizeClassIndex::new(&sizes)))?,
         })
     }
 
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// What the pool has taken from the system for buffers, and the limit on it.
+    #[inline]
+    pub(crate) fn mapped(&self) -> &MappedBytes {
+        &self.mapped
     }
 
     pub(crate) fn books(&self) -> &Books {

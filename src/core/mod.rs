@@ -13,7 +13,7 @@
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
 //! - [`wait`] and [`wait_queue`]: gets that wait at the limit
-//! - [`mapped_bytes`], [`registry`], [`stats`]: what is counted and kept
+//! - [`registry`], [`stats`]: what is counted and kept
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
 //!
 //! Any thread may call anything at any time. What may run a function of the user's, or sleep, takes the fork guard for
@@ -24,7 +24,6 @@ pub(crate) mod config;
 pub(crate) mod door;
 pub(crate) mod get;
 mod hooks;
-pub(crate) mod mapped_bytes;
 mod overflow;
 pub(crate) mod ownership;
 mod put;
@@ -43,7 +42,6 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use std::ptr::NonNull;
 
 use self::config::{Config, Flags, Rounding};
-use self::mapped_bytes::MappedBytes;
 use self::registry::Registry;
 use self::stats::{PoolCounters, Stats};
 use self::wait_queue::WaitQueue;
@@ -75,7 +73,6 @@ pub(crate) struct Core {
     instrument: Instrument,
     caches: Caches,
     registry: Registry,
-    mapped: MappedBytes,
     /// Its lock is also held while idle slots are given back to the system: by trim, by close, and by a get at the
     /// limit. See [`lock_reclaiming`](Self::lock_reclaiming).
     waiting: WaitQueue,
@@ -110,7 +107,7 @@ impl Core {
         // cache.
         let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
         let may_cache = flags.thread_cache && !outside_fast_path && !layout.spans.is_empty();
-        let classes = Classes::new(layout, flags.huge_pages)?;
+        let classes = Classes::new(layout, max_bytes, flags.huge_pages)?;
         // No other pool of this process has the same.
         let own_key = key_of(registration.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let caches = Caches::new(may_cache, &classes, round.is_some(), own_key, registration.references())?;
@@ -124,7 +121,6 @@ impl Core {
             instrument,
             caches,
             registry: Registry::new()?,
-            mapped: MappedBytes::new(max_bytes),
             waiting: WaitQueue::new(),
             counters: PoolCounters::default(),
             open_handles: AtomicUsize::new(1),

@@ -135,12 +135,12 @@ impl Core {
                 let class = &self.classes[usize::from(class)];
                 class.counters.puts.fetch_add(1, Relaxed);
                 class.counters.overflow.fetch_sub(1, Relaxed);
-                self.mapped.release(class.slot_size());
+                self.classes.mapped().release(class.slot_size());
             }
             Role::Oversize { bytes } => {
                 self.counters.oversize_bytes.fetch_sub(bytes, Relaxed);
                 self.counters.oversize_buffers.fetch_sub(1, Relaxed);
-                self.mapped.release(bytes);
+                self.classes.mapped().release(bytes);
             }
         }
         self.registration.references().release_some(1);

@@ -36,7 +36,7 @@ impl Core {
         bytes: usize,
         class: Option<&Class>,
     ) -> Result<Reserved, GetError> {
-        if self.mapped.try_reserve(bytes) {
+        if self.classes.mapped().try_reserve(bytes) {
             return Ok(Reserved::Bytes);
         }
         self.reserve_at_limit(guard, bytes, class)
@@ -68,13 +68,13 @@ impl Core {
             if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
                 return Ok(Reserved::Idle(slot));
             }
-            let (limit, mapped) = (self.mapped.limit(), self.mapped.get());
+            let (limit, mapped) = (self.classes.mapped().limit(), self.classes.mapped().get());
             // Nothing is given up for a request that can never fit.
             if bytes > limit {
                 return Err(GetError::Limit { limit, mapped, requested: bytes });
             }
             if pause.is_none() {
-                if self.mapped.try_reserve(bytes) {
+                if self.classes.mapped().try_reserve(bytes) {
                     return Ok(Reserved::Bytes);
                 }
                 pause = Some(self.caches.drain_and_pause(guard));
@@ -82,7 +82,7 @@ impl Core {
                 return Ok(Reserved::Bytes);
             } else if self.times_put() == puts {
                 // No slot was put behind the search: none was idle when there were too few bytes.
-                return Err(GetError::Limit { limit, mapped: self.mapped.get(), requested: bytes });
+                return Err(GetError::Limit { limit, mapped: self.classes.mapped().get(), requested: bytes });
             }
         }
     }
@@ -95,21 +95,26 @@ impl Core {
     /// Reserves bytes, giving up idle slots for them. The caller holds the reclaiming lock, and no thread caches any.
     pub(super) fn reserve_or_discard(&self, bytes: usize) -> bool {
         loop {
-            if self.mapped.try_reserve(bytes) {
+            if self.classes.mapped().try_reserve(bytes) {
                 return true;
             }
-            let missing = self.mapped.get().saturating_add(bytes).saturating_sub(self.mapped.limit());
+            let missing = self
+                .classes
+                .mapped()
+                .get()
+                .saturating_add(bytes)
+                .saturating_sub(self.classes.mapped().limit());
             // At least one: another thread may have released some since, and a third reserved them.
             if self.discard_idle(Discard::AtLeast(missing.max(1))) == 0 {
                 // A system buffer may have been freed meanwhile.
-                return self.mapped.try_reserve(bytes);
+                return self.classes.mapped().try_reserve(bytes);
             }
         }
     }
 
     /// Gives bytes back that were reserved in vain.
     pub(super) fn unreserve(&self, guard: &ForkGuard, bytes: usize) {
-        self.mapped.release(bytes);
+        self.classes.mapped().release(bytes);
         self.serve_waiters(guard);
     }
 
@@ -125,7 +130,7 @@ impl Core {
                 Discard::AtMost(bytes) => (bytes - discarded) / class.slot_size(),
             };
             let bytes = class.discard_idle(self.classes.region(), slots) * class.slot_size();
-            self.mapped.release(bytes);
+            self.classes.mapped().release(bytes);
             discarded += bytes;
         }
         discarded
@@ -147,7 +152,7 @@ impl Core {
         // Another thread may have done it, or closed the pool.
         if class.has_excess() && !self.is_closed() {
             let discarded = class.discard_excess(self.classes.region(), self.classes.books());
-            self.mapped.release(discarded * class.slot_size());
+            self.classes.mapped().release(discarded * class.slot_size());
         }
         self.serve(guard, &mut queue);
     }
@@ -210,7 +215,7 @@ impl Core {
             true => class.forget_idle(),
             false => class.discard_around(self.classes.region(), slot),
         };
-        self.mapped.release(discarded * class.slot_size());
+        self.classes.mapped().release(discarded * class.slot_size());
         self.unmap_if_unused(&reclaiming);
     }
 
@@ -226,7 +231,7 @@ impl Core {
         }
         for class in self.classes.iter() {
             // The system may have refused to take some pages back before.
-            self.mapped.release(class.forget_idle() * class.slot_size());
+            self.classes.mapped().release(class.forget_idle() * class.slot_size());
         }
         // SAFETY:
         // - no slot is out, and none can be got any more: thread caches were drained under this lock when the

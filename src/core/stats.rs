@@ -107,8 +107,8 @@ pub struct Stats {
     /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a class's
     /// capacity counts.
     pub allocated_bytes: usize,
-    /// Bytes of memory that the pool takes for its own books, as far as they were used: ledgers, shelves, thread caches and
-    /// the table of buffers from the system allocator. Beside `mapped_bytes`, and beside the limit.
+    /// Bytes of memory that the pool takes for its books, as far as they were used: ledgers, shelves, and the table of
+    /// buffers from the system allocator. Beside `mapped_bytes`, and beside the limit; so are thread caches.
     pub bookkeeping_bytes: usize,
     /// Bytes of outstanding oversize buffers, after rounding.
     pub oversize_bytes: usize,
@@ -229,15 +229,15 @@ impl Stats {
 
     /// The figures of a pool. In place: they are large, and stacks are small.
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {
-        let Core { classes, caches, counters, registry, mapped, .. } = pool;
-        let limit = mapped.limit();
+        let Core { classes, caches, counters, registry, .. } = pool;
+        let limit = classes.mapped().limit();
         let oversize_bytes = counters.oversize_bytes.load(Relaxed);
         let oversize_buffers = counters.oversize_buffers.load(Relaxed);
         let oversize_gets = counters.oversize_gets.load(Relaxed);
         self.classes.count = classes.len();
         self.max_bytes = if limit == usize::MAX { 0 } else { limit };
-        self.mapped_bytes = mapped.get();
-        self.bookkeeping_bytes = caches.bytes(guard, classes) + registry.bytes(guard);
+        self.mapped_bytes = classes.mapped().get();
+        self.bookkeeping_bytes = registry.bytes(guard);
         self.allocated_bytes = oversize_bytes;
         self.oversize_bytes = oversize_bytes;
         self.oversize_buffers = oversize_buffers;

@@ -37,8 +37,8 @@ impl Core {
         let demand = self.demand(rounded, request)?;
         let grant = self.wait(guard, demand, deadline)?.ok_or_else(|| GetError::Timeout {
             timeout: request.timeout,
-            limit: self.mapped.limit(),
-            mapped: self.mapped.get(),
+            limit: self.classes.mapped().limit(),
+            mapped: self.classes.mapped().get(),
             requested: demand.bytes,
         })?;
         self.get_granted(guard, grant, rounded, request)
@@ -49,10 +49,10 @@ impl Core {
         let class = self.class_for(rounded, request);
         let bytes = class.map_or(rounded, |class| class.slot_size());
         check_oversize(bytes, self.alignment)?;
-        let limit = self.mapped.limit();
+        let limit = self.classes.mapped().limit();
         match bytes <= limit {
             true => Ok(Demand { class: class.map(|class| class.number().into()), bytes }),
-            false => Err(GetError::Limit { limit, mapped: self.mapped.get(), requested: bytes }),
+            false => Err(GetError::Limit { limit, mapped: self.classes.mapped().get(), requested: bytes }),
         }
     }
 
@@ -136,7 +136,7 @@ impl Core {
                 let class = demand.class.expect("who was granted a slot demanded one of a class");
                 self.classes[class].shelf.put(slot);
             }
-            Grant::Bytes => self.mapped.release(demand.bytes),
+            Grant::Bytes => self.classes.mapped().release(demand.bytes),
             Grant::Closed => {}
         });
     }

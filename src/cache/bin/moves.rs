@@ -2,10 +2,12 @@
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::ptr::{self, NonNull};
 
 use super::{Bin, CachedSlot, MAX_BATCH};
 use crate::class::Class;
-use crate::class::ledger::{self, Mark};
+use crate::class::ledger::{self, Holder, Mark};
+use crate::class::location::{Buffer, Location};
 use crate::class::quota::{FIRST_QUOTA, LARGE, MIN_SHARE, most_slots};
 use crate::class::shelf::NO_GROUP;
 use crate::class::slots::Slots;
@@ -127,6 +129,15 @@ impl Bin {
             }
         }
         self.top.store(top, Relaxed);
+    }
+
+    /// A slot that this thread took from the shelf, marked in the ledger.
+    pub(in crate::cache) fn hand_out(&self, slot: u32, holder: Holder) -> Buffer {
+        let address = self.slots.start() + slot as usize * self.slot_size;
+        let data =
+            NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("a slot is not at address zero");
+        self.entry(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
+        Buffer { data, capacity: self.buffer_size, location: Location::Slot { class: self.class, slot } }
     }
 
     /// Removes the slots that were put first, as many as `out` has room for; it holds that many.

@@ -7,8 +7,8 @@ use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::sync::{plain_memory, thread};
 use super::{check, hold};
+use crate::class::mapped_bytes::MappedBytes;
 use crate::class::shelf::{GROUP_SLOTS, TestShelf};
-use crate::core::mapped_bytes::MappedBytes;
 #[cfg(feature = "capi")]
 use crate::os::fork::ForkGuard;
 #[cfg(feature = "capi")]
