@@ -254,14 +254,16 @@ impl Shelf {
     pub(crate) fn while_all_are_fresh(&self, groups: Range<u32>, then: impl FnOnce()) {
         const ALL: u64 = GROUP_MASK << TOUCHED_SHIFT;
         let words = &self.groups[groups.start as usize..groups.end as usize];
+        // A group that lost its idle slots may be queued still.
+        let all_taken = |seen: u64| (seen & !QUEUED == 0).then_some(seen | ALL);
         // Relaxed: a hint.
-        if words.iter().any(|word| word.load(Relaxed) != 0) {
+        if words.iter().any(|word| all_taken(word.load(Relaxed)).is_none()) {
             return;
         }
         let slots = words.len() as u32 * GROUP_SLOTS;
         let permits = self.fresh.take(slots);
         // Acquire: as in `take_fresh_from`.
-        let take = |word: &&AtomicU64| word.compare_exchange(0, ALL, Acquire, Relaxed).is_ok();
+        let take = |word: &&AtomicU64| word.fetch_update(Acquire, Relaxed, all_taken).is_ok();
         let taken = if permits == slots { words.iter().take_while(take).count() } else { 0 };
         if taken == words.len() {
             then();

@@ -47,6 +47,7 @@ static void layouts(void) {
     OFFSET(bytepool_stats, double_puts);
     OFFSET(bytepool_stats, size_mismatches);
     OFFSET(bytepool_stats, foreign_pointers);
+    OFFSET(bytepool_stats, bookkeeping_bytes);
 
     SIZE(bytepool_class_stats);
     OFFSET(bytepool_class_stats, struct_size);
@@ -61,6 +62,8 @@ static void layouts(void) {
     OFFSET(bytepool_class_stats, allocated_bytes);
     OFFSET(bytepool_class_stats, gets);
     OFFSET(bytepool_class_stats, puts);
+    OFFSET(bytepool_class_stats, system_overflow);
+    OFFSET(bytepool_class_stats, peak);
 
     SIZE(bytepool_misuse);
     OFFSET(bytepool_misuse, struct_size);

@@ -68,14 +68,17 @@ static inline void check_equations(const figures *now) {
     size_t i;
     for (i = 0; i < now->pool.size_class_count; i++) {
         const bytepool_class_stats *c = &now->classes[i];
-        CHECK_EQ(c->touched, c->outstanding + c->idle);
-        CHECK(c->touched <= c->capacity && c->cached <= c->idle);
+        size_t out = c->outstanding + c->overflow;
+        size_t slots_out = out - c->system_overflow;
+        CHECK_EQ(c->touched, slots_out + c->idle);
+        CHECK_EQ(c->outstanding, slots_out < c->capacity ? slots_out : c->capacity);
+        CHECK(c->cached <= c->idle && c->peak >= slots_out);
         CHECK(c->slot_size >= c->buffer_size && (i == 0 || c[-1].buffer_size < c->buffer_size));
-        CHECK_EQ(c->allocated_bytes, (c->touched + c->overflow) * c->buffer_size);
-        CHECK_EQ(c->gets, c->puts + c->outstanding + c->overflow);
-        mapped += (c->touched + c->overflow) * c->slot_size;
+        CHECK_EQ(c->allocated_bytes, (out + (c->idle < c->capacity ? c->idle : c->capacity)) * c->buffer_size);
+        CHECK_EQ(c->gets, c->puts + out);
+        mapped += (c->touched + c->system_overflow) * c->slot_size;
         allocated += c->allocated_bytes;
-        outstanding += c->outstanding + c->overflow;
+        outstanding += out;
     }
     CHECK_EQ(now->pool.mapped_bytes, mapped);
     CHECK_EQ(now->pool.allocated_bytes, allocated);

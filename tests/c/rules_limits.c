@@ -67,7 +67,9 @@ static void overflow_and_oversize_count_too(void) {
     check_limit(context, 2 * page);
     check_limit(context, 2 * page + 1);
     bytepool_put(context, overflow, page);
-    CHECK_EQ(mapped(context), 8 * page);
+    CHECK_EQ(mapped(context), 9 * page);
+    CHECK_EQ(class_stats_of(context, 0).idle, 1);
+    /* It gives way. */
     oversize = bytepool_get_aligned(context, 2 * page, 2 * page);
     CHECK_EQ(bytepool_usable_size(context, oversize), 2 * page);
     CHECK_EQ(mapped(context), 10 * page);
@@ -75,6 +77,57 @@ static void overflow_and_oversize_count_too(void) {
     CHECK_EQ(bytepool_put_checked(context, oversize, 2 * page), BYTEPOOL_OK);
     CHECK_EQ(mapped(context), 8 * page);
     CHECK_EQ(bytepool_put_many(context, slots, 8, page), BYTEPOOL_OK);
+    bytepool_free(context);
+}
+
+/* Overflow is slots as far as the addresses of a class last: of the largest that have any beyond their capacity, two. */
+static void overflow_beyond_all_slots_is_the_systems(void) {
+    enum { size = 32 << 20, count = 5 };
+    static const bytepool_size_class large[] = {{size, 1}};
+    void *context = pool_of(large, 1);
+    void *data[count];
+    figures now;
+    REQUIRE(bytepool_get_many(context, size, data, count) == BYTEPOOL_OK);
+    now = figures_of(context);
+    CHECK_EQ(now.classes[0].outstanding, 1);
+    CHECK_EQ(now.classes[0].overflow, 4);
+    CHECK_EQ(now.classes[0].system_overflow, 2);
+    CHECK_EQ(now.classes[0].touched, 3);
+    CHECK_EQ(now.classes[0].peak, 3);
+    CHECK_EQ(now.pool.system_allocations, 2);
+    CHECK_EQ(now.pool.mapped_bytes, (size_t)size * count);
+    CHECK_EQ(bytepool_put_many(context, data, count, size), BYTEPOOL_OK);
+    now = figures_of(context);
+    CHECK_EQ(now.classes[0].overflow, 0);
+    CHECK_EQ(now.classes[0].system_overflow, 0);
+    CHECK(now.classes[0].peak >= 2);
+    CHECK_EQ(now.pool.system_allocations, 2);
+    CHECK_EQ(now.pool.allocated_bytes, size);
+    bytepool_free(context);
+}
+
+/* What the pool takes for itself is told apart, and is beside the bound. */
+static void books_are_counted_beside_the_bound(void) {
+    enum { count = 20000 };
+    static const bytepool_size_class small[] = {{64, count}};
+    static void *data[count];
+    bytepool_config config = config_of(small, 1);
+    void *context;
+    size_t before;
+    size_t full;
+    config.max_bytes = (size_t)64 * count;
+    context = new_pool(&config);
+    before = stats_of(context).bookkeeping_bytes;
+    CHECK(before > 0 && before < (size_t)1 << 20);
+    REQUIRE(bytepool_get_many(context, 64, data, count) == BYTEPOOL_OK);
+    CHECK_EQ(mapped(context), (size_t)64 * count);
+    full = stats_of(context).bookkeeping_bytes;
+    CHECK(full - before >= (size_t)8 * count);
+    /* A thread cache, and the table of what replaces slots where a checker watches. */
+    CHECK(is_watched() || full - before <= (size_t)12 * count + (64 << 10));
+    CHECK_EQ(bytepool_put_many(context, data, count, 64), BYTEPOOL_OK);
+    CHECK(bytepool_trim(context, 0) > 0);
+    CHECK(full - stats_of(context).bookkeeping_bytes >= (size_t)7 * count);
     bytepool_free(context);
 }
 
@@ -267,6 +320,8 @@ int main(int argc, char **argv) {
     bytepool_set_misuse_handler(remember, &seen);
     the_bound_is_exact();
     overflow_and_oversize_count_too();
+    overflow_beyond_all_slots_is_the_systems();
+    books_are_counted_beside_the_bound();
     idle_slots_of_other_classes_give_way();
     a_hopeless_request_gives_up_nothing();
     trimming();

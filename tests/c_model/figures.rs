@@ -144,12 +144,14 @@ impl World {
             // - a struct of its size
             assert_eq!(unsafe { bytepool_read_class_stats(context_of(context), index, &raw mut class) }, OK);
             assert_eq!(class.buffer_size, buffer_size);
-            assert_eq!(class.touched, class.outstanding + class.idle);
-            assert!(class.touched <= class.capacity && class.cached <= class.idle);
             let of_class = held().filter(|held| held.class == Some(index)).count();
             assert_eq!(class.outstanding + class.overflow, of_class, "outstanding of class {index}");
-            mapped += (class.touched + class.overflow) * class.slot_size;
-            allocated += (class.touched + class.overflow) * class.buffer_size;
+            let slots_out = of_class - class.system_overflow;
+            assert_eq!(class.touched, slots_out + class.idle);
+            assert_eq!(class.outstanding, slots_out.min(class.capacity));
+            assert!(class.cached <= class.idle && class.peak >= slots_out);
+            mapped += (class.touched + class.system_overflow) * class.slot_size;
+            allocated += (of_class + class.idle.min(class.capacity)) * class.buffer_size;
         }
         assert_eq!((stats.mapped_bytes, stats.allocated_bytes), (mapped, allocated));
     }

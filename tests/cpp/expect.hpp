@@ -41,8 +41,9 @@ inline bytepool::Stats checked_stats(const bytepool::Pool &pool) {
     std::uint64_t outstanding = stats.oversize_buffers;
     for (std::size_t i = 0; i < stats.size_class_count; i++) {
         const bytepool::ClassStats c = pool.class_stats(i);
-        CHECK_EQ(c.touched, c.outstanding + c.idle);
-        mapped += (c.touched + c.overflow) * c.slot_size;
+        CHECK_EQ(c.touched, c.outstanding + c.overflow - c.system_overflow + c.idle);
+        CHECK(c.peak >= c.touched - c.idle);
+        mapped += (c.touched + c.system_overflow) * c.slot_size;
         outstanding += c.outstanding + c.overflow;
     }
     CHECK_EQ(stats.mapped_bytes, mapped);

@@ -263,8 +263,8 @@ mod under_an_address_space_limit {
             if cfg!(any(not(unix), bytepool_portable)) {
                 return; // that region would be written, all of it, at every step
             }
-            let (mut fits, mut regions, mut tables) = (0, 0, 0);
-            // Up to 1 GiB of addresses for the region alone; its tables need more.
+            let (mut fits, mut regions, mut books) = (0, 0, 0);
+            // Up to 1 GiB of addresses for the region alone; its books need more.
             for slots in (10 << 20..(17 << 20)).step_by(64 << 10) {
                 match Pool::builder().size_class(64, slots).build() {
                     Ok(pool) => {
@@ -272,21 +272,84 @@ mod under_an_address_space_limit {
                         drop(pool.get(64).unwrap());
                     }
                     Err(BuildError::Reserve { bytes, .. }) => {
-                        regions += 1;
                         assert!(bytes >= slots * 64);
+                        // The process itself takes little.
+                        let fits_alone = bytes < (LIMIT << 10) - (64 << 20);
+                        *if fits_alone { &mut books } else { &mut regions } += 1;
                     }
-                    Err(BuildError::OutOfMemory { bytes }) => {
-                        tables += 1;
-                        assert!(bytes > 0);
-                    }
+                    // What the allocator has to have.
+                    Err(BuildError::OutOfMemory { bytes }) => assert!(bytes > 0),
                     Err(error) => panic!("{error}"),
                 }
             }
             assert!(
-                fits > 0 && regions > 0 && tables > 5,
-                "{fits} fitted, {regions} regions and {tables} tables not"
+                fits > 0 && regions > 0 && books > 5,
+                "{fits} fitted, {regions} regions and the books of {books} not"
             );
             Pool::builder().size_class(64, 10 << 20).build().expect("it fitted before");
+        });
+    }
+
+    /// What is left of the limit, in bytes.
+    #[cfg(target_os = "linux")]
+    fn left() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = statm.split(' ').next().unwrap().parse().unwrap();
+        // SAFETY:
+        // - sysconf only reads
+        let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        (LIMIT << 10) - pages * page_size
+    }
+
+    #[cfg(all(target_os = "linux", not(bytepool_portable)))]
+    #[test]
+    fn the_room_beyond_the_capacities_takes_at_most_an_eighth_of_what_is_left() {
+        limited("the_room_beyond_the_capacities_takes_at_most_an_eighth_of_what_is_left", || {
+            const SIZE: usize = 64 << 10;
+            // Books, the spans' ends, and what the allocator takes.
+            const OTHERS: usize = 4 << 20;
+            let mut pools = Vec::new();
+            for _ in 0..10 {
+                let before = left();
+                let builder = (1..=4).fold(Pool::builder(), |builder, n| builder.size_class(n * SIZE, 1));
+                pools.push(builder.build().unwrap());
+                let taken = before - left() - 10 * SIZE;
+                let eighth = before / 8;
+                assert!(
+                    (eighth / 2..=eighth + OTHERS).contains(&taken),
+                    "{taken} bytes of {before} that were left"
+                );
+            }
+            // All that were made can be used, beyond their capacities, too.
+            for pool in &pools {
+                let buffers: Vec<_> = (0..20).map(|_| pool.get(SIZE).unwrap()).collect();
+                assert!(buffers.iter().all(|buffer| buffer.iter().all(|&byte| byte == 0)));
+                let class = pool.stats().classes[0];
+                assert_eq!((class.overflow, class.system_overflow), (19, 0));
+            }
+        });
+    }
+
+    #[cfg(all(target_os = "linux", not(bytepool_portable)))]
+    #[test]
+    fn a_pool_whose_capacities_just_fit_is_made_without_room_beyond_them() {
+        limited("a_pool_whose_capacities_just_fit_is_made_without_room_beyond_them", || {
+            const SIZE: usize = 64 << 10;
+            // What its books and the first overflow need besides.
+            let slots = (left() - (3 << 20)) / SIZE;
+            let pool = Pool::builder().size_class(SIZE, slots).build().expect("its slots fit");
+            let mut slots: Vec<_> = (0..slots).map(|_| pool.get_raw(SIZE).unwrap()).collect();
+            assert_eq!(pool.stats().classes[0].overflow, 0);
+            slots.push(pool.get_raw(SIZE).unwrap());
+            let stats = pool.stats();
+            assert_eq!((stats.classes[0].overflow, stats.classes[0].system_overflow), (1, 1));
+            assert_eq!(stats.system_allocations, 1);
+            slots.into_iter().for_each(|data| {
+                // SAFETY:
+                // - got above, and used no more
+                unsafe { pool.put_raw(data, SIZE) }.unwrap();
+            });
+            pool.stats().assert_consistent();
         });
     }
 }

@@ -146,10 +146,11 @@ fn layouts_in_rust() -> Vec<(String, usize)> {
             track_every, guard_every),
         layout!(CStats, "bytepool_stats":
             struct_size, size_class_count, max_bytes, mapped_bytes, allocated_bytes, oversize_bytes, oversize_buffers,
-            gets, puts, system_allocations, limit_failures, waits, double_puts, size_mismatches, foreign_pointers),
+            gets, puts, system_allocations, limit_failures, waits, double_puts, size_mismatches, foreign_pointers,
+            bookkeeping_bytes),
         layout!(CClassStats, "bytepool_class_stats":
             struct_size, buffer_size, slot_size, capacity, touched, outstanding, idle, cached, overflow,
-            allocated_bytes, gets, puts),
+            allocated_bytes, gets, puts, system_overflow, peak),
         layout!(Report, "bytepool_misuse": struct_size, kind, context, data, size, buffer_size),
         layout!(COutstanding, "bytepool_outstanding":
             struct_size, data, size, buffer_size, age_ns, thread, thread_name, file, line, column, language),

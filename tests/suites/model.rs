@@ -13,10 +13,11 @@ mod program;
 mod put;
 mod world;
 
-use program::{Setup, Step, limited, program, small_slots};
+use program::{Setup, Step, limited, program, small_slots, unlimited};
 use world::{Hand, Held, Model};
 
-/// Regions of this build cannot give pages back: trim, close and the limit give up no idle slot.
+/// Regions of this build cannot give pages back: trim, close and the limit give up no idle slot. And classes have no room
+/// beyond their capacities: the system allocator serves their overflow.
 const PORTABLE: bool = cfg!(any(not(unix), bytepool_portable));
 
 impl Model {
@@ -107,6 +108,11 @@ proptest! {
 
     #[test]
     fn any_program_does_what_the_model_says(setup in small_slots(), program in program()) {
+        run(setup, &program);
+    }
+
+    #[test]
+    fn any_program_beyond_the_capacities_does_what_the_model_says(setup in unlimited(), program in program()) {
         run(setup, &program);
     }
 

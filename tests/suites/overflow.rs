@@ -327,9 +327,50 @@ fn a_limit_bounds_overflow_however_often() {
     for _ in 0..3 {
         let all = get_many(&pool, most);
         assert!(matches!(pool.get(SIZE), Err(GetError::Limit { .. })));
-        assert_eq!(pool.stats().mapped_bytes, most * SIZE);
+        let stats = pool.stats();
+        assert_eq!((stats.mapped_bytes, stats.classes[0].overflow), (most * SIZE, OFTEN));
+        assert_eq!(stats.classes[0].system_overflow, if HAS_ROOM { 0 } else { OFTEN });
         put_many(&pool, all);
         pool.stats().assert_consistent();
+    }
+}
+
+#[test]
+fn a_pool_that_rounds_has_room_beyond_its_capacities() {
+    let pool = Pool::builder().size_class(SIZE, CAPACITY).round(|size| size + 100).build().unwrap();
+    for _ in 0..3 {
+        let all = get_many(&pool, CAPACITY + OFTEN);
+        let stats = pool.stats();
+        stats.assert_consistent();
+        let class = &stats.classes[0];
+        assert_eq!((class.buffer_size, class.overflow), (SIZE + 100, OFTEN));
+        assert_eq!(class.system_overflow, if HAS_ROOM { 0 } else { OFTEN });
+        put_many(&pool, all);
+    }
+    assert!(pool.stats().classes[0].idle >= CAPACITY);
+}
+
+/// It is looked up before each batch: without thread caches, before each get.
+#[test]
+fn the_peak_is_the_most_slots_that_were_out() {
+    for caches in [false, true] {
+        let pool = Pool::builder().size_class(SIZE, CAPACITY).thread_cache(caches).build().unwrap();
+        let peak = || pool.stats().classes[0].peak;
+        assert_eq!(peak(), 0);
+        let batch = if caches { CACHED } else { 1 };
+        let mut most = 0;
+        for out in [3, CAPACITY, CAPACITY + OFTEN, 5, CAPACITY + 2 * OFTEN, CAPACITY] {
+            let all = get_many(&pool, out);
+            let slots_out = if HAS_ROOM { out } else { out.min(CAPACITY) };
+            most = most.max(slots_out);
+            let seen = slots_out.max(most.saturating_sub(batch))..=most;
+            assert!(seen.contains(&peak()), "{} while {out} are out, of {most}", peak());
+            put_many(&pool, all);
+            let seen = most.saturating_sub(batch)..=most;
+            assert!(seen.contains(&peak()), "{} after {out} were put, of {most}", peak());
+        }
+        pool.trim(0);
+        assert!(peak() + batch >= most, "a trim forgot {most}");
     }
 }
 

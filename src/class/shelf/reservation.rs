@@ -166,6 +166,30 @@ mod tests {
     }
 
     #[test]
+    fn slots_that_became_fresh_are_known_to_be() {
+        let shelf = TestShelf::new(48);
+        let all_are_fresh = |groups| {
+            let mut ran = false;
+            shelf.while_all_are_fresh(groups, || ran = true);
+            ran
+        };
+        assert!(all_are_fresh(0..3));
+        let taken: Vec<u32> = (0..20).map(|_| shelf.take_fresh(None).unwrap()).collect();
+        assert!(!all_are_fresh(0..1) && !all_are_fresh(0..2) && all_are_fresh(2..3));
+        taken.iter().for_each(|&slot| shelf.put(slot));
+        assert!(!all_are_fresh(0..2));
+        let mut reservation = shelf.reserve(0, 2, u32::MAX).unwrap();
+        taken[1..].iter().for_each(|&slot| reservation.make_fresh(slot));
+        shelf.give_back(reservation);
+        assert!(!all_are_fresh(0..2) && all_are_fresh(1..2));
+        let mut reservation = shelf.reserve(0, 2, u32::MAX).unwrap();
+        reservation.make_fresh(taken[0]);
+        shelf.give_back(reservation);
+        assert!(all_are_fresh(0..2));
+        assert_eq!((shelf.idle(), shelf.fresh()), (0, 48));
+    }
+
+    #[test]
     fn a_reservation_respects_its_limit() {
         let shelf = TestShelf::new(32);
         let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();

@@ -35,8 +35,9 @@ impl Model {
                 if class.idle > 0 {
                     return Predicted::Reuses(number);
                 }
-                let is_fresh = class.outstanding < class.capacity;
-                (if is_fresh { Place::Slot(number) } else { Place::Overflow(number) }, class.slot_size)
+                // No program comes to the end of the room beyond a capacity.
+                let is_slot = !PORTABLE || class.slots_out < class.capacity;
+                (if is_slot { Place::Slot(number) } else { Place::SystemOverflow(number) }, class.slot_size)
             }
             None => (Place::Oversize, rounded),
         };
@@ -95,7 +96,7 @@ impl Model {
         };
         let is_fresh = !matches!(predicted, Predicted::Reuses(_));
         let capacity = match place {
-            Place::Slot(class) | Place::Overflow(class) => self.classes[class].buffer_size,
+            Place::Slot(class) | Place::SystemOverflow(class) => self.classes[class].buffer_size,
             Place::Oversize => self.rounded(size),
         };
         self.enter(place, capacity);
@@ -130,11 +131,11 @@ impl Model {
     pub(crate) fn enter(&mut self, place: Place, capacity: usize) {
         match place {
             Place::Slot(class) => {
-                self.classes[class].outstanding += 1;
+                self.classes[class].slots_out += 1;
                 self.classes[class].gets += 1;
             }
-            Place::Overflow(class) => {
-                self.classes[class].overflow += 1;
+            Place::SystemOverflow(class) => {
+                self.classes[class].system_overflow += 1;
                 self.classes[class].gets += 1;
                 self.counts.system_allocations += 1;
             }

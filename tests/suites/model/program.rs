@@ -120,6 +120,22 @@ pub(crate) fn small_slots() -> impl Strategy<Value = Setup> {
     )
 }
 
+/// Little is kept, so that what is idle beyond the capacities goes back to the system.
+pub(crate) fn unlimited() -> impl Strategy<Value = Setup> {
+    let classes = vec![vec![(UNIT, 1)], vec![(UNIT, 2), (2 * UNIT, 1)]];
+    (prop::sample::select(classes), any::<[bool; 3]>()).prop_map(
+        |(classes, [round, zero_on_get, zero_on_put])| Setup {
+            classes,
+            whole_pages: true,
+            alignment: UNIT,
+            round,
+            zero_on_get,
+            zero_on_put,
+            max_bytes: 0,
+        },
+    )
+}
+
 pub(crate) fn limited() -> impl Strategy<Value = Setup> {
     let classes =
         vec![vec![(UNIT, 3)], vec![(UNIT, 4), (2 * UNIT, 2)], vec![(100, 2), (UNIT, 3), (2 * UNIT, 1)]];

@@ -22,7 +22,7 @@ impl Model {
         };
         let size = size.filter(|&size| size != requested)?;
         let same_class = match held.place {
-            Place::Slot(class) | Place::Overflow(class) => self.class_of(size) == Some(class),
+            Place::Slot(class) | Place::SystemOverflow(class) => self.class_of(size) == Some(class),
             Place::Oversize => false,
         };
         (!same_class).then_some(Misuse::SizeMismatch { address, size, requested, buffer_size })
@@ -92,7 +92,7 @@ impl Model {
         match place {
             Place::Slot(number) => {
                 let class = &mut self.classes[number];
-                class.outstanding -= 1;
+                class.slots_out -= 1;
                 class.idle += 1;
                 class.puts += 1;
                 if self.setup.zero_on_put {
@@ -101,8 +101,8 @@ impl Model {
                 let left = Left { content, may_be_zeros: false };
                 self.left.insert(data.as_ptr().addr(), (number, left));
             }
-            Place::Overflow(number) => {
-                self.classes[number].overflow -= 1;
+            Place::SystemOverflow(number) => {
+                self.classes[number].system_overflow -= 1;
                 self.classes[number].puts += 1;
             }
             Place::Oversize => {
@@ -112,7 +112,26 @@ impl Model {
         }
         if self.is_closed {
             self.note_closed_idle();
+        } else {
+            self.note_excess();
         }
+    }
+
+    /// What is idle beyond the capacities may have gone: what a class keeps stays, and more only within the slack.
+    fn note_excess(&mut self) {
+        let stats = self.handles[0].stats();
+        for (found, class) in stats.classes.iter().zip(&self.classes) {
+            let slack = ((256 << 10) / class.slot_size).max(1).max(class.capacity / 8);
+            let most = class.capacity + slack;
+            let went = found.idle < class.idle;
+            assert!(!went || class.idle > most && found.idle >= class.capacity, "{found:?} of {class:?}");
+            let on_shelf = found.idle - found.cached;
+            assert!(
+                PORTABLE || !self.setup.whole_pages || on_shelf <= most,
+                "{found:?} keeps more than {most}"
+            );
+        }
+        self.note_given_up(&stats);
     }
 
     /// A closed pool keeps no idle slot that can go.

@@ -15,9 +15,9 @@ pub(crate) struct Class {
     pub(crate) buffer_size: usize,
     pub(crate) slot_size: usize,
     pub(crate) capacity: usize,
-    pub(crate) outstanding: usize,
+    pub(crate) slots_out: usize,
     pub(crate) idle: usize,
-    pub(crate) overflow: usize,
+    pub(crate) system_overflow: usize,
     pub(crate) gets: u64,
     pub(crate) puts: u64,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Slot(usize),
-    Overflow(usize),
+    SystemOverflow(usize),
     Oversize,
 }
 
@@ -174,7 +174,7 @@ impl Model {
     }
 
     pub(crate) fn mapped(&self) -> usize {
-        let slots = |class: &Class| (class.outstanding + class.idle + class.overflow) * class.slot_size;
+        let slots = |class: &Class| (class.slots_out + class.idle + class.system_overflow) * class.slot_size;
         self.classes.iter().map(slots).sum::<usize>() + self.oversize
     }
 
@@ -190,19 +190,26 @@ impl Model {
         let Counts { system_allocations, limit_failures, .. } = self.counts;
         assert_eq!(stats.classes.len(), self.classes.len());
         for (found, class) in stats.classes.iter().zip(&self.classes) {
-            let touched = class.outstanding + class.idle;
+            let out = class.slots_out + class.system_overflow;
+            let outstanding = class.slots_out.min(class.capacity);
             assert_eq!(
                 (found.buffer_size, found.slot_size, found.capacity),
                 (class.buffer_size, class.slot_size, class.capacity)
             );
             assert_eq!(
-                (found.touched, found.outstanding, found.idle, found.overflow),
-                (touched, class.outstanding, class.idle, class.overflow),
-                "touched, outstanding, idle and overflow of {class:?}"
+                (found.touched, found.outstanding, found.idle),
+                (class.slots_out + class.idle, outstanding, class.idle),
+                "touched, outstanding and idle of {class:?}"
+            );
+            assert_eq!(
+                (found.overflow, found.system_overflow),
+                (out - outstanding, class.system_overflow),
+                "overflow of {class:?}"
             );
             assert_eq!((found.gets, found.puts), (class.gets, class.puts), "gets and puts of {class:?}");
-            assert_eq!(found.allocated_bytes, (touched + class.overflow) * class.buffer_size);
-            assert!(found.cached <= found.idle);
+            let counted = out + class.idle.min(class.capacity);
+            assert_eq!(found.allocated_bytes, counted * class.buffer_size);
+            assert!(found.cached <= found.idle && found.peak >= class.slots_out);
         }
         let sum = |figure: fn(&Class) -> u64| self.classes.iter().map(figure).sum::<u64>();
         assert_eq!(stats.gets, sum(|class| class.gets) + self.counts.oversize_gets);
