@@ -39,9 +39,6 @@ impl Classes {
     /// Reserves the region, and makes the classes' books. `max_bytes` is `usize::MAX` for no limit.
     pub(crate) fn new(layout: Layout, max_bytes: usize, huge_pages: bool) -> Result<Self, BuildError> {
         let (layout, region, mut books) = reserve(layout)?;
-        if huge_pages {
-            region.advise_huge_pages();
-        }
         let sizes = memory::boxed_slice(layout.spans.len(), |class| {
             Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
         })?;

@@ -239,6 +239,7 @@ impl Core {
             GetError::OutOfMemory { requested: bytes }
         } else {
             class.ledger.use_first(slot);
+            class.fill_huge_pages(self.classes.region(), slot);
             return Ok(Taken { slot, fresh: true });
         };
         self.untake_fresh(guard, class, slot);
