@@ -189,8 +189,10 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * or unsized. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
-/* As bytepool_get, at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). Above the pool's
- * own alignment it is oversize. */
+/* A buffer of `size` bytes at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). It comes from the
+ * smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size is a multiple of
+ * `alignment` are, up to 64 KiB; without one, from the system allocator. A put says `size`. A bytepool_realloc that moves
+ * it keeps the pool's own alignment only. NULL for the reasons of bytepool_get. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
 /* A buffer with a copy of the `size` bytes at `data` (which may be NULL if size is 0). Errors as bytepool_get, and

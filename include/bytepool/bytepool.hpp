@@ -242,6 +242,16 @@ class [[nodiscard]] PooledBuffer {
         return buffer;
     }
 
+    // A buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits and whose
+    // slots are all so aligned, else from the system allocator. Throws rust::Error.
+    [[nodiscard]] static PooledBuffer aligned(const Pool &pool, std::size_t alignment, std::size_t size,
+                                              const source_location where = source_location::current()) {
+        PooledBuffer buffer;
+        buffer.parts_ =
+            detail::get_aligned_at(pool, alignment, size, where.file_name(), where.line(), where.column());
+        return buffer;
+    }
+
     // As the constructor, but where that fails at the limit, waits until memory is put or given back, up to `timeout`,
     // as bytepool_get_timeout; nanoseconds::max() means without end, and 0 or less does not wait. nullopt if there was
     // no room in time. Throws rust::Error for everything else: what could never fit the limit, a closed pool, a system
@@ -353,7 +363,8 @@ inline void swap(Context &a, Context &b) noexcept {
 }
 
 // Puts std::pmr containers into a pool. It is a handle on the pool, and must outlive what was allocated through it,
-// as any memory_resource. Above the pool's alignment an allocation is oversize. Failure throws std::bad_alloc.
+// as any memory_resource. Above the pool's alignment an allocation comes from a class whose slots are so aligned, else from
+// the system allocator. Failure throws std::bad_alloc.
 class memory_resource final : public std::pmr::memory_resource {
   public:
     explicit memory_resource(const Pool &pool);

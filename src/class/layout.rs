@@ -33,6 +33,8 @@ pub(crate) struct Span {
     pub(crate) start: usize,
     /// Its length in bytes: whole chunks.
     pub(crate) len: usize,
+    /// Every slot starts at a multiple of this, in bytes.
+    pub(crate) alignment: usize,
     pub(crate) reciprocal: Reciprocal,
 }
 
@@ -107,6 +109,7 @@ impl Layout {
             };
         }
 
+        let base_alignment = least_chunk.max(1 << MIN_CHUNK_SHIFT);
         let mut class_of_chunk = Vec::new();
         let refused = OutOfMemory { bytes: chunks(chunk_shift) };
         class_of_chunk.try_reserve_exact(chunks(chunk_shift)).map_err(|_| refused)?;
@@ -116,10 +119,20 @@ impl Layout {
             let chunks = chunks_of(class, chunk_shift);
             class_of_chunk.resize(class_of_chunk.len() + chunks, class as u8);
             let (capacity, slots, len) = (capacity as u32, slots as u32, chunks << chunk_shift);
-            Ok::<_, OutOfMemory>(Span { buffer_size, slot_size, capacity, slots, start, len, reciprocal })
+            // Spans start with a chunk, and no chunk is smaller than what the region starts at a multiple of.
+            let alignment = 1 << slot_size.trailing_zeros().min(base_alignment.trailing_zeros());
+            Ok::<_, OutOfMemory>(Span {
+                buffer_size,
+                slot_size,
+                capacity,
+                slots,
+                start,
+                len,
+                alignment,
+                reciprocal,
+            })
         })?;
         let class_of_chunk = class_of_chunk.into_boxed_slice();
-        let base_alignment = least_chunk;
         Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment, alignment, huge_pages, room })
     }
 
@@ -177,7 +190,10 @@ mod tests {
                 for (class, span) in layout.spans.iter().enumerate() {
                     assert_eq!(span.start, end);
                     assert!(span.start.is_multiple_of(alignment) && span.slot_size.is_multiple_of(alignment));
-                    assert!(span.slot_size >= span.buffer_size);
+                    assert!(span.slot_size >= span.buffer_size && span.alignment >= alignment.max(GRANULE));
+                    for start in [layout.base_alignment, span.start, span.slot_size] {
+                        assert!(start.is_multiple_of(span.alignment));
+                    }
                     assert!(span.slot_size * span.slots as usize <= span.len && span.capacity <= span.slots);
                     for offset in [span.start, span.start + span.len - 1] {
                         assert_eq!(usize::from(layout.class_of_chunk[offset >> layout.chunk_shift]), class);

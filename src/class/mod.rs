@@ -133,6 +133,11 @@ impl Class {
         self.span.slot_size
     }
 
+    /// Every slot starts at a multiple of this, in bytes.
+    pub(crate) fn alignment(&self) -> usize {
+        self.span.alignment
+    }
+
     /// How many idle slots are kept.
     pub(crate) fn capacity(&self) -> u32 {
         self.span.capacity

@@ -81,6 +81,12 @@ impl Classes {
         self.index.class_of(size).map(|class| &self.classes[class])
     }
 
+    /// The smallest class with buffers of at least `size` bytes whose every slot starts at a multiple of `alignment` bytes.
+    pub(crate) fn for_aligned(&self, size: usize, alignment: usize) -> Option<&Class> {
+        let first = self.index.class_of(size)?;
+        self.classes[first..].iter().find(|class| class.alignment() >= alignment)
+    }
+
     /// The region is divided into chunks of this power of two, in bytes.
     pub(crate) fn chunk_shift(&self) -> u32 {
         self.chunk_shift

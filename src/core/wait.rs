@@ -48,7 +48,7 @@ impl Core {
     fn demand(&self, rounded: usize, request: &Request) -> Result<Demand, GetError> {
         let class = self.class_for(rounded, request);
         let bytes = class.map_or(rounded, |class| class.slot_size());
-        check_oversize(bytes, self.alignment)?;
+        check_oversize(bytes, self.alignment_for(request))?;
         let limit = self.classes.mapped().limit();
         match bytes <= limit {
             true => Ok(Demand { class: class.map(|class| class.number().into()), bytes }),

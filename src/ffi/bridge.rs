@@ -149,6 +149,14 @@ mod cpp {
             line: u32,
             column: u32,
         ) -> Result<BufferParts>;
+        unsafe fn get_aligned_at(
+            pool: &Pool,
+            alignment: usize,
+            size: usize,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+        ) -> Result<BufferParts>;
         unsafe fn try_get_at(
             pool: &Pool,
             size: usize,
@@ -336,6 +344,22 @@ unsafe fn get_at(
     // SAFETY:
     // - as the caller promised
     get_for(pool, &Request::owned(size, unsafe { caller_at(file, line, column) }))
+}
+
+/// # Safety
+/// - as [`get_at`]
+unsafe fn get_aligned_at(
+    pool: &Pool,
+    alignment: usize,
+    size: usize,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+) -> Result<BufferParts, CppError> {
+    // SAFETY:
+    // - as the caller promised
+    let request = Request::owned(size, unsafe { caller_at(file, line, column) });
+    get_for(pool, &Request { alignment: Some(alignment), ..request })
 }
 
 /// # Safety

@@ -162,6 +162,30 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
+    /// A buffer of `size` bytes that starts at a multiple of `alignment` bytes, with whatever it held last, or zeros.
+    ///
+    /// It comes from the smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size
+    /// is a multiple of `alignment` are, up to 64 KiB. Without such a class the system allocator serves.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 100).size_class(4096, 100).build()?;
+    /// let page = pool.get_aligned(4096, 100)?;
+    /// assert!(page.as_ptr().addr() % 4096 == 0 && page.capacity() == 4096);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// - [`GetError::Alignment`]: `alignment` is not a power of two
+    /// - [`GetError`] otherwise: the pool is closed, at its limit, or the system has no memory
+    #[track_caller]
+    pub fn get_aligned(&self, alignment: usize, size: usize) -> Result<PooledBuffer, GetError> {
+        let caller = Caller::Rust(Location::caller());
+        let buffer = self.get_for(&Request { alignment: Some(alignment), ..Request::owned(size, caller) })?;
+        Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
+    }
+
     /// A buffer with a copy of `bytes`.
     ///
     /// # Errors
@@ -188,8 +212,8 @@ impl Pool {
         }
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes. Above the pool's own
-    /// alignment the buffer is oversize. It is the caller's until it is put by [`put_raw`](Self::put_raw).
+    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes, from where
+    /// [`get_aligned`](Self::get_aligned) takes it. It is the caller's until it is put by [`put_raw`](Self::put_raw).
     ///
     /// # Errors
     /// - [`GetError::Alignment`]: `alignment` is not a power of two
