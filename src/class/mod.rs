@@ -199,6 +199,22 @@ impl Class {
         if self.is_open(slot) { Ok(()) } else { self.open_up_to(guard, region, self.end_of(slot)) }
     }
 
+    /// Makes all slots memory, and idle. Before anybody gets one.
+    pub(crate) fn pin(&self, guard: &ForkGuard, region: &Region) -> io::Result<()> {
+        let bytes = self.span.slots as usize * self.span.slot_size;
+        self.open_up_to(guard, region, bytes)?;
+        let bytes = bytes.next_multiple_of(page_size());
+        if self.has_huge_pages() {
+            region.make_huge(self.span.start, bytes / HUGE_PAGE * HUGE_PAGE, false);
+        }
+        region.touch(self.span.start, bytes)?;
+        while let Some(slot) = self.shelf.take_fresh(None) {
+            self.ledger.use_first(slot);
+            self.shelf.put(slot);
+        }
+        Ok(())
+    }
+
     /// Where a slot ends, in bytes from the start of the span.
     fn end_of(&self, slot: u32) -> usize {
         (slot as usize + 1) * self.span.slot_size

@@ -104,7 +104,7 @@ impl Core {
     #[inline]
     pub(super) fn counting_failures<T>(&self, outcome: Result<T, GetError>) -> Result<T, GetError> {
         outcome.inspect_err(|error| {
-            if matches!(error, GetError::Limit { .. } | GetError::Timeout { .. }) {
+            if matches!(error, GetError::Limit { .. } | GetError::Pinned { .. } | GetError::Timeout { .. }) {
                 self.counters.count_limit_failure();
             }
         })

@@ -93,6 +93,12 @@ impl Region {
         self.mapping.open(self.at(offset), len)
     }
 
+    /// Makes whole opened pages, which nobody uses yet, memory.
+    pub(crate) fn touch(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.check_pages(offset, len);
+        self.mapping.touch(self.at(offset), len)
+    }
+
     /// Gives the memory of whole opened pages back to the system; they read as zeros afterwards. `false` if
     /// the system refused, or this target cannot: then nothing changed.
     ///
@@ -262,6 +268,28 @@ mod system {
             }
             if self.is_locked {
                 locked::lock(at, len);
+            }
+            Ok(())
+        }
+
+        pub(super) fn touch(&self, at: NonNull<u8>, len: usize) -> io::Result<()> {
+            // Linux's, since 5.14: where it cannot have so much memory it says so.
+            const POPULATE_WRITE: libc::c_int = 23;
+            if cfg!(target_os = "linux") {
+                // SAFETY:
+                // - the pages belong to this mapping (Region::check_pages); their content does not change
+                if unsafe { libc::madvise(at.as_ptr().cast(), len, POPULATE_WRITE) } == 0 {
+                    return Ok(());
+                }
+                let error = io::Error::last_os_error();
+                if error.raw_os_error() != Some(libc::EINVAL) {
+                    return Err(error);
+                }
+            }
+            for page in (0..len).step_by(page_size()) {
+                // SAFETY:
+                // - open, and used by nobody yet (caller)
+                unsafe { at.add(page).write_volatile(0) };
             }
             Ok(())
         }
@@ -486,6 +514,11 @@ mod system {
         }
 
         pub(super) fn open(&self, _at: NonNull<u8>, _len: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        /// All of it is, since it was reserved.
+        pub(super) fn touch(&self, _at: NonNull<u8>, _len: usize) -> io::Result<()> {
             Ok(())
         }
 

@@ -21,6 +21,7 @@ use crate::core::Core;
 use crate::core::config::Config;
 use crate::core::door::{self, Refused, Verdict};
 use crate::core::get::{Fill, Request};
+use crate::core::pinned::PinnedRegion;
 use crate::core::reference::Reference;
 use crate::core::stats::Stats;
 use crate::debug::tracking::{Caller, Outstanding, Tracker};
@@ -315,6 +316,25 @@ impl Pool {
     /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
         self.core.usable_size(&ForkGuard::new(), data)
+    }
+
+    /// The memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a GPU: all
+    /// slots of all classes, in pieces of at most 1 GiB. None of any other pool, nor of a closed one. A buffer of the pool
+    /// lies in one of them, unless it is oversize or overflow.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).pinned(true).build()?;
+    /// let regions: Vec<_> = pool.pinned_regions().collect();
+    /// assert_eq!((regions.len(), regions[0].len), (1, 100 * 4096));
+    /// let buffer = pool.get(4096)?;
+    /// let offset = buffer.as_ptr().addr() - regions[0].start.as_ptr().addr();
+    /// assert!(offset < regions[0].len);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pinned_regions(&self) -> impl Iterator<Item = PinnedRegion> {
+        self.core.pinned_regions()
     }
 
     /// The alignment of every buffer, in bytes.
