@@ -711,3 +711,44 @@ fn page_faults() -> i64 {
         usage.ru_minflt
     }
 }
+
+/// The figures are true with huge pages as well: what is resident is mapped, whatever was got, put and trimmed.
+#[test]
+fn huge_pages_are_filled_by_slots_and_given_back_whole() {
+    if PORTABLE {
+        return; // that region is the global allocator's
+    }
+    let _alone = alone();
+    const SIZE: usize = 4096;
+    const SLOTS: usize = 4 * HUGE_PAGE / SIZE;
+    for huge in [true, false] {
+        let pool = Pool::builder().size_class(SIZE, SLOTS).huge_pages(huge).build().unwrap();
+        let span = slot_addresses(&pool);
+        let check = |what: &str| {
+            let (resident, mapped) = (resident(&span), pool.stats().mapped_bytes);
+            assert!(resident <= mapped, "huge pages {huge}, {what}: {resident} resident, {mapped} mapped");
+        };
+        let get = || {
+            let data = pool.get_raw(SIZE).unwrap();
+            write(data, SIZE, 1);
+            data
+        };
+        put(&pool, get(), SIZE);
+        check("one buffer");
+        let all: Vec<_> = (0..SLOTS).map(|_| get()).collect();
+        check("all out");
+        assert_eq!(resident(&span), SLOTS * SIZE);
+        let (first, second): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|data| data.as_ptr().addr() / SIZE % 2 == 0);
+        first.into_iter().for_each(|data| put(&pool, data, SIZE));
+        pool.trim(0);
+        check("every second put");
+        let again: Vec<_> = (0..SLOTS / 2).map(|_| get()).collect();
+        check("got again");
+        again.into_iter().chain(second).for_each(|data| put(&pool, data, SIZE));
+        pool.trim(0);
+        assert_eq!((resident(&span), pool.stats().mapped_bytes), (0, 0), "huge pages {huge}, all trimmed");
+        put(&pool, get(), SIZE);
+        check("one buffer again");
+    }
+}

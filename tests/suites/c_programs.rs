@@ -68,6 +68,12 @@ fn what_real_systems_do_to_a_process() {
     }
 }
 
+/// Not with checkers of memory, which are locked, too.
+#[test]
+fn memory_that_is_locked() {
+    Program::c(&["locked.c"]).check();
+}
+
 /// Not with checkers of memory, which have allocation functions of their own.
 #[test]
 fn out_of_memory() {
