@@ -9,6 +9,7 @@ use super::thread_cache::CacheRef;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
+use crate::class::shelf::GROUP_SLOTS;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::{SLOW, wait_for_fast_paths};
@@ -45,7 +46,7 @@ pub(crate) fn get_of_class(guard: &ForkGuard, key: u64, class: u8, holder: Holde
 pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> {
     with_cache(guard, key, |cache| {
         let bin = cache.bin(class);
-        cache.class_of(bin).take_fresh(Some(&bin.fresh_group))
+        cache.class_of(bin).shelf.take_fresh(Some(&bin.fresh_group))
     })?
 }
 
@@ -94,11 +95,18 @@ impl CacheRef {
         if !bin.may_cache() {
             return None;
         }
-        let filled = bin.take(holder).or_else(|| {
+        bin.take(holder).or_else(|| {
+            if self.has_only_fresh(bin) {
+                return self.get_fresh(bin, holder);
+            }
             self.fill(bin);
-            bin.take(holder)
-        });
-        filled.or_else(|| self.get_fresh(bin, holder))
+            bin.take(holder).or_else(|| self.get_fresh(bin, holder))
+        })
+    }
+
+    /// Whether looking for a batch is in vain, as it seems.
+    fn has_only_fresh(&self, bin: &Bin) -> bool {
+        bin.quota() > 0 && !bin.has_claims() && self.class_of(bin).shelf.idle() == 0
     }
 
     /// A slot that was never handed out, if its memory is open and below the limit. What more is needed the pool does.
@@ -111,11 +119,16 @@ impl CacheRef {
         if class.slot_size() > LARGE {
             return None;
         }
-        let slot = class.take_fresh(Some(&bin.fresh_group))?;
+        let slot = class.shelf.take_fresh(Some(&bin.fresh_group))?;
         if !class.is_open(slot) || !self.classes().mapped().try_reserve(class.slot_size()) {
             class.shelf.untake_fresh(slot);
             return None;
         }
+        if slot.is_multiple_of(GROUP_SLOTS) {
+            class.sample_peak();
+            self.choose_bias(bin);
+        }
+        class.ledger.use_first(slot);
         self.caches().references().retain(1);
         Some(bin.hand_out(slot, holder))
     }

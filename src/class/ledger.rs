@@ -164,7 +164,7 @@ impl Ledger {
     }
 
     /// Notes that the entry of a slot, which was fresh and is the caller's, is going to be written.
-    pub(super) fn is_used(&self, slot: u32) {
+    pub(crate) fn use_first(&self, slot: u32) {
         let page = slot as usize / Self::entries_per_page();
         let (word, bit) = (&self.used[page / 64], 1 << (page % 64));
         // Relaxed: the page is given back only while all of its slots are fresh, and known to be.

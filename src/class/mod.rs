@@ -154,13 +154,6 @@ impl Class {
         self.shelf.fresh() + self.shelf.idle() == self.slot_count()
     }
 
-    /// Takes a slot that was never handed out; see [`Shelf::take_fresh`].
-    pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
-        let slot = self.shelf.take_fresh(near)?;
-        self.ledger.is_used(slot);
-        Some(slot)
-    }
-
     /// What the books of this class take, in bytes: pages of the ledger that were used, words of the shelf as far as they
     /// were, and the queue.
     pub(crate) fn book_bytes(&self) -> usize {

@@ -35,6 +35,7 @@ pub(crate) use self::reservation::{GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation
 use super::books::{Books, Words};
 use crate::os::bits::bits_of;
 use crate::os::memory::OutOfMemory;
+use crate::os::region::page_size;
 
 /// Slots per group: 64-bit ledger entries in two cache lines, which processors fetch as a pair.
 pub(crate) const GROUP_SLOTS: u32 = 16;
@@ -272,9 +273,10 @@ impl Shelf {
         self.fresh.return_reserved(permits);
     }
 
-    /// The bytes that its words and its queue take, as far as groups were used.
+    /// The bytes that its words and its queue take: whole pages, as far as groups were used.
     pub(super) fn book_bytes(&self) -> usize {
-        self.used_groups() as usize * size_of::<AtomicU64>() + self.queue.bytes()
+        let words = self.used_groups().max(1) as usize * size_of::<AtomicU64>();
+        words.next_multiple_of(page_size()) + self.queue.bytes()
     }
 
     /// Slots of this group became fresh: they are to be taken before those of higher groups, so that what is touched is

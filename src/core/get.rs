@@ -158,7 +158,7 @@ impl Core {
                 let taken = self.keep_idle(guard, class, slot)?;
                 self.hand_out(guard, class, taken, request)
             }
-            (Grant::Bytes, Some(class)) => match class.take_fresh(None) {
+            (Grant::Bytes, Some(class)) => match class.shelf.take_fresh(None) {
                 Some(slot) => {
                     let taken = self.open_fresh(guard, class, slot)?;
                     self.hand_out(guard, class, taken, request)
@@ -210,7 +210,7 @@ impl Core {
     fn take_fresh(&self, guard: &ForkGuard, class: &Class) -> Result<Option<Taken>, GetError> {
         while class.shelf.fresh() > 0 {
             let of_own_group = cache::take_fresh(guard, self.own_key(), class.number());
-            let Some(slot) = of_own_group.or_else(|| class.take_fresh(None)) else { continue };
+            let Some(slot) = of_own_group.or_else(|| class.shelf.take_fresh(None)) else { continue };
             // Bytes are reserved for a slot that is there: those reserved in vain could fail another get.
             match self.reserve(guard, class.slot_size(), Some(class)) {
                 Ok(Reserved::Bytes) => {}
@@ -238,6 +238,7 @@ impl Core {
         } else if !self.instrument.replaces_all() && class.open(guard, self.classes.region(), slot).is_err() {
             GetError::OutOfMemory { requested: bytes }
         } else {
+            class.ledger.use_first(slot);
             return Ok(Taken { slot, fresh: true });
         };
         self.untake_fresh(guard, class, slot);
