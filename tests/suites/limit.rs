@@ -99,7 +99,11 @@ fn overflow_and_oversize_count_and_are_freed_for_others() {
     let two_more = [pool.get(UNIT).unwrap(), pool.get(UNIT).unwrap()];
     refused(&pool, UNIT);
     drop((pooled, one_more, two_more));
-    assert_eq!(pool.stats().mapped_bytes, UNIT, "the slot is kept");
+    // What overflowed as slots may be kept a while.
+    let most = if GIVES_UP { 4 } else { 1 };
+    let idle = pool.stats().classes[0].idle;
+    assert_eq!(pool.stats().mapped_bytes, idle * UNIT);
+    assert!((1..=most).contains(&idle), "the slot is kept");
     assert_eq!(limit_failures(&pool), 4);
 }
 
