@@ -115,8 +115,8 @@ impl CacheRef {
     /// back.
     pub(super) fn get_fresh(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
         let class = self.class_of(bin);
-        // The pool looks into all caches first.
-        if class.slot_size() > LARGE {
+        // The pool looks into all caches first, or makes pages huge.
+        if class.slot_size() > LARGE || class.has_huge_pages() {
             return None;
         }
         let slot = class.shelf.take_fresh(Some(&bin.fresh_group))?;

@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use super::huge::HugeBlocks;
 use super::layout::Span;
 use super::ledger::Ledger;
 use super::shelf::words_of;
@@ -69,8 +70,12 @@ impl Words {
 impl Books {
     /// With room for the ledgers and shelves of these classes.
     pub(super) fn new(spans: &[Span]) -> io::Result<Self> {
-        let parts =
-            |span: &Span| [span.slots as usize, Ledger::more_words_of(span.slots) + words_of(span.slots)];
+        let parts = |span: &Span| {
+            [
+                span.slots as usize,
+                Ledger::more_words_of(span.slots) + words_of(span.slots) + HugeBlocks::words_of(span),
+            ]
+        };
         Self::with_parts(spans.iter().flat_map(parts))
     }
 

@@ -255,6 +255,13 @@ impl Shelf {
         }
     }
 
+    /// Whether a slot is idle, or out: it was handed out since it was fresh.
+    pub(super) fn is_touched(&self, slot: u32) -> bool {
+        // Relaxed: a hint; another thread may be about to take it.
+        let group = Group(self.groups[(slot / GROUP_SLOTS) as usize].load(Relaxed));
+        group.fresh() & 1 << (slot % GROUP_SLOTS) == 0
+    }
+
     /// Runs `then` if all slots of these groups are fresh, and keeps them from being taken meanwhile.
     pub(crate) fn while_all_are_fresh(&self, groups: Range<u32>, then: impl FnOnce()) {
         const ALL: u64 = GROUP_MASK << TOUCHED_SHIFT;

@@ -39,9 +39,6 @@ impl Classes {
     /// Reserves the region, and makes the classes' books. `max_bytes` is `usize::MAX` for no limit.
     pub(crate) fn new(layout: Layout, max_bytes: usize, huge_pages: bool) -> Result<Self, BuildError> {
         let (layout, region, mut books) = reserve(layout)?;
-        if huge_pages {
-            region.advise_huge_pages();
-        }
         let sizes = memory::boxed_slice(layout.spans.len(), |class| {
             Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
         })?;
@@ -82,6 +79,12 @@ impl Classes {
     #[inline]
     pub(crate) fn for_size(&self, size: usize) -> Option<&Class> {
         self.index.class_of(size).map(|class| &self.classes[class])
+    }
+
+    /// The smallest class with buffers of at least `size` bytes whose every slot starts at a multiple of `alignment` bytes.
+    pub(crate) fn for_aligned(&self, size: usize, alignment: usize) -> Option<&Class> {
+        let first = self.index.class_of(size)?;
+        self.classes[first..].iter().find(|class| class.alignment() >= alignment)
     }
 
     /// The region is divided into chunks of this power of two, in bytes.

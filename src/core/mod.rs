@@ -12,6 +12,7 @@
 //! - [`overflow`]: what a class has no slot for
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
+//! - [`pinned`]: pools whose slots are memory from the start
 //! - [`wait`] and [`wait_queue`]: gets that wait at the limit
 //! - [`registry`], [`stats`]: what is counted and kept
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
@@ -26,6 +27,7 @@ pub(crate) mod get;
 mod hooks;
 mod overflow;
 pub(crate) mod ownership;
+pub(crate) mod pinned;
 mod put;
 mod reclaim;
 pub(crate) mod reference;
@@ -94,14 +96,6 @@ impl Core {
     ) -> Result<Self, BuildError> {
         hooks::register(guard);
         let instrument = Instrument::new(guard, config.sampling);
-        Self::instrumented(config, registration, instrument)
-    }
-
-    fn instrumented(
-        config: Config,
-        registration: Registration,
-        instrument: Instrument,
-    ) -> Result<Self, BuildError> {
         let Config { layout, alignment, max_bytes, round, flags, .. } = config;
         // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
         // cache.
@@ -111,7 +105,7 @@ impl Core {
         // No other pool of this process has the same.
         let own_key = key_of(registration.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let caches = Caches::new(may_cache, &classes, round.is_some(), own_key, registration.references())?;
-        Ok(Self {
+        let pool = Self {
             own_key: OwnKey(own_key),
             classes,
             alignment,
@@ -127,7 +121,11 @@ impl Core {
             #[cfg(feature = "capi")]
             handles: Handles::new(),
             registration,
-        })
+        };
+        if flags.pinned {
+            pool.pin(guard)?;
+        }
+        Ok(pool)
     }
 
     #[cfg(any(feature = "capi", test))]

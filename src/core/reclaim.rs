@@ -68,10 +68,10 @@ impl Core {
             if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
                 return Ok(Reserved::Idle(slot));
             }
-            let (limit, mapped) = (self.classes.mapped().limit(), self.classes.mapped().get());
+            let limit = self.classes.mapped().limit();
             // Nothing is given up for a request that can never fit.
             if bytes > limit {
-                return Err(GetError::Limit { limit, mapped, requested: bytes });
+                return Err(self.limit_error(bytes));
             }
             if pause.is_none() {
                 if self.classes.mapped().try_reserve(bytes) {
@@ -82,8 +82,17 @@ impl Core {
                 return Ok(Reserved::Bytes);
             } else if self.times_put() == puts {
                 // No slot was put behind the search: none was idle when there were too few bytes.
-                return Err(GetError::Limit { limit, mapped: self.classes.mapped().get(), requested: bytes });
+                return Err(self.limit_error(bytes));
             }
+        }
+    }
+
+    /// Why a get of so many more bytes fails at the limit.
+    pub(super) fn limit_error(&self, requested: usize) -> GetError {
+        let (limit, mapped) = (self.classes.mapped().limit(), self.classes.mapped().get());
+        match self.pinned_bytes() {
+            0 => GetError::Limit { limit, mapped, requested },
+            pinned => GetError::Pinned { pinned, limit, mapped, requested },
         }
     }
 
@@ -121,6 +130,9 @@ impl Core {
     /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The
     /// caller holds the reclaiming lock.
     pub(super) fn discard_idle(&self, wanted: Discard) -> usize {
+        if self.pinned_bytes() > 0 {
+            return 0;
+        }
         let mut discarded = 0;
         for class in self.classes.iter().rev() {
             let slots = match wanted {

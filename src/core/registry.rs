@@ -35,7 +35,7 @@ pub(crate) struct SystemBuffer {
 /// What a buffer outside the region is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Larger than the largest class, or aligned more strictly than the pool; it counts as `bytes`.
+    /// Larger than the largest class, or aligned more strictly than any that fits; it counts as `bytes`.
     Oversize { bytes: usize },
     /// The class fits, but no slot was there.
     Overflow { class: u8 },

@@ -31,7 +31,8 @@ impl Core {
         class.ledger.set(slot, Some(Holder::Owned));
         let role = Role::Replacement { class: class.number(), slot };
         let Request { size: capacity, holder, .. } = *request;
-        let replacement = SystemBuffer { role, source, capacity, alignment: self.alignment, holder };
+        let alignment = self.alignment_for(request);
+        let replacement = SystemBuffer { role, source, capacity, alignment, holder };
         let got = self.get_system(guard, replacement, request);
         got.inspect_err(|_| {
             class.ledger.set(slot, None);

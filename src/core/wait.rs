@@ -30,7 +30,8 @@ impl Core {
         // Who comes while others wait queues behind them.
         if !self.waiting.has_waiters() {
             match self.get_at_once(guard, rounded, request) {
-                Err(GetError::Limit { limit, requested, .. }) if requested <= limit => {}
+                Err(GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. })
+                    if requested <= limit => {}
                 outcome => return outcome,
             }
         }
@@ -48,11 +49,11 @@ impl Core {
     fn demand(&self, rounded: usize, request: &Request) -> Result<Demand, GetError> {
         let class = self.class_for(rounded, request);
         let bytes = class.map_or(rounded, |class| class.slot_size());
-        check_oversize(bytes, self.alignment)?;
+        check_oversize(bytes, self.alignment_for(request))?;
         let limit = self.classes.mapped().limit();
         match bytes <= limit {
             true => Ok(Demand { class: class.map(|class| class.number().into()), bytes }),
-            false => Err(GetError::Limit { limit, mapped: self.classes.mapped().get(), requested: bytes }),
+            false => Err(self.limit_error(bytes)),
         }
     }
 

@@ -20,7 +20,9 @@ use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, set_last_error};
-use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
+use crate::ffi::types::{
+    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_regions,
+};
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
 use crate::pool::Pool;
@@ -78,6 +80,7 @@ extern_type!(SizeClass, "bytepool_size_class");
 extern_type!(Config, "bytepool_config");
 extern_type!(CStats, "bytepool_stats");
 extern_type!(CClassStats, "bytepool_class_stats");
+extern_type!(CRegion, "bytepool_region");
 
 #[cxx::bridge(namespace = "bytepool")]
 mod cpp {
@@ -108,6 +111,9 @@ mod cpp {
         #[namespace = ""]
         #[cxx_name = "bytepool_class_stats"]
         type CClassStats = crate::ffi::types::CClassStats;
+        #[namespace = ""]
+        #[cxx_name = "bytepool_region"]
+        type CRegion = crate::ffi::types::CRegion;
     }
 
     extern "Rust" {
@@ -132,6 +138,9 @@ mod cpp {
         /// As `bytepool_read_class_stats`.
         #[cxx_name = "class_stats"]
         fn c_class_stats(self: &Pool, index: usize) -> Result<CClassStats>;
+        /// As `bytepool_pinned_regions`.
+        #[cxx_name = "pinned_regions"]
+        fn c_pinned_regions(self: &Pool, out: &mut [CRegion]) -> usize;
     }
 
     #[namespace = "bytepool::detail"]
@@ -144,6 +153,14 @@ mod cpp {
 
         unsafe fn get_at(
             pool: &Pool,
+            size: usize,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+        ) -> Result<BufferParts>;
+        unsafe fn get_aligned_at(
+            pool: &Pool,
+            alignment: usize,
             size: usize,
             file: *const c_char,
             line: u32,
@@ -232,6 +249,10 @@ impl Pool {
         let class = classes.get(index).ok_or(CppError::ClassIndex { index, classes: classes.len() })?;
         Ok(CClassStats::from(class))
     }
+
+    fn c_pinned_regions(&self, out: &mut [CRegion]) -> usize {
+        write_regions(self.pinned_regions(), out)
+    }
 }
 
 // ---- PooledBuffer ----
@@ -319,7 +340,9 @@ unsafe fn get_timeout_at(
         }
         Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
         // It did not wait.
-        Err(CppError::Get(GetError::Limit { limit, requested, .. })) if requested <= limit => Ok(false),
+        Err(CppError::Get(
+            GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. },
+        )) if requested <= limit => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -336,6 +359,22 @@ unsafe fn get_at(
     // SAFETY:
     // - as the caller promised
     get_for(pool, &Request::owned(size, unsafe { caller_at(file, line, column) }))
+}
+
+/// # Safety
+/// - as [`get_at`]
+unsafe fn get_aligned_at(
+    pool: &Pool,
+    alignment: usize,
+    size: usize,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+) -> Result<BufferParts, CppError> {
+    // SAFETY:
+    // - as the caller promised
+    let request = Request::owned(size, unsafe { caller_at(file, line, column) });
+    get_for(pool, &Request { alignment: Some(alignment), ..request })
 }
 
 /// # Safety

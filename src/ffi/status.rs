@@ -82,7 +82,7 @@ impl From<&GetError> for Status {
     fn from(error: &GetError) -> Self {
         match error {
             GetError::Closed => Self::Closed,
-            GetError::Limit { .. } => Self::Limit,
+            GetError::Limit { .. } | GetError::Pinned { .. } => Self::Limit,
             GetError::Timeout { .. } => Self::Timeout,
             GetError::OutOfMemory { .. } => Self::OutOfMemory,
             GetError::Alignment { .. } => Self::InvalidArgument,
@@ -103,8 +103,10 @@ impl From<&Misuse> for Status {
 impl From<&BuildError> for Status {
     fn from(error: &BuildError) -> Self {
         match error {
-            BuildError::Reserve { .. } | BuildError::OutOfMemory { .. } => Self::OutOfMemory,
-            BuildError::TooManyPools { .. } => Self::Limit,
+            BuildError::Reserve { .. } | BuildError::OutOfMemory { .. } | BuildError::Pin { .. } => {
+                Self::OutOfMemory
+            }
+            BuildError::TooManyPools { .. } | BuildError::PinnedBeyondLimit { .. } => Self::Limit,
             _ => Self::InvalidArgument,
         }
     }

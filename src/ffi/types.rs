@@ -4,6 +4,7 @@
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
 
+use crate::core::pinned::PinnedRegion;
 use crate::core::stats::{ClassStats, Stats};
 use crate::debug::tracking::{Language, Outstanding};
 use crate::debug::written;
@@ -56,7 +57,9 @@ const ZERO_ON_GET: u32 = 1;
 const ZERO_ON_PUT: u32 = 2;
 const NO_THREAD_CACHE: u32 = 4;
 const HUGE_PAGES: u32 = 8;
-const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES;
+const PINNED: u32 = 16;
+const COLORING: u32 = 32;
+const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES | PINNED | COLORING;
 
 /// `bytepool_stats`.
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +177,36 @@ impl From<&ClassStats> for CClassStats {
     }
 }
 
+/// `bytepool_region`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CRegion {
+    /// Where its first slot starts.
+    pub start: *mut c_void,
+    /// Bytes.
+    pub length: usize,
+    /// Bytes from one buffer to the next.
+    pub slot_size: usize,
+}
+
+impl From<PinnedRegion> for CRegion {
+    fn from(region: PinnedRegion) -> Self {
+        Self { start: region.start.as_ptr().cast(), length: region.len, slot_size: region.slot_size }
+    }
+}
+
+/// Writes as many regions as `out` has room for; how many there are.
+pub(crate) fn write_regions(regions: impl Iterator<Item = PinnedRegion>, out: &mut [CRegion]) -> usize {
+    let mut count = 0;
+    for region in regions {
+        if let Some(place) = out.get_mut(count) {
+            *place = region.into();
+        }
+        count += 1;
+    }
+    count
+}
+
 /// `bytepool_outstanding`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -284,6 +317,8 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
         .zero_on_put(has(ZERO_ON_PUT))
         .thread_cache(!has(NO_THREAD_CACHE))
         .huge_pages(has(HUGE_PAGES))
+        .pinned(has(PINNED))
+        .coloring(has(COLORING))
         .track_every(config.track_every)
         .guard_every(config.guard_every);
     for class in classes {

@@ -21,6 +21,7 @@ use crate::core::Core;
 use crate::core::config::Config;
 use crate::core::door::{self, Refused, Verdict};
 use crate::core::get::{Fill, Request};
+use crate::core::pinned::PinnedRegion;
 use crate::core::reference::Reference;
 use crate::core::stats::Stats;
 use crate::debug::tracking::{Caller, Outstanding, Tracker};
@@ -162,6 +163,30 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
+    /// A buffer of `size` bytes that starts at a multiple of `alignment` bytes, with whatever it held last, or zeros.
+    ///
+    /// It comes from the smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size
+    /// is a multiple of `alignment` are, up to 64 KiB. Without such a class the system allocator serves.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 100).size_class(4096, 100).build()?;
+    /// let page = pool.get_aligned(4096, 100)?;
+    /// assert!(page.as_ptr().addr() % 4096 == 0 && page.capacity() == 4096);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// - [`GetError::Alignment`]: `alignment` is not a power of two
+    /// - [`GetError`] otherwise: the pool is closed, at its limit, or the system has no memory
+    #[track_caller]
+    pub fn get_aligned(&self, alignment: usize, size: usize) -> Result<PooledBuffer, GetError> {
+        let caller = Caller::Rust(Location::caller());
+        let buffer = self.get_for(&Request { alignment: Some(alignment), ..Request::owned(size, caller) })?;
+        Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
+    }
+
     /// A buffer with a copy of `bytes`.
     ///
     /// # Errors
@@ -188,8 +213,8 @@ impl Pool {
         }
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes. Above the pool's own
-    /// alignment the buffer is oversize. It is the caller's until it is put by [`put_raw`](Self::put_raw).
+    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes, from where
+    /// [`get_aligned`](Self::get_aligned) takes it. It is the caller's until it is put by [`put_raw`](Self::put_raw).
     ///
     /// # Errors
     /// - [`GetError::Alignment`]: `alignment` is not a power of two
@@ -291,6 +316,25 @@ impl Pool {
     /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
         self.core.usable_size(&ForkGuard::new(), data)
+    }
+
+    /// The memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a GPU: all
+    /// slots of all classes, in pieces of at most 1 GiB. None of any other pool, nor of a closed one. A buffer of the pool
+    /// lies in one of them, unless it is oversize or overflow.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).pinned(true).build()?;
+    /// let regions: Vec<_> = pool.pinned_regions().collect();
+    /// assert_eq!((regions.len(), regions[0].len), (1, 100 * 4096));
+    /// let buffer = pool.get(4096)?;
+    /// let offset = buffer.as_ptr().addr() - regions[0].start.as_ptr().addr();
+    /// assert!(offset < regions[0].len);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pinned_regions(&self) -> impl Iterator<Item = PinnedRegion> {
+        self.core.pinned_regions()
     }
 
     /// The alignment of every buffer, in bytes.

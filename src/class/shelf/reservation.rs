@@ -8,8 +8,8 @@ use super::{GROUP_SLOTS, Group, Shelf, TOUCHED_SHIFT, lowest_bits};
 /// The groups that [`Shelf::held_slots`] looks at: as many as have a bit for each slot.
 pub(crate) const GROUPS_SEEN: u32 = u64::BITS / GROUP_SLOTS;
 
-/// The most groups a [`Reservation`] may span.
-pub(crate) const MAX_RESERVED_GROUPS: u32 = 64;
+/// The most groups a [`Reservation`] may span: those of a huge page of slots of 512 bytes.
+pub(crate) const MAX_RESERVED_GROUPS: u32 = 256;
 
 /// Idle and fresh slots of neighbouring groups, taken off the shelf together for a trim.
 pub(crate) struct Reservation {
