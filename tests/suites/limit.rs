@@ -343,7 +343,9 @@ fn the_pool_works_on_after_failures() {
         assert_eq!(limit_failures(&pool), 5 * (round + 1));
     }
     let stats = pool.stats();
-    assert_eq!((stats.gets, stats.puts, stats.mapped_bytes), (300, 300, 2 * UNIT));
+    // Of three that were out, the one beyond the capacity is kept a while where it is a slot.
+    let kept = if GIVES_UP { 3 } else { 2 };
+    assert_eq!((stats.gets, stats.puts, stats.mapped_bytes), (300, 300, kept * UNIT));
 }
 
 #[test]
