@@ -16,16 +16,22 @@ const OVERSIZE: usize = 3000;
 /// Whether classes have room beyond their capacities here, so that overflow is slots; else the system allocator serves it.
 const HAS_ROOM: bool = cfg!(all(unix, not(bytepool_portable)));
 
-/// The three ways that a get can go, by the size and number of gets that lead there.
+/// The ways that a get can go, by the size, the pool and the number of gets that lead there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Slot,
     Overflow,
+    /// Of a pinned pool, whose classes have no room beyond their capacities.
+    SystemOverflow,
     Oversize,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Slot, Self::Overflow, Self::Oversize];
+    const ALL: [Self; 4] = [Self::Slot, Self::Overflow, Self::SystemOverflow, Self::Oversize];
+
+    fn overflows(self) -> bool {
+        matches!(self, Self::Overflow | Self::SystemOverflow)
+    }
 
     /// Whether it keeps its ledger entry once it was put; a system buffer leaves no trace.
     fn is_slot(self) -> bool {
@@ -58,7 +64,13 @@ struct Scene {
 impl Scene {
     /// With classes so small that they overflow soon, and threads cache few slots of them.
     fn new() -> Self {
-        Self::with_pool(Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).build().unwrap())
+        Self::of(Kind::Slot)
+    }
+
+    /// The same where a buffer of this kind can be got.
+    fn of(kind: Kind) -> Self {
+        let builder = Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4);
+        Self::with_pool(builder.pinned(kind == Kind::SystemOverflow).build().unwrap())
     }
 
     /// With classes so large that this thread caches slots of them, which it has already.
@@ -72,7 +84,7 @@ impl Scene {
 
     /// Each kind of buffer in all scenes that can have it.
     fn all() -> impl Iterator<Item = (Kind, Self)> {
-        let small = Kind::ALL.into_iter().map(|kind| (kind, Self::new()));
+        let small = Kind::ALL.into_iter().map(|kind| (kind, Self::of(kind)));
         small.chain([Kind::Slot, Kind::Oversize].into_iter().map(|kind| (kind, Self::cached())))
     }
 
@@ -95,7 +107,7 @@ impl Scene {
     /// A buffer of this kind; enough gets of its class are made that the pool has no other.
     fn get_kind(&mut self, kind: Kind) -> NonNull<u8> {
         let mark = 0x70;
-        while kind == Kind::Overflow && self.pool.stats().classes[1].outstanding < 4 {
+        while kind.overflows() && self.pool.stats().classes[1].outstanding < 4 {
             let data = self.get(LARGE);
             self.fill(data, mark);
             self.witnesses.push(Witness { data, size: LARGE, mark });
@@ -105,7 +117,7 @@ impl Scene {
         let after = self.pool.stats();
         assert_eq!(after.oversize_buffers - before.oversize_buffers, usize::from(kind == Kind::Oversize));
         let overflow = after.classes[1].overflow - before.classes[1].overflow;
-        assert_eq!(overflow, usize::from(kind == Kind::Overflow));
+        assert_eq!(overflow, usize::from(kind.overflows()));
         data
     }
 
@@ -211,7 +223,7 @@ fn put_twice(scene: Scene) {
 #[test]
 fn a_system_buffer_put_twice_is_no_buffer_of_the_pool_any_more() {
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_slot()) {
-        let mut scene = Scene::new();
+        let mut scene = Scene::of(kind);
         let data = scene.get_kind(kind);
         scene.put(data, kind.size());
         assert_eq!(scene.refuses(data, kind.size()), foreign(data), "{kind:?}");
@@ -392,9 +404,9 @@ fn a_buffer_that_a_pooled_buffer_owns_cannot_be_put_until_it_is_released() {
 
 #[test]
 fn a_pooled_buffer_from_safe_code_cannot_be_put_through_its_pointer() {
-    let mut scene = Scene::new();
     for kind in Kind::ALL {
-        while kind == Kind::Overflow && scene.pool.stats().classes[1].outstanding < 4 {
+        let mut scene = Scene::of(kind);
+        while kind.overflows() && scene.pool.stats().classes[1].outstanding < 4 {
             let data = scene.get(LARGE);
             scene.fill(data, 0x70);
             scene.witnesses.push(Witness { data, size: LARGE, mark: 0x70 });
@@ -404,8 +416,9 @@ fn a_pooled_buffer_from_safe_code_cannot_be_put_through_its_pointer() {
         let data = NonNull::new(buffer.as_mut_ptr()).unwrap();
         assert!(matches!(scene.refuses(data, kind.size()), Misuse::DoublePut { .. }), "{kind:?}");
         assert!(buffer.iter().all(|&byte| byte == 0x42), "{kind:?}");
+        drop(buffer);
+        scene.end();
     }
-    scene.end();
 }
 
 #[test]
@@ -519,6 +532,7 @@ fn a_reallocation_whose_buffer_is_put_meanwhile_is_refused_and_gets_nothing() {
             size
         };
         let builder = Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).round(round);
+        let builder = builder.pinned(kind == Kind::SystemOverflow);
         let mut scene = Scene::with_pool(builder.guard_every(guard_every).build().unwrap());
         for new_size in [kind.size() - 1, OVERSIZE * 2] {
             let data = scene.get_kind(kind);

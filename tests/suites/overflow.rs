@@ -199,28 +199,28 @@ fn misuse_of_overflow_is_refused() {
     put_many(&pool, slots);
 }
 
-/// A class of buffers that are too large for any room beyond the capacity: the system allocator serves what overflows.
+/// A pinned pool has no room beyond its capacities: the system allocator serves what overflows.
 #[test]
 fn misuse_of_overflow_from_the_system_is_refused() {
-    const HUGE: usize = (32 << 20) + 1;
-    let pool = Pool::builder().size_class(SIZE, 1).size_class(HUGE, 1).build().unwrap();
-    let slot = pool.get_raw(HUGE).unwrap();
-    let data = pool.get_raw(HUGE - 1).unwrap();
+    const LARGE: usize = 2 * SIZE;
+    let pool = Pool::builder().size_class(SIZE, 1).size_class(LARGE, 1).pinned(true).build().unwrap();
+    let slot = pool.get_raw(LARGE).unwrap();
+    let data = pool.get_raw(LARGE - 1).unwrap();
     assert_eq!((pool.stats().classes[1].overflow, pool.stats().classes[1].system_overflow), (1, 1));
     let address = data.as_ptr().addr();
     let inside = NonNull::new(data.as_ptr().wrapping_add(64)).unwrap();
-    assert_eq!(put(&pool, inside, HUGE), Err(Misuse::ForeignPointer { address: address + 64 }));
-    for size in [1, SIZE, HUGE + 1, usize::MAX] {
-        let mismatch = Misuse::SizeMismatch { address, size, requested: HUGE - 1, buffer_size: HUGE };
+    assert_eq!(put(&pool, inside, LARGE), Err(Misuse::ForeignPointer { address: address + 64 }));
+    for size in [1, SIZE, LARGE + 1, usize::MAX] {
+        let mismatch = Misuse::SizeMismatch { address, size, requested: LARGE - 1, buffer_size: LARGE };
         assert_eq!(put(&pool, data, size), Err(mismatch));
     }
     // SAFETY:
-    // - got above, and zeros of the system as far as it was not written
+    // - got above; its bytes are written first
     let owner = unsafe {
-        data.as_ptr().write_bytes(7, HUGE - 1);
-        PooledBuffer::from_raw(&pool, data, HUGE - 1).unwrap()
+        data.as_ptr().write_bytes(7, LARGE - 1);
+        PooledBuffer::from_raw(&pool, data, LARGE - 1).unwrap()
     };
-    assert!(matches!(put(&pool, data, HUGE - 1), Err(Misuse::DoublePut { .. })));
+    assert!(matches!(put(&pool, data, LARGE - 1), Err(Misuse::DoublePut { .. })));
     let (data, _) = owner.into_raw();
     let shared = data.as_ptr().expose_provenance();
     // Another size of the class will do, for one of them.
@@ -231,11 +231,11 @@ fn misuse_of_overflow_from_the_system_is_refused() {
                 put(pool, NonNull::new(std::ptr::with_exposed_provenance_mut(shared)).unwrap(), size)
             })
         };
-        [HUGE, HUGE - 1, HUGE, SIZE + 1].map(racer).map(|thread| thread.join().unwrap())
+        [LARGE, LARGE - 1, LARGE, SIZE + 1].map(racer).map(|thread| thread.join().unwrap())
     });
     assert_eq!(verdicts.iter().filter(|verdict| verdict.is_ok()).count(), 1, "{verdicts:?}");
     assert_eq!((pool.stats().classes[1].overflow, pool.stats().puts), (0, 1));
-    put(&pool, slot, HUGE).unwrap();
+    put(&pool, slot, LARGE).unwrap();
     let stats = pool.stats();
     stats.assert_consistent();
     let refused = stats.double_puts + stats.size_mismatches + stats.foreign_pointers;
