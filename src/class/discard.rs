@@ -63,9 +63,10 @@ impl Class {
 
     /// Gives idle slots beyond the capacity back, as far as whole pages go; how many slots became fresh.
     pub(crate) fn discard_excess(&self, region: &Region, books: &Books) -> usize {
-        let most = self.excess.of(self.shelf.idle()) as usize;
-        let discarded = self.discard_idle(region, most);
-        self.excess.is_left(self.shelf.idle(), self.shelf.used_groups() * GROUP_SLOTS);
+        let idle = self.shelf.idle();
+        let discarded = self.discard_idle(region, self.excess.of(idle) as usize);
+        // Not what others put meanwhile: nobody tried to give that back.
+        self.excess.is_left(idle - discarded as u32, self.shelf.used_groups() * GROUP_SLOTS);
         if discarded > 0 {
             self.discard_books(books);
         }

@@ -173,8 +173,9 @@ impl Class {
 
     /// How many slots are neither fresh nor on the shelf: out, or in thread caches.
     pub(crate) fn off_shelf(&self) -> u32 {
+        let (idle, fresh) = self.shelf.counted();
         // A get or put in flight may be seen half.
-        self.slot_count().saturating_sub(self.shelf.fresh()).saturating_sub(self.shelf.idle())
+        self.slot_count().saturating_sub(fresh).saturating_sub(idle)
     }
 
     /// Notes how many slots are out, where a batch is taken: the thread that takes it has none cached.

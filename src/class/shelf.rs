@@ -128,6 +128,11 @@ impl Shelf {
         self.fresh.available()
     }
 
+    /// How many slots are idle and how many are fresh, with those that a trim has in its hands: figures.
+    pub(crate) fn counted(&self) -> (u32, u32) {
+        (self.idle.counted(), self.fresh.counted())
+    }
+
     pub(crate) fn group_count(&self) -> u32 {
         self.groups.len() as u32
     }
@@ -268,7 +273,7 @@ impl Shelf {
             return;
         }
         let slots = words.len() as u32 * GROUP_SLOTS;
-        let permits = self.fresh.take(slots);
+        let permits = self.fresh.reserve(slots);
         // Acquire: as in `take_fresh_from`.
         let take = |word: &&AtomicU64| word.fetch_update(Acquire, Relaxed, all_taken).is_ok();
         let taken = if permits == slots { words.iter().take_while(take).count() } else { 0 };
@@ -277,7 +282,7 @@ impl Shelf {
         }
         // Release: partner in `take_fresh_from`.
         words[..taken].iter().for_each(|word| _ = word.fetch_and(!ALL, Release));
-        self.fresh.return_reserved(permits);
+        self.fresh.return_reserved(permits, permits);
     }
 
     /// The bytes that its words and its queue take: whole pages, as far as groups were used.

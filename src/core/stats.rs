@@ -192,8 +192,9 @@ impl ClassStats {
         self.buffer_size = class.buffer_size();
         self.slot_size = class.slot_size();
         self.capacity = class.capacity() as usize;
-        self.touched = (class.slot_count() - class.shelf.fresh()) as usize;
-        self.idle = class.shelf.idle() as usize + self.cached;
+        let (idle, fresh) = class.shelf.counted();
+        self.touched = class.slot_count().saturating_sub(fresh) as usize;
+        self.idle = idle as usize + self.cached;
         let out = self.touched.saturating_sub(self.idle);
         self.outstanding = out.min(self.capacity);
         self.system_overflow = class.counters.overflow.load(Relaxed);

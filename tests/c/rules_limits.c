@@ -30,6 +30,9 @@ static void check_limit(void *context, size_t size) {
     CHECK_PTR(bytepool_get(context, size), NULL);
     CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_LIMIT);
     before.pool.limit_failures++;
+    /* The books of a slot that was looked at in vain. */
+    CHECK(stats_of(context).bookkeeping_bytes - before.pool.bookkeeping_bytes <= 2 * page);
+    before.pool.bookkeeping_bytes = stats_of(context).bookkeeping_bytes;
     CHECK_SAME_FIGURES(context, before);
     CHECK_EQ(seen.calls, calls); /* no misuse */
 }

@@ -306,7 +306,9 @@ fn one_slot_for_sixteen_threads_has_one_owner_at_a_time() {
         }
     });
     assert_settled(&pool.stats(), (turns * THREADS) as u64);
-    assert_eq!(pool.stats().classes[0].touched, 1);
+    // Each has one out at most, and all caches together keep at most 64 of so small a class.
+    let most = if HAS_ROOM { THREADS + 64 } else { 1 };
+    assert!(pool.stats().classes[0].touched <= most, "slots were lost: {:#?}", pool.stats());
 }
 
 #[test]

@@ -27,8 +27,12 @@ fn limit_failures(pool: &Pool) -> u64 {
 fn refused(pool: &Pool, size: usize) -> GetError {
     let mut expected = pool.stats();
     let error = pool.get(size).expect_err("a get beyond the limit succeeded");
+    let after = pool.stats();
     expected.limit_failures += 1;
-    assert_eq!(pool.stats(), expected);
+    // The books of a slot that was looked at in vain.
+    assert!(after.bookkeeping_bytes - expected.bookkeeping_bytes <= 2 * (64 << 10));
+    expected.bookkeeping_bytes = after.bookkeeping_bytes;
+    assert_eq!(after, expected);
     error
 }
 
@@ -95,7 +99,11 @@ fn overflow_and_oversize_count_and_are_freed_for_others() {
     let two_more = [pool.get(UNIT).unwrap(), pool.get(UNIT).unwrap()];
     refused(&pool, UNIT);
     drop((pooled, one_more, two_more));
-    assert_eq!(pool.stats().mapped_bytes, UNIT, "the slot is kept");
+    // What overflowed as slots may be kept a while.
+    let most = if GIVES_UP { 4 } else { 1 };
+    let idle = pool.stats().classes[0].idle;
+    assert_eq!(pool.stats().mapped_bytes, idle * UNIT);
+    assert!((1..=most).contains(&idle), "the slot is kept");
     assert_eq!(limit_failures(&pool), 4);
 }
 
@@ -335,7 +343,9 @@ fn the_pool_works_on_after_failures() {
         assert_eq!(limit_failures(&pool), 5 * (round + 1));
     }
     let stats = pool.stats();
-    assert_eq!((stats.gets, stats.puts, stats.mapped_bytes), (300, 300, 2 * UNIT));
+    // Of three that were out, the one beyond the capacity is kept a while where it is a slot.
+    let kept = if GIVES_UP { 3 } else { 2 };
+    assert_eq!((stats.gets, stats.puts, stats.mapped_bytes), (300, 300, kept * UNIT));
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub(crate) struct Reservation {
     group_count: u32,
     idle: [u16; MAX_RESERVED_GROUPS as usize],
     fresh: [u16; MAX_RESERVED_GROUPS as usize],
+    /// Permits that it has.
+    idle_taken: u32,
+    fresh_taken: u32,
 }
 
 impl Reservation {
@@ -77,16 +80,18 @@ impl Shelf {
             .iter()
             .map(|word| Group(word.load(Relaxed)).idle().count_ones())
             .sum();
-        let mut idle_permits = self.idle.take(idle_here.min(max_idle));
+        let mut idle_permits = self.idle.reserve(idle_here.min(max_idle));
         if idle_permits == 0 {
             return None;
         }
-        let mut fresh_permits = self.fresh.take(group_count * GROUP_SLOTS);
+        let mut fresh_permits = self.fresh.reserve(group_count * GROUP_SLOTS);
         let mut reservation = Reservation {
             first_group,
             group_count,
             idle: [0; MAX_RESERVED_GROUPS as usize],
             fresh: [0; MAX_RESERVED_GROUPS as usize],
+            idle_taken: idle_permits,
+            fresh_taken: fresh_permits,
         };
         for (index, word) in self.groups[groups].iter().enumerate() {
             let (idle, fresh) = Self::reserve_group(word, idle_permits, fresh_permits);
@@ -95,8 +100,10 @@ impl Shelf {
             reservation.idle[index] = idle;
             reservation.fresh[index] = fresh;
         }
-        self.idle.return_reserved(idle_permits);
-        self.fresh.return_reserved(fresh_permits);
+        self.idle.return_reserved(idle_permits, idle_permits);
+        self.fresh.return_reserved(fresh_permits, fresh_permits);
+        reservation.idle_taken -= idle_permits;
+        reservation.fresh_taken -= fresh_permits;
         Some(reservation)
     }
 
@@ -134,8 +141,9 @@ impl Shelf {
                 idle_permits += idle.count_ones();
             }
         }
-        self.idle.return_reserved(idle_permits);
-        self.fresh.return_reserved(fresh_permits);
+        // What became fresh is there before it is missing.
+        self.fresh.return_reserved(fresh_permits, reservation.fresh_taken);
+        self.idle.return_reserved(idle_permits, reservation.idle_taken);
     }
 }
 
@@ -152,6 +160,7 @@ mod tests {
 
         let mut reservation = shelf.reserve(0, 2, u32::MAX).unwrap();
         assert_eq!((shelf.idle(), shelf.fresh()), (0, 8));
+        assert_eq!(shelf.counted(), (10, 20));
         assert!((0..10).all(|slot| reservation.is_idle(slot)));
         assert!((10..20).all(|slot| !reservation.holds(slot)), "slots 10 to 19 are out");
         assert!((20..32).all(|slot| reservation.holds(slot) && !reservation.is_idle(slot)));
@@ -159,6 +168,7 @@ mod tests {
         shelf.give_back(reservation);
 
         assert_eq!((shelf.idle(), shelf.fresh()), (9, 21));
+        assert_eq!(shelf.counted(), (9, 21));
         let idle: HashSet<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
         assert_eq!(idle, (0..10).filter(|&slot| slot != 3).collect());
         let fresh: HashSet<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
