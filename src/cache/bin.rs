@@ -184,6 +184,8 @@ impl Bin {
     #[inline(always)]
     unsafe fn lay_at(&self, top: *mut CachedSlot, address: usize, slot: usize) {
         debug_assert!(top == self.top() && self.has_room());
+        #[cfg(all(test, not(bytepool_shuttle)))]
+        reached::note();
         // SAFETY:
         // - there is room (caller): below `end`
         unsafe {
@@ -191,5 +193,27 @@ impl Bin {
             self.top.store(top.add(1), Relaxed);
         }
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+/// For tests: by what calls the calling thread came to lay a slot.
+#[cfg(all(test, not(bytepool_shuttle)))]
+pub(crate) mod reached {
+    use std::backtrace::Backtrace;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static NOTED: RefCell<Option<Vec<Backtrace>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn note() {
+        NOTED.with_borrow_mut(|noted| noted.iter_mut().for_each(|all| all.push(Backtrace::force_capture())));
+    }
+
+    /// The stack of each slot that was laid while `run` ran.
+    pub(crate) fn while_running(run: impl FnOnce()) -> Vec<Backtrace> {
+        NOTED.set(Some(Vec::new()));
+        run();
+        NOTED.take().unwrap_or_default()
     }
 }

@@ -7,7 +7,6 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 use std::ptr::{self, NonNull};
 
-use super::slow::with_cache;
 use super::thread_cache::{BinOffset, CacheRef, Count, bins_of_chunks, bins_of_steps};
 use crate::class::Class;
 use crate::class::index::FINE_STEPS;
@@ -117,7 +116,7 @@ impl Caches {
     }
 
     /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
-    /// through a context uses. Where none can be made, the shelf serves. The pools that had to be evicted for it.
+    /// through a context uses. Neither leads to a cache yet. Where none can be made, the shelf serves. The pools that had to be evicted for it.
     ///
     /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits for its memory; `is_valid`, whether the key still is.
     /// Both are asked under the lock that [`drain`](Self::drain) and [`detach`](Self::detach) take, too: no cache is made,
@@ -132,8 +131,7 @@ impl Caches {
         may_cache: impl Fn() -> bool,
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
-        let is_attached = |key| with_cache(guard, key, |_| ()).is_some();
-        if !self.allowed || !may_cache() || is_attached(key) {
+        if !self.allowed || !may_cache() {
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
@@ -162,9 +160,6 @@ impl Caches {
         };
         // The one in demand last, lest the other take its position.
         [self.own_key, key].map(|key| {
-            if is_attached(key) {
-                return None;
-            }
             let own_key = |other| CacheRef::from_any(other).caches().own_key;
             state.attach(guard, key, cache.as_any(), own_key, keep).flatten()
         })

@@ -11,7 +11,7 @@ use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
-use crate::os::thread_state::{SLOW, wait_for_fast_paths};
+use crate::os::thread_state::{Position, SLOW, wait_for_fast_paths};
 
 /// When a put of what is biased to another thread is decided. One that is decided now costs a heavy fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,20 @@ pub(crate) enum Verdict {
 }
 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
-pub(super) fn with_cache<R>(_: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+pub(super) fn with_cache<R>(guard: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    with_cache_at(guard, position(key)?, using)
+}
+
+fn with_cache_at<R>(_: &ForkGuard, position: Position, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
     let state = thread_pointer::get();
-    let (cache, _active) = state.enter::<SLOW>(state.find(key)?);
+    let (cache, _active) = state.enter::<SLOW>(state.entry(position)?);
     let cache = CacheRef::from_any(cache);
     (!cache.is_nowhere()).then(|| using(cache))
+}
+
+/// Where a key may lead to this thread's cache. `None`: it leads to none.
+pub(crate) fn position(key: u64) -> Option<Position> {
+    thread_pointer::get().find(key)
 }
 
 /// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty. From the pool's
@@ -61,42 +70,65 @@ pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> 
 }
 
 /// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. One of the pool's spare too, while
-/// there is room. `false`: nothing was done, the pool must look.
-pub(crate) fn put_slow(guard: &ForkGuard, key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
+/// there is room. `Err`: nothing was done, the pool must look; what it takes it offers to the cache at the position, by
+/// [`put_taken`].
+pub(crate) fn put_slow(
+    guard: &ForkGuard,
+    key: u64,
+    address: usize,
+    size: PutSize,
+    verdict: Verdict,
+) -> Result<(), Option<Position>> {
+    let position = position(key).ok_or(None)?;
     let put = |cache: CacheRef| match cache.put(address, size, verdict, CacheRef::has_room_or_flush) {
         true => Ok(()),
         false => Err(cache.caches().spare_key()),
     };
-    match with_cache(guard, key, put) {
+    match with_cache_at(guard, position, put) {
+        Some(Ok(())) => Ok(()),
         Some(Err(Some(spare))) => put_to_spare(guard, spare, address, size, verdict),
-        other => matches!(other, Some(Ok(()))),
+        Some(Err(None)) => Err(Some(position)),
+        None => Err(None),
     }
 }
 
 /// Not with a batch to the shelf: the shelf of a spare is to keep little.
-fn put_to_spare(guard: &ForkGuard, key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
+fn put_to_spare(
+    guard: &ForkGuard,
+    key: u64,
+    address: usize,
+    size: PutSize,
+    verdict: Verdict,
+) -> Result<(), Option<Position>> {
     let tried = match size {
         PutSize::Sized(size) => fast::put(key, address, size),
         PutSize::Unsized => Err(Unfinished::NOTHING),
     };
-    let Err(unfinished) = tried else { return true };
+    let Err(unfinished) = tried else { return Ok(()) };
     // SAFETY:
     // - the fast path just gave this
     if unsafe { unfinished.put_unbiased(address) } {
-        return true;
+        return Ok(());
     }
     let has_room = |_: &CacheRef, bin: &Bin| bin.has_room();
-    with_cache(guard, key, |cache| cache.put(address, size, verdict, has_room)) == Some(true)
+    let position = position(key);
+    let put = |position| with_cache_at(guard, position, |cache| cache.put(address, size, verdict, has_room));
+    if position.and_then(put) == Some(true) { Ok(()) } else { Err(position) }
 }
 
-/// Puts the slot of a `PooledBuffer`, wherever the key is, after a batch to the shelf if the bin is full. `false`: nothing
-/// was done. A slot of the spare has the spare's key.
-pub(crate) fn put_owned_slow(guard: &ForkGuard, key: u64, address: usize, class: u8, slot: u32) -> bool {
-    let put = |cache: CacheRef| {
-        let bin = cache.bin(class);
-        cache.has_room_or_flush(bin) && bin.put(address, slot as usize)
+/// Whether a key leads to a cache of this thread.
+pub(crate) fn is_attached(guard: &ForkGuard, key: u64) -> bool {
+    with_cache(guard, key, |_| ()).is_some()
+}
+
+/// Puts a slot that is this thread's alone, if it is one of the cache at `position`, after a batch to the shelf if the bin
+/// is full. `Some(false)`: nothing was done. `None`: nor is there a cache.
+pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -> Option<bool> {
+    let put = |cache: CacheRef| match cache.slot_of(address) {
+        Some((bin, slot)) => cache.has_room_or_flush(bin) && bin.put(address, slot),
+        None => false,
     };
-    with_cache(guard, key, put).unwrap_or(false)
+    with_cache_at(guard, position, put)
 }
 
 /// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.

@@ -183,8 +183,8 @@ impl Core {
         &self.classes
     }
 
-    /// Lets the calling thread cache idle slots from now on, if it may and does not yet, and reach them by `key`, if that
-    /// is valid.
+    /// Lets the calling thread cache idle slots from now on, if it may, and reach them by `key`, if that is valid. The key
+    /// leads to no cache yet.
     pub(crate) fn attach(&self, guard: &ForkGuard, key: u64, is_valid: impl FnOnce() -> bool) {
         // Nor while a get waits: then what is put must come past it.
         let may_cache = || !self.is_closed() && !self.waiting.has_waiters();

@@ -23,6 +23,7 @@ use super::config::Config;
 use super::get::{Fill, Request};
 use super::reclaim::Reserved;
 use super::registry::{Role, SystemBuffer};
+use crate::cache::{self, Position};
 use crate::class::Class;
 use crate::class::index::MAX_CLASSES;
 use crate::class::layout::Layout;
@@ -189,7 +190,9 @@ impl Spare {
     /// A slot of a class; `None` if all are out.
     fn get(&self, guard: &mut ForkGuard, class: u8, request: &Request) -> Option<Buffer> {
         let class = self.core.classes.get(usize::from(class))?;
-        self.attach(guard);
+        if !cache::is_attached(guard, self.core.own_key()) {
+            self.attach(guard);
+        }
         // Filled below, as in every other case.
         let unfilled = Request { fill: Fill::Anything, ..*request };
         let buffer = match self.core.get_cached(guard, class, &unfilled) {
@@ -209,15 +212,25 @@ impl Spare {
         self.core.attach(guard, self.core.own_key(), || true);
     }
 
-    /// Takes a slot back, and gives memory to the system if there is more than is kept.
+    /// Takes a slot back, to the thread's cache at a position if that is given, and gives memory to the system if there is
+    /// more than is kept.
     ///
     /// # Safety
     /// - the slot at `data` was taken from its holder by this thread
-    pub(super) unsafe fn put_slot(&self, guard: &ForkGuard, class: u8, slot: u32, data: NonNull<u8>) {
+    pub(super) unsafe fn put_slot(
+        &self,
+        guard: &ForkGuard,
+        class: u8,
+        slot: u32,
+        data: NonNull<u8>,
+        position: Option<Position>,
+    ) {
         // SAFETY:
         // - as the caller promised
-        unsafe { self.core.put_slot(guard, &self.core.classes[usize::from(class)], slot, data) };
-        self.attach(guard);
+        unsafe { self.core.put_slot(guard, &self.core.classes[usize::from(class)], slot, data, position) };
+        if position.is_none() {
+            self.attach(guard);
+        }
         self.give_memory_back(guard, class);
     }
 

@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use super::Core;
 use super::get::Request;
 use super::registry::{Role, SystemBuffer};
+use crate::cache;
 use crate::class::Class;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, Location, PutSize};
@@ -328,7 +329,7 @@ impl Core {
         // - the old one is put with what it was taken with
         unsafe {
             new.data.copy_from_nonoverlapping(data, capacity.min(request.size));
-            self.put_owned(guard, data, location);
+            self.put_owned(guard, data, location, cache::position(self.own_key()));
         }
         Ok(new.data)
     }

@@ -38,6 +38,13 @@ impl Entry {
     }
 }
 
+/// Where a key was found, to go there again without another search: as long as the key is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    at: usize,
+    key: u64,
+}
+
 /// These bits of a key choose the first position of its entry. Where they stand, they are its offset in bytes.
 const POSITION_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
 const POSITION_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
@@ -232,6 +239,8 @@ impl ThreadState {
     /// The entry for `key` if it is at the key's first position.
     #[inline(always)]
     pub(crate) fn first(&self, key: u64) -> Option<&Entry> {
+        #[cfg(all(test, not(bytepool_shuttle)))]
+        looks::count();
         // Summed up as a number, which compilers turn into fewer instructions than an index.
         let offset = first_position(key) * size_of::<Entry>() + offset_of!(ThreadState, entries);
         let entry = ptr::from_ref(self).expose_provenance() + offset;
@@ -243,12 +252,20 @@ impl ThreadState {
         if unsafe { *entry.key.as_ptr() } == key { Some(entry) } else { None }
     }
 
-    /// The entry for `key`, wherever it is.
-    pub(crate) fn find(&self, key: u64) -> Option<&Entry> {
+    /// The position of `key`, wherever it is.
+    pub(crate) fn find(&self, key: u64) -> Option<Position> {
+        #[cfg(all(test, not(bytepool_shuttle)))]
+        looks::count();
         if key == 0 {
             return None; // NULL as a context: unused entries have it
         }
-        positions(key).map(|at| &self.entries[at]).find(|entry| entry.key.load(Relaxed) == key)
+        positions(key).map(|at| Position { at, key }).find(|&position| self.entry(position).is_some())
+    }
+
+    /// The entry at a position, if the key is there still.
+    pub(crate) fn entry(&self, position: Position) -> Option<&Entry> {
+        let entry = &self.entries[position.at];
+        (entry.key.load(Relaxed) == position.key).then_some(entry)
     }
 
     /// The cache that an entry leads to, good until `Active` is dropped; `ACTIVITY` is [`FAST`] or [`SLOW`].
@@ -277,7 +294,7 @@ impl ThreadState {
         Active(self)
     }
 
-    /// Leads `key`, which leads to no cache yet, to `cache` from now on. Not while the state is active.
+    /// Leads `key`, which leads to no other cache, to `cache` from now on. Not while the state is active.
     ///
     /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted, `keep`
     /// is called with it while it is sure to exist, and what that gives is returned.
@@ -318,6 +335,25 @@ impl ThreadState {
 
     fn free_position(&self, key: u64) -> Option<usize> {
         positions(key).find(|&at| self.cache_at(at).is_none())
+    }
+}
+
+/// For tests: how often the calling thread's table was searched.
+#[cfg(all(test, not(bytepool_shuttle)))]
+pub(crate) mod looks {
+    use std::cell::Cell;
+
+    thread_local! {
+        static LOOKS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        LOOKS.set(LOOKS.get() + 1);
+    }
+
+    /// Since this was asked last.
+    pub(crate) fn take() -> u32 {
+        LOOKS.take()
     }
 }
 
