@@ -31,7 +31,7 @@ pub(crate) fn get_many(guard: &ForkGuard, key: u64, size: usize, out: &mut [*mut
 /// Puts raw buffers that are biased to this thread, up to the first that is not such a one; how many.
 pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: usize) -> usize {
     let state = thread_pointer::get();
-    let Some(entry) = state.find(key).and_then(|position| state.entry(position)) else { return 0 };
+    let Some(entry) = state.find(key) else { return 0 };
     let mut put = 0;
     loop {
         let part = &data[put..data.len().min(put + MOST_AT_ONCE)];

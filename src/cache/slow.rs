@@ -11,7 +11,7 @@ use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
-use crate::os::thread_state::{Position, SLOW, wait_for_fast_paths};
+use crate::os::thread_state::{Entry, Position, SLOW, wait_for_fast_paths};
 
 /// When a put of what is biased to another thread is decided. One that is decided now costs a heavy fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +24,19 @@ pub(crate) enum Verdict {
 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
 pub(super) fn with_cache<R>(guard: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
-    with_cache_at(guard, position(key)?, using)
+    with_cache_of(guard, thread_pointer::get().find(key)?, using)
 }
 
-fn with_cache_at<R>(_: &ForkGuard, position: Position, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
-    let state = thread_pointer::get();
-    let (cache, _active) = state.enter::<SLOW>(state.entry(position)?);
+fn with_cache_of<R>(_: &ForkGuard, entry: &Entry, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    let (cache, _active) = thread_pointer::get().enter::<SLOW>(entry);
     let cache = CacheRef::from_any(cache);
     (!cache.is_nowhere()).then(|| using(cache))
 }
 
 /// Where a key may lead to this thread's cache. `None`: it leads to none.
 pub(crate) fn position(key: u64) -> Option<Position> {
-    thread_pointer::get().find(key)
+    let state = thread_pointer::get();
+    state.find(key).map(|entry| state.position(entry))
 }
 
 /// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty. From the pool's
@@ -79,15 +79,16 @@ pub(crate) fn put_slow(
     size: PutSize,
     verdict: Verdict,
 ) -> Result<(), Option<Position>> {
-    let position = position(key).ok_or(None)?;
+    let state = thread_pointer::get();
+    let entry = state.find(key).ok_or(None)?;
     let put = |cache: CacheRef| match cache.put(address, size, verdict, CacheRef::has_room_or_flush) {
         true => Ok(()),
         false => Err(cache.caches().spare_key()),
     };
-    match with_cache_at(guard, position, put) {
+    match with_cache_of(guard, entry, put) {
         Some(Ok(())) => Ok(()),
         Some(Err(Some(spare))) => put_to_spare(guard, spare, address, size, verdict),
-        Some(Err(None)) => Err(Some(position)),
+        Some(Err(None)) => Err(Some(state.position(entry))),
         None => Err(None),
     }
 }
@@ -111,9 +112,13 @@ fn put_to_spare(
         return Ok(());
     }
     let has_room = |_: &CacheRef, bin: &Bin| bin.has_room();
-    let position = position(key);
-    let put = |position| with_cache_at(guard, position, |cache| cache.put(address, size, verdict, has_room));
-    if position.and_then(put) == Some(true) { Ok(()) } else { Err(position) }
+    let state = thread_pointer::get();
+    let entry = state.find(key).ok_or(None)?;
+    match with_cache_of(guard, entry, |cache| cache.put(address, size, verdict, has_room)) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Some(state.position(entry))),
+        None => Err(None),
+    }
 }
 
 /// Whether a key leads to a cache of this thread.
@@ -128,7 +133,7 @@ pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -
         Some((bin, slot)) => cache.has_room_or_flush(bin) && bin.put(address, slot),
         None => false,
     };
-    with_cache_at(guard, position, put)
+    with_cache_of(guard, thread_pointer::get().entry(position)?, put)
 }
 
 /// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.

@@ -99,6 +99,7 @@ impl Drop for Reference {
 /// - `core` came from `Box::leak` in [`Reference::to_new_pool`], and nobody else can reach it
 #[cold]
 unsafe fn destroy(guard: &mut ForkGuard, core: NonNull<Core>) {
+    let _errno = KeptErrno::new();
     // SAFETY:
     // - leaked from a box, and nobody else's (caller)
     let mut core = unsafe { Box::from_raw(core.as_ptr()) };

@@ -21,6 +21,7 @@ use crate::core::door::{Handle, Refused};
 use crate::core::reference::Reference;
 use crate::ffi::status::boundary;
 use crate::os::anchor::{GENERATION_BITS, INDEX_BITS, PoolId};
+use crate::os::caller::KeptErrno;
 use crate::os::cells::NoCell;
 use crate::os::fork::ForkGuard;
 use crate::os::handle::{HandleState, MAX_HANDLES, NUMBER_BITS};
@@ -250,6 +251,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        let _errno = KeptErrno::new();
         // Not live any more only if C freed it against the contract; that call was the one to act.
         free(&ForkGuard::new(), self.context);
     }

@@ -38,12 +38,9 @@ impl Entry {
     }
 }
 
-/// Where a key was found, to go there again without another search: as long as the key is there.
+/// Where a key was found, to go there again without another search. Something else may stand there by then.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Position {
-    at: usize,
-    key: u64,
-}
+pub(crate) struct Position(u32);
 
 /// These bits of a key choose the first position of its entry. Where they stand, they are its offset in bytes.
 const POSITION_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
@@ -252,20 +249,27 @@ impl ThreadState {
         if unsafe { *entry.key.as_ptr() } == key { Some(entry) } else { None }
     }
 
-    /// The position of `key`, wherever it is.
-    pub(crate) fn find(&self, key: u64) -> Option<Position> {
+    /// The entry for `key`, wherever it is.
+    pub(crate) fn find(&self, key: u64) -> Option<&Entry> {
         #[cfg(all(test, not(bytepool_shuttle)))]
         looks::count();
         if key == 0 {
             return None; // NULL as a context: unused entries have it
         }
-        positions(key).map(|at| Position { at, key }).find(|&position| self.entry(position).is_some())
+        positions(key).map(|at| &self.entries[at]).find(|entry| entry.key.load(Relaxed) == key)
     }
 
-    /// The entry at a position, if the key is there still.
+    /// Where one of this state's entries stands.
+    pub(crate) fn position(&self, entry: &Entry) -> Position {
+        let offset = ptr::from_ref(entry).addr() - self.entries.as_ptr().addr();
+        Position((offset / size_of::<Entry>()) as u32)
+    }
+
+    /// What stands at a position, if anything does.
     pub(crate) fn entry(&self, position: Position) -> Option<&Entry> {
-        let entry = &self.entries[position.at];
-        (entry.key.load(Relaxed) == position.key).then_some(entry)
+        let entry = &self.entries[position.0 as usize % POSITIONS];
+        // Relaxed: only the owner, which this is, makes it null, or no longer null.
+        (!entry.cache.load(Relaxed).is_null()).then_some(entry)
     }
 
     /// The cache that an entry leads to, good until `Active` is dropped; `ACTIVITY` is [`FAST`] or [`SLOW`].
@@ -278,10 +282,16 @@ impl ThreadState {
         self.activity.store(ACTIVITY, Relaxed);
         compiler_fence(SeqCst);
         // SAFETY:
-        // - the cache of an entry that a key led to is not null: it is `nowhere`, or one that is freed only after it was
+        // - the cache of an entry that a key led to, or that is used, is not null: it is `nowhere`, or one that is freed only after it was
         //   detached from all entries and the state was seen inactive
         let cache = unsafe { NonNull::new_unchecked(entry.cache.load(Relaxed)) };
         (cache, Active(self))
+    }
+
+    /// Whether the owner, which this is, uses a cache.
+    #[cfg(all(debug_assertions, not(bytepool_shuttle)))]
+    pub(super) fn is_active(&self) -> bool {
+        self.activity.load(Relaxed) != INACTIVE
     }
 
     /// What [`Active::stay`] left.

@@ -26,6 +26,7 @@ use crate::core::stats::Stats;
 use crate::debug::tracking::{Caller, Outstanding, Tracker};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::os::anchor::{MAX_POOLS, Registration};
+use crate::os::caller::KeptErrno;
 use crate::os::cells::NoCell;
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
@@ -345,6 +346,7 @@ impl Clone for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        let _errno = KeptErrno::new();
         self.core.close_handle(&mut ForkGuard::new());
     }
 }
@@ -356,5 +358,45 @@ impl fmt::Debug for Pool {
             .field("closed", &self.is_closed())
             .field("stats", &self.stats())
             .finish()
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+
+    fn errno() -> &'static mut i32 {
+        // SAFETY:
+        // - the calling thread's own, and used at once
+        unsafe { &mut *libc::__errno_location() }
+    }
+
+    /// The system takes no locked memory back, and says so in `errno`.
+    #[test]
+    fn the_end_of_a_handle_leaves_errno_alone() {
+        let ends: [fn(Pool); 2] = [drop, |pool| {
+            #[cfg(feature = "capi")]
+            let pool = {
+                let context = pool.context();
+                drop(pool);
+                context
+            };
+            drop(pool);
+        }];
+        for end in ends {
+            let pool = Pool::builder().size_class(4096, 4).alignment(4096).build().unwrap();
+            let (idle, keeps_the_region) = (pool.get(4096).unwrap(), pool.get(4096).unwrap());
+            let page = idle.as_ptr();
+            // SAFETY:
+            // - the buffer's own page, which stays mapped as long as the other buffer is out
+            unsafe { assert_eq!(libc::mlock(page.cast(), 4096), 0) };
+            drop(idle);
+            *errno() = libc::EXDEV;
+            end(pool);
+            assert_eq!(*errno(), libc::EXDEV);
+            // SAFETY: as above
+            unsafe { assert_eq!(libc::madvise(page.cast_mut().cast(), 4096, libc::MADV_DONTNEED), -1) };
+            drop(keeps_the_region);
+        }
     }
 }

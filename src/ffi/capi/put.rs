@@ -18,7 +18,7 @@ pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, s
     if let Err(unfinished) = door::put(ContextHandle(context), data.cast(), size) {
         // SAFETY:
         // - as the caller promised; the fast path just gave this
-        unsafe { finish_put(context, data, unfinished, size, Verdict::Later) };
+        unsafe { finish_put::<false>(context, data, unfinished, size) };
     }
 }
 
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
         Ok(()) => Status::Ok as i32,
         // SAFETY:
         // - as the caller promised; the fast path just gave this
-        Err(unfinished) => unsafe { finish_put(context, data, unfinished, size, Verdict::Now) },
+        Err(unfinished) => unsafe { finish_put::<true>(context, data, unfinished, size) },
     }
 }
 
@@ -51,18 +51,19 @@ pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c
 
 // Out of line from here on. Not unwinding, and the first arguments where their callers have them: so they are tail calls.
 
+/// Generic, as a verdict passed along would take a register from the exchange.
+///
 /// # Safety
 /// - as [`put_slow`]; the fast path just gave `unfinished`
 #[cold]
 #[inline(never)]
-#[expect(improper_ctypes_definitions, reason = "only called from here")]
-unsafe extern "C" fn finish_put(
+unsafe extern "C" fn finish_put<const DECIDED: bool>(
     context: *mut c_void,
     data: *mut c_void,
     unfinished: Unfinished,
     size: usize,
-    verdict: Verdict,
 ) -> i32 {
+    let verdict = if DECIDED { Verdict::Now } else { Verdict::Later };
     // SAFETY:
     // - as the caller promised
     unsafe {
