@@ -85,9 +85,9 @@ impl Bin {
     }
 
     #[inline(always)]
-    pub(super) fn entry(&self, slot: usize) -> &AtomicU64 {
+    pub(super) fn mark(&self, slot: usize) -> &AtomicU64 {
         debug_assert!(self.slots.has(slot, self.slot_size));
-        self.slots.entry(slot)
+        self.slots.mark(slot)
     }
 
     /// The slot put last, marked in the ledger.
@@ -99,13 +99,13 @@ impl Bin {
         let address = last.address.load(Relaxed);
         let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
         let slot = last.slot.load(Relaxed);
-        self.entry(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
+        self.mark(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
         self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
         let location = Location::Slot { class: self.class, slot };
         Some(Buffer { data, capacity: self.buffer_size, location })
     }
 
-    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its entry said since
+    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its mark said since
     /// the state is [`FAST`](crate::os::thread_state::FAST).
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: usize) -> bool {
@@ -113,7 +113,7 @@ impl Bin {
         let has_room = top != self.end();
         if has_room {
             // Relaxed: at most over a claim, whose claimant looks again; see the ledger.
-            self.entry(slot).store(NOBODY, Relaxed);
+            self.mark(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room
             unsafe { self.lay_at(top, address, slot) };
@@ -125,7 +125,7 @@ impl Bin {
     /// for then it is looked whether the class is to be biased.
     #[inline(always)]
     pub(super) fn put_unbiased(&self, address: usize, slot: usize) -> bool {
-        let found = self.entry(slot).load(Relaxed);
+        let found = self.mark(slot).load(Relaxed);
         let is_anybodys = ledger::is_unbiased(found) && found != NOBODY;
         is_anybodys && self.has_room() && !self.is_last_of_batch() && self.exchange(address, slot, found)
     }
@@ -136,12 +136,12 @@ impl Bin {
         (self.puts.load(Relaxed) + 1).is_multiple_of(MAX_BATCH as u64)
     }
 
-    /// Puts a slot, there is room, if its entry is what was found.
+    /// Puts a slot, there is room, if its mark is what was found.
     #[inline(always)]
     pub(super) fn exchange(&self, address: usize, slot: usize, found: Mark) -> bool {
         let top = self.top();
         // Relaxed: see the ledger.
-        let taken = self.entry(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        let taken = self.mark(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
         if taken {
             // SAFETY:
             // - there is room (caller)

@@ -19,9 +19,9 @@ use crate::os::lock::{Lock, Locked};
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::thread_state::{self, AnyCache, ThreadState};
 
-/// After the caches were drained at the limit or for a waiter, this many operations go to the shelf before threads may
-/// cache again, lest each get drain anew.
-const COOLDOWN_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
+/// After the caches were drained at the limit or for a waiter, caching pauses for this many operations, which go to the
+/// shelf, lest each get drain anew.
+const PAUSE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
@@ -39,8 +39,8 @@ pub(crate) struct Caches {
     double_puts: AtomicU64,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
-    /// Operations left without caching.
-    cooldown: AtomicU32,
+    /// Operations left of the pause.
+    pause_left: AtomicU32,
     pub(super) bin_of_chunk: Box<[BinOffset]>,
     /// Apart, as it is large.
     pub(super) bin_of_step: Box<[BinOffset; FINE_STEPS]>,
@@ -71,7 +71,7 @@ impl Caches {
             allowed,
             double_puts: AtomicU64::new(0),
             paused: AtomicBool::new(false),
-            cooldown: AtomicU32::new(0),
+            pause_left: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
             bin_of_step: memory::boxed(|| {
                 Ok::<_, OutOfMemory>(bins_of_steps(classes.index(), classes.len(), rounds))
@@ -135,7 +135,7 @@ impl Caches {
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
-        if self.cooldown.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+        if self.pause_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
             return [None; 2];
         }
         let Some(state) = thread_state::own(guard, CacheRef::nowhere().as_any()) else { return [None; 2] };
@@ -210,10 +210,10 @@ impl Caches {
         Pause { caches: self, guard }
     }
 
-    /// The next operations go to the shelf.
-    pub(crate) fn cool_down(&self) {
+    /// The next operations go to the shelf, too: a pause outlasts its reason.
+    pub(crate) fn prolong_pause(&self) {
         // Relaxed: a rough count of operations.
-        self.cooldown.store(COOLDOWN_OPERATIONS, Relaxed);
+        self.pause_left.store(PAUSE_OPERATIONS, Relaxed);
     }
 
     fn set_paused(&self, guard: &ForkGuard, paused: bool) {
@@ -286,7 +286,7 @@ pub(crate) struct Pause<'a> {
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.caches.cool_down();
+        self.caches.prolong_pause();
         self.caches.set_paused(self.guard, false);
     }
 }

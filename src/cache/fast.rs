@@ -1,8 +1,8 @@
 //! The fast path: from a key to the thread's cache, to a bin, to a slot. No lock, no shared write, nothing to wait for.
 //!
 //! ```text
-//! get   key -> cache; size -> step -> bin -> last slot -> ledger entry := holder -> its address
-//! put   key -> cache; size -> step -> bin; address -> slot -> ledger entry: holder -> nobody -> bin
+//! get   key -> cache; size -> step -> bin -> last slot -> mark := holder -> its address
+//! put   key -> cache; size -> step -> bin; address -> slot -> mark: holder -> nobody -> bin
 //! ```
 //!
 //! A key is a context, or the one that a pool has of its own. That it leads to a cache validates it. Each function says
@@ -70,7 +70,7 @@ pub(crate) fn put(key: u64, address: usize, size: usize) -> Result<(), Unfinishe
     // The size's class, so only a buffer of that class is found.
     let bin = cache.fine_bin(size).ok_or(Unfinished::NOTHING)?;
     let slot = bin.slot_at(address).ok_or(Unfinished::NOTHING)?;
-    if !ledger::is_biased(bin.entry(slot).load(Relaxed), cache.bias) {
+    if !ledger::is_biased(bin.mark(slot).load(Relaxed), cache.bias) {
         active.stay();
         return Err(Unfinished { slot, bin });
     }
@@ -82,7 +82,7 @@ pub(crate) fn put(key: u64, address: usize, size: usize) -> Result<(), Unfinishe
 pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
     let Some((cache, _active)) = enter(key) else { return false };
     let Some((bin, slot)) = cache.slot_of(address) else { return false };
-    ledger::is_biased(bin.entry(slot).load(Relaxed), cache.bias) && bin.put(address, slot)
+    ledger::is_biased(bin.mark(slot).load(Relaxed), cache.bias) && bin.put(address, slot)
 }
 
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.

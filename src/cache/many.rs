@@ -102,7 +102,7 @@ impl Bin {
                 &*top
             };
             *data = ptr::with_exposed_provenance_mut(idle.address.load(Relaxed));
-            slots.entry(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
+            slots.mark(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
         }
         self.top.store(top, Relaxed);
         count
@@ -118,11 +118,11 @@ impl Bin {
         for data in &data[..count] {
             let address = data.addr();
             let Some(slot) = slots.at(address) else { break };
-            if !ledger::is_biased(slots.entry(slot).load(Relaxed), bias) {
+            if !ledger::is_biased(slots.mark(slot).load(Relaxed), bias) {
                 break;
             }
             // Relaxed: as in `put`.
-            slots.entry(slot).store(NOBODY, Relaxed);
+            slots.mark(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room for `count` slots
             unsafe { (*top.add(put)).write(address, slot as u32) };

@@ -199,7 +199,7 @@ impl CacheRef {
         has_room: impl FnOnce(&Self, &Bin) -> bool,
     ) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
-        let found = bin.entry(slot).load(Relaxed);
+        let found = bin.mark(slot).load(Relaxed);
         let Some(requested) = ledger::raw_size(found) else { return false };
         let fits = match size {
             PutSize::Unsized => true,
@@ -224,7 +224,7 @@ impl CacheRef {
         }
     }
 
-    /// Puts a slot that whoever exchanges its entry may put, where there is room.
+    /// Puts a slot that whoever exchanges its mark may put, where there is room.
     fn put_by_exchange(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
         let taken = bin.exchange(address, slot, found);
         // A thread that neither fills nor flushes looks at times, too.

@@ -6,7 +6,7 @@
 //! - [`shelf`]: the idle and fresh slots that all threads share
 //! - [`quota`]: how many idle slots threads may keep
 //! - [`bias`]: whether puts are to be cheap, or hand-overs
-//! - [`slots`]: from an address to a slot and its ledger entry
+//! - [`slots`]: from an address to a slot and its mark
 //! - [`discard`]: giving idle memory back
 //! - [`table`]: all classes of a pool, and its region
 //! - `arithmetic`: `index`, for the fuzz targets

@@ -1,6 +1,6 @@
 //! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
 //!
-//! Slots are kept by *slot group*: the 16 slots whose ledger entries share a pair of cache lines. Each group has one word
+//! Slots are kept by *slot group*: the 16 slots whose marks share a pair of cache lines. Each group has one word
 //! that says which of its slots are on the shelf and which were touched; a queue holds the numbers of the groups that
 //! have idle slots. So a slot costs 1.5 bytes here, and slots that mixed threads put in any order go out again as
 //! neighbours.
@@ -32,7 +32,7 @@ pub(crate) use self::reservation::{GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation
 use crate::os::bits::bits_of;
 use crate::os::memory::{self, OutOfMemory};
 
-/// Slots per group: 64-bit ledger entries in two cache lines, which processors fetch as a pair.
+/// Slots per group: 64-bit marks in two cache lines, which processors fetch as a pair.
 pub(crate) const GROUP_SLOTS: u32 = 16;
 
 /// A hint that leads to no group yet.
@@ -208,7 +208,7 @@ impl Shelf {
     /// group. `None` if there is no such slot.
     ///
     /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not share
-    /// their ledger entries' cache lines. Threads without one share the shelf's.
+    /// their marks' cache lines. Threads without one share the shelf's.
     pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;

@@ -117,11 +117,11 @@ impl Core {
     pub(super) fn put_on_shelf(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.counters.puts.fetch_add(1, Relaxed);
         self.registration.references().release_some(1);
-        self.lay_back(guard, class, slot);
+        self.shelve(guard, class, slot);
     }
 
     /// Returns a slot that nobody holds.
-    pub(super) fn lay_back(&self, guard: &ForkGuard, class: &Class, slot: u32) {
+    pub(super) fn shelve(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.shelf.put(slot);
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {

@@ -72,7 +72,7 @@ impl Core {
             // It stood before others.
             self.serve(guard, &mut queue);
         }
-        self.caches.cool_down();
+        self.caches.prolong_pause();
         Ok(grant)
     }
 
@@ -193,7 +193,7 @@ mod tests {
         let parker = Parker::new();
         let waiter = pool.waiting.enter(&mut pool.lock_reclaiming(&guard), DEMAND, &parker).unwrap();
         pool.caches.drain(&guard);
-        // More than the operations that go to the shelf after any cooldown.
+        // More than the operations that go to the shelf after any pause.
         (0..10_000).for_each(|_| pool.use_buffers(SIZE, 1));
         assert_eq!(cached(&pool), 0);
         // The first of the puts was for the waiter.

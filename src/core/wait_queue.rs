@@ -43,7 +43,7 @@ pub(crate) enum Grant {
     Closed,
 }
 
-/// Wakes one waiter. Its lock is the one that asks for no fork guard, as its waiter sleeps with it: in the child of a fork
+/// What one waiter sleeps on, and is woken by. Its lock is the one that asks for no fork guard, as its waiter sleeps with it: in the child of a fork
 /// both are nobody's.
 pub(crate) struct Parker {
     unparked: Mutex<bool>,

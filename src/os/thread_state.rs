@@ -127,11 +127,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static ThreadState> {
     iter::successors(newest, |state| state.older)
 }
 
-/// After it, no thread is between reading an entry of a ledger and writing it as its bias owner, unless it reads what the
+/// After it, no thread is between reading a mark of a ledger and writing it as its bias owner, unless it reads what the
 /// caller wrote there before. The caller's own state is not `FAST`.
 ///
 /// The partner of [`ThreadState::enter`], as for detaching: the bias owner says that it is `FAST` before it reads the
-/// entry, and the caller changes the entry before it looks who is.
+/// mark, and the caller changes the mark before it looks who is.
 pub(crate) fn wait_for_fast_paths() {
     barrier::fence_all_threads();
     for state in all() {

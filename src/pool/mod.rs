@@ -365,10 +365,10 @@ impl fmt::Debug for Pool {
 mod tests {
     use super::*;
 
-    fn errno() -> &'static mut i32 {
+    fn set_errno(errno: i32) {
         // SAFETY:
-        // - the calling thread's own, and used at once
-        unsafe { &mut *libc::__errno_location() }
+        // - the calling thread's own
+        unsafe { *libc::__errno_location() = errno };
     }
 
     /// The system takes no locked memory back, and says so in `errno`.
@@ -391,9 +391,9 @@ mod tests {
             // - the buffer's own page, which stays mapped as long as the other buffer is out
             unsafe { assert_eq!(libc::mlock(page.cast(), 4096), 0) };
             drop(idle);
-            *errno() = libc::EXDEV;
+            set_errno(libc::EXDEV);
             end(pool);
-            assert_eq!(*errno(), libc::EXDEV);
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EXDEV));
             // SAFETY: as above
             unsafe { assert_eq!(libc::madvise(page.cast_mut().cast(), 4096, libc::MADV_DONTNEED), -1) };
             drop(keeps_the_region);

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod glossary;
 mod guide;
 mod layers;
 mod readme;
