@@ -162,20 +162,10 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    const NONE: Self = Self {
-        buffer_size: 0,
-        slot_size: 0,
-        capacity: 0,
-        touched: 0,
-        outstanding: 0,
-        idle: 0,
-        cached: 0,
-        overflow: 0,
-        allocated_bytes: 0,
-        gets: 0,
-        puts: 0,
-        moves: 0,
-    };
+    /// All zeros.
+    // SAFETY:
+    // - every field is an integer
+    const NONE: Self = unsafe { std::mem::zeroed() };
 
     /// Adds a class's own figures, where what caches have of it was added before.
     fn add(&mut self, class: &Class) {
@@ -196,22 +186,9 @@ impl ClassStats {
 
 impl Stats {
     /// To be [`fill`](Self::fill)ed in.
-    pub(crate) const NONE: Self = Self {
-        classes: ClassList { first: [ClassStats::NONE; MAX_CLASSES], count: 0 },
-        max_bytes: 0,
-        mapped_bytes: 0,
-        allocated_bytes: 0,
-        oversize_bytes: 0,
-        oversize_buffers: 0,
-        gets: 0,
-        puts: 0,
-        system_allocations: 0,
-        limit_failures: 0,
-        waits: 0,
-        double_puts: 0,
-        size_mismatches: 0,
-        foreign_pointers: 0,
-    };
+    // SAFETY:
+    // - every field is an integer, or an array of structs of integers
+    pub(crate) const NONE: Self = unsafe { std::mem::zeroed() };
 
     /// The figures of a pool, but for what its spare serves. In place: they are large, and stacks are small.
     pub(super) fn fill(
