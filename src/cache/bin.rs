@@ -6,12 +6,12 @@
 //!          ^ first            ^ top         ^ end            ^ limit
 //! ```
 //!
-//! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get that follows a
-//! put waits for neither of the two multiplications between them. Under the first slot lies one without an address, which
-//! an empty bin's get runs into.
+//! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get that follows
+//! a put waits for neither of the two multiplications between them. Under the first slot lies one without an address,
+//! which an empty bin's get runs into.
 //!
-//! From the other end grow the [`claims`]: slots put by this thread that are biased to another one. One wait for the fast
-//! paths settles them all, and they go to the shelf.
+//! From the other end grow the [`claims`]: slots put by this thread that are biased to another one. One wait for the
+//! fast paths settles them all, and they go to the shelf.
 
 mod claims;
 mod moves;
@@ -105,8 +105,8 @@ impl Bin {
         Some(Buffer { data, capacity: self.buffer_size, location })
     }
 
-    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its mark said since
-    /// the state is [`FAST`](crate::os::thread_state::FAST).
+    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its mark said
+    /// since the state is [`FAST`](crate::os::thread_state::FAST).
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: usize) -> bool {
         let top = self.top();
@@ -121,8 +121,8 @@ impl Bin {
         has_room
     }
 
-    /// Puts a slot that anybody may put, if it is one and there is room. `false`: nothing was done; so also once in a batch,
-    /// for then it is looked whether the class is to be biased.
+    /// Puts a slot that anybody may put, if it is one and there is room. `false`: nothing was done; so also once in a
+    /// batch, for then it is looked whether the class is to be biased.
     #[inline(always)]
     pub(super) fn put_unbiased(&self, address: usize, slot: usize) -> bool {
         let found = self.mark(slot).load(Relaxed);

@@ -116,11 +116,12 @@ impl Caches {
     }
 
     /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
-    /// through a context uses. Neither leads to a cache yet. Where none can be made, the shelf serves. The pools that had to be evicted for it.
+    /// through a context uses. Neither leads to a cache yet. Where none can be made, the shelf serves. The pools that
+    /// had to be evicted for it.
     ///
-    /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits for its memory; `is_valid`, whether the key still is.
-    /// Both are asked under the lock that [`drain`](Self::drain) and [`detach`](Self::detach) take, too: no cache is made,
-    /// and no key led anywhere, behind their back.
+    /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits
+    /// for its memory; `is_valid`, whether the key still is. Both are asked under the lock that [`drain`](Self::drain)
+    /// and [`detach`](Self::detach) take, too: no cache is made, and no key led anywhere, behind their back.
     #[cold]
     pub(crate) fn attach(
         &self,
@@ -193,8 +194,8 @@ impl Caches {
         }
     }
 
-    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size, or
-    /// ask the system for it.
+    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size,
+    /// or ask the system for it.
     pub(crate) fn recover_large(&self, guard: &ForkGuard, class: &Class) {
         // The calling thread's own bin is empty.
         let is_held = |cache: &CacheRef| cache.count(class.number()).held > 0;

@@ -31,8 +31,8 @@ pub(crate) struct Unfinished {
 impl Unfinished {
     pub(super) const NOTHING: Self = Self { slot: 0, bin: ptr::null() };
 
-    /// Puts a buffer that anybody may put, if that is what it is and there is room; whether it did. Else nothing was done.
-    /// The state is inactive afterwards.
+    /// Puts a buffer that anybody may put, if that is what it is and there is room; whether it did. Else nothing was
+    /// done. The state is inactive afterwards.
     ///
     /// # Safety
     /// - the fast path just gave this for this address, on this thread, which has used no cache since
@@ -122,8 +122,8 @@ impl CacheRef {
         self.bin_at(bin_offset(class))
     }
 
-    /// The bin of the smallest class that fits a size, in the common case. Else a class bound lies inside the size's step,
-    /// or the size is past the table.
+    /// The bin of the smallest class that fits a size, in the common case. Else a class bound lies inside the size's
+    /// step, or the size is past the table.
     #[inline(always)]
     fn fine_bin(&self, size: usize) -> Option<&Bin> {
         let bin = self.bin_at(self.bin_of_step[fine_step_of(size)]);

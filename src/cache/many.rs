@@ -57,7 +57,8 @@ pub(crate) fn count_lost_claims(guard: &ForkGuard, key: u64) -> u32 {
 }
 
 impl CacheRef {
-    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle slot; how many.
+    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle slot; how
+    /// many.
     fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
         let Some(bin) = self.bin_for(size) else { return 0 };
         let mut got = 0;
@@ -108,8 +109,8 @@ impl Bin {
         count
     }
 
-    /// Puts slots with this thread's bias, while there is room, up to the first address that is not such a one's; how many.
-    /// The state is [`FAST`].
+    /// Puts slots with this thread's bias, while there is room, up to the first address that is not such a one's; how
+    /// many. The state is [`FAST`].
     fn put_many(&self, data: &[*mut c_void], bias: Mark) -> usize {
         let top = self.top();
         let count = data.len().min(self.free_room());

@@ -1,5 +1,5 @@
-//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock, but
-//! the shelf's pops may spin and a settling of claims waits, so it asks for a fork guard.
+//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock,
+//! but the shelf's pops may spin and a settling of claims waits, so it asks for a fork guard.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ptr;
@@ -39,8 +39,8 @@ pub(crate) fn position(key: u64) -> Option<Position> {
     state.find(key).map(|entry| state.position(entry))
 }
 
-/// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty. From the pool's
-/// spare if the class is used up.
+/// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty. From the
+/// pool's spare if the class is used up.
 pub(crate) fn get_slow(guard: &ForkGuard, key: u64, size: usize, holder: Holder) -> Option<Buffer> {
     match with_cache(guard, key, |cache| cache.get_or_fill(size, holder))? {
         Ok(buffer) => Some(buffer),
@@ -60,8 +60,8 @@ pub(crate) fn get_of_class(guard: &ForkGuard, key: u64, class: u8, holder: Holde
     with_cache(guard, key, |cache| cache.take_or_fill(cache.bin(class), holder))?
 }
 
-/// A fresh slot of a class for this thread, from a slot group that it has for itself. `None`: this thread has no cache, or
-/// there is none.
+/// A fresh slot of a class for this thread, from a slot group that it has for itself. `None`: this thread has no cache,
+/// or there is none.
 pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> {
     with_cache(guard, key, |cache| {
         let bin = cache.bin(class);
@@ -69,9 +69,9 @@ pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> 
     })?
 }
 
-/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. One of the pool's spare too, while
-/// there is room. `Err`: nothing was done, the pool must look; what it takes it offers to the cache at the position, by
-/// [`put_taken`].
+/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. One of the pool's spare too,
+/// while there is room. `Err`: nothing was done, the pool must look; what it takes it offers to the cache at the
+/// position, by [`put_taken`].
 pub(crate) fn put_slow(
     guard: &ForkGuard,
     key: u64,
@@ -126,8 +126,8 @@ pub(crate) fn is_attached(guard: &ForkGuard, key: u64) -> bool {
     with_cache(guard, key, |_| ()).is_some()
 }
 
-/// Puts a slot that is this thread's alone, if it is one of the cache at `position`, after a batch to the shelf if the bin
-/// is full. `Some(false)`: nothing was done. `None`: nor is there a cache.
+/// Puts a slot that is this thread's alone, if it is one of the cache at `position`, after a batch to the shelf if the
+/// bin is full. `Some(false)`: nothing was done. `None`: nor is there a cache.
 pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -> Option<bool> {
     let put = |cache: CacheRef| match cache.slot_of(address) {
         Some((bin, slot)) => cache.has_room_or_flush(bin) && bin.put(address, slot),
@@ -161,8 +161,8 @@ impl CacheRef {
         self.classes().index().class_of(size).map(|class| self.bin(class as u8))
     }
 
-    /// A slot for this size. If the class has no slot left, not even a fresh one: the key of the pool's spare, if there is
-    /// one.
+    /// A slot for this size. If the class has no slot left, not even a fresh one: the key of the pool's spare, if there
+    /// is one.
     fn get_or_fill(&self, size: usize, holder: Holder) -> Result<Buffer, Option<u64>> {
         let bin = self.bin_for(size).ok_or(None)?;
         if let Some(spare) = self.caches().spare_key()

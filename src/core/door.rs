@@ -1,6 +1,6 @@
-//! The one door: every get and put comes in here, whatever its language. The fast path answers done, or not done. What is
-//! not done goes through one cold function with all it needs: first this thread's cache once more, wherever its key is,
-//! then the pool itself.
+//! The one door: every get and put comes in here, whatever its language. The fast path answers done, or not done. What
+//! is not done goes through one cold function with all it needs: first this thread's cache once more, wherever its key
+//! is, then the pool itself.
 //!
 //! ```text
 //! C: a context -----\
@@ -84,8 +84,8 @@ fn get_from_pool<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refu
     H::enter(|guard| with_live_pool(handle, guard, |pool, guard| pool.get(guard, request)))
 }
 
-/// Runs a get of a pool whose handle is live, after this thread was attached: a slot then comes from a slot group of its
-/// own.
+/// Runs a get of a pool whose handle is live, after this thread was attached: a slot then comes from a slot group of
+/// its own.
 #[inline(always)]
 pub(crate) fn with_live_pool<H: Handle, T>(
     handle: H,
@@ -119,8 +119,8 @@ pub(crate) fn put_unsized<H: Handle>(handle: H, data: *mut u8) -> bool {
     cache::put_unsized(handle.key(), data.addr())
 }
 
-/// The fast path's second step, out of line: puts a buffer that anybody may put. `false`: nothing was done, [`put_slow`]
-/// must look.
+/// The fast path's second step, out of line: puts a buffer that anybody may put. `false`: nothing was done,
+/// [`put_slow`] must look.
 ///
 /// # Safety
 /// - [`put`] just gave `unfinished` for this buffer
@@ -200,8 +200,8 @@ pub(crate) fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u
 /// Puts the buffer of a `PooledBuffer`.
 ///
 /// # Safety
-/// - `data` and `location` are of an outstanding buffer of the handle's pool held as [`Holder::Owned`], which the caller
-///   owns; its reference is given up
+/// - `data` and `location` are of an outstanding buffer of the handle's pool held as [`Holder::Owned`], which the
+///   caller owns; its reference is given up
 #[cold]
 pub(crate) unsafe fn put_owned_slow<H: Handle>(handle: H, data: NonNull<u8>, location: Location) {
     let address = data.addr().get();
@@ -300,8 +300,8 @@ pub(crate) mod many {
         }
     }
 
-    /// Puts every valid buffer; `refuse` is called with each other. How many puts were found out to be double after they
-    /// were done.
+    /// Puts every valid buffer; `refuse` is called with each other. How many puts were found out to be double after
+    /// they were done.
     ///
     /// # Safety
     /// - the caller owns those that are outstanding buffers of the handle's pool, and nobody uses them any more

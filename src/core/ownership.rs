@@ -42,8 +42,8 @@ pub(super) struct Found {
 }
 
 impl Core {
-    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts. Whether
-    /// the registry has it is not looked up.
+    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts.
+    /// Whether the registry has it is not looked up.
     pub(super) fn locate(&self, data: NonNull<u8>) -> Result<Location, Misuse> {
         let address = data.addr().get();
         let locations = [Some(&self.classes), self.spare().map(|spare| spare.core().classes())];
@@ -194,8 +194,8 @@ impl Core {
         location.and_then(|location| self.holder(guard, data, location)).map_or(0, |(_, capacity)| capacity)
     }
 
-    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too. On misuse nothing changed
-    /// but its count.
+    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too. On misuse nothing
+    /// changed but its count.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -213,11 +213,12 @@ impl Core {
         adopted.inspect_err(|misuse| self.counters.count(misuse))
     }
 
-    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes, at most its
-    /// capacity.
+    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes, at most
+    /// its capacity.
     ///
     /// # Safety
-    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller
+    ///   owns
     pub(crate) unsafe fn release(
         &self,
         guard: &mut ForkGuard,
@@ -229,9 +230,9 @@ impl Core {
         debug_assert!(released.is_ok());
     }
 
-    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old
-    /// one's bytes, as many as both have room for. To make it smaller never fails, but where the pool is closed. The outcome says whether a new buffer took
-    /// the place of the old one, which is put then.
+    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with
+    /// the old one's bytes, as many as both have room for. To make it smaller never fails, but where the pool is
+    /// closed. The outcome says whether a new buffer took the place of the old one, which is put then.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -311,8 +312,8 @@ impl Core {
     /// A new buffer with the bytes of the old one, which is put.
     ///
     /// # Safety
-    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns,
-    ///   with room for `capacity` bytes
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller
+    ///   owns, with room for `capacity` bytes
     unsafe fn move_to_new(
         &self,
         guard: &mut ForkGuard,
@@ -340,8 +341,8 @@ fn own_bias() -> Mark {
     ledger::bias_to(thread_pointer::get().number())
 }
 
-/// Whether a put with this size may take a buffer from the holder that was found. `is_of_class` says whether a size is of
-/// the buffer's class; it is asked only where the size is not the one asked for.
+/// Whether a put with this size may take a buffer from the holder that was found. `is_of_class` says whether a size is
+/// of the buffer's class; it is asked only where the size is not the one asked for.
 fn check_put(
     found: Option<Holder>,
     data: NonNull<u8>,

@@ -83,7 +83,8 @@ impl Deref for Reference {
 impl Drop for Reference {
     #[inline]
     fn drop(&mut self) {
-        // Of its own, as a destructor has none to borrow: a fork must not divide the last reference from the pool's end.
+        // Of its own, as a destructor has none to borrow: a fork must not divide the last reference from the pool's
+        // end.
         let mut guard = ForkGuard::new();
         let references = self.registration.references();
         if let Some(pool) = references.release() {

@@ -49,8 +49,8 @@ const fn inverse(odd: u64) -> u64 {
 }
 const _: () = assert!(MIX.wrapping_mul(UNMIX) == 1);
 
-/// Differs between copies of the library in one process and from run to run. It tells mistakes apart, and keeps no secret:
-/// what the process has of randomness is enough, and nothing that a sandbox may refuse is asked for it.
+/// Differs between copies of the library in one process and from run to run. It tells mistakes apart, and keeps no
+/// secret: what the process has of randomness is enough, and nothing that a sandbox may refuse is asked for it.
 fn key(guard: &ForkGuard) -> u64 {
     static KEY: Once<u64> = Once::new();
     // No anchor has the number INDEX_MASK, so no context is the key itself, and none is NULL.

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! - Only the owning thread writes keys and `activity`.
-//! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits until
-//!   the state is inactive.
+//! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits
+//!   until the state is inactive.
 //! - Who claimed slots in a ledger waits until no state is [`FAST`] ([`wait_for_fast_paths`]).
 //! - States are never freed, only used again by later threads: who looks at one never sees memory that is gone.
 
@@ -108,7 +108,8 @@ pub(crate) struct ThreadState {
     /// Guards against the owner and detaching threads changing entries at once. The owner's fast path does not take it.
     changing: Lock<()>,
     entries: [Entry; POSITIONS],
-    /// A bit for each entry that leads to a cache: few, so that who looks for those looks at few. Changed under the lock.
+    /// A bit for each entry that leads to a cache: few, so that who looks for those looks at few. Changed under the
+    /// lock.
     occupied: [AtomicU64; WORDS],
 }
 
@@ -282,8 +283,8 @@ impl ThreadState {
         self.activity.store(ACTIVITY, Relaxed);
         compiler_fence(SeqCst);
         // SAFETY:
-        // - the cache of an entry that a key led to, or that is used, is not null: it is `nowhere`, or one that is freed only after it was
-        //   detached from all entries and the state was seen inactive
+        // - the cache of an entry that a key led to, or that is used, is not null: it is `nowhere`, or one that is
+        //   freed only after it was detached from all entries and the state was seen inactive
         let cache = unsafe { NonNull::new_unchecked(entry.cache.load(Relaxed)) };
         (cache, Active(self))
     }
@@ -306,8 +307,8 @@ impl ThreadState {
 
     /// Leads `key`, which leads to no other cache, to `cache` from now on. Not while the state is active.
     ///
-    /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted, `keep`
-    /// is called with it while it is sure to exist, and what that gives is returned.
+    /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted,
+    /// `keep` is called with it while it is sure to exist, and what that gives is returned.
     pub(crate) fn attach<R>(
         &self,
         guard: &ForkGuard,

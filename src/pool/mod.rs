@@ -109,8 +109,8 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// A buffer of `size` bytes, with whatever it held last, or zeros. Where the pool is at its limit, waits until memory
-    /// is put or given back, up to `timeout`.
+    /// A buffer of `size` bytes, with whatever it held last, or zeros. Where the pool is at its limit, waits until
+    /// memory is put or given back, up to `timeout`.
     ///
     /// Who waits is served first come first served, and before any get that starts to wait later; a [`get`](Self::get)
     /// does not queue. A timeout of zero does not wait, and [`Duration::MAX`] waits without end. The calling thread
@@ -189,8 +189,8 @@ impl Pool {
         }
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes. Above the pool's own
-    /// alignment the buffer is oversize. It is the caller's until it is put by [`put_raw`](Self::put_raw).
+    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes. Above the pool's
+    /// own alignment the buffer is oversize. It is the caller's until it is put by [`put_raw`](Self::put_raw).
     ///
     /// # Errors
     /// - [`GetError::Alignment`]: `alignment` is not a power of two

@@ -86,9 +86,9 @@ impl Bin {
         (self.limit.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
     }
 
-    /// Gives a bin without claims its first quota, or twice what it has, as far as a thread and the class may: so a thread
-    /// that needs little leaves some to others. The memory is there already: nothing is allocated while a thread's state
-    /// is active, as the allocator may be one that uses a pool.
+    /// Gives a bin without claims its first quota, or twice what it has, as far as a thread and the class may: so a
+    /// thread that needs little leaves some to others. The memory is there already: nothing is allocated while a
+    /// thread's state is active, as the allocator may be one that uses a pool.
     pub(in crate::cache) fn grow(&self, class: &Class) {
         debug_assert!(!self.has_claims());
         let (quota, most) = (self.quota() as u32, self.most);

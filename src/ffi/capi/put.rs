@@ -49,7 +49,8 @@ pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c
     }
 }
 
-// Out of line from here on. Not unwinding, and the first arguments where their callers have them: so they are tail calls.
+// Out of line from here on. Not unwinding, and the first arguments where their callers have them: so they are tail
+// calls.
 
 /// Generic, as a verdict passed along would take a register from the exchange.
 ///
@@ -137,7 +138,8 @@ mod tests {
         std::thread::scope(|scope| scope.spawn(run).join().unwrap())
     }
 
-    /// Puts buffers that this thread got, and that another did, for each function; some more than a bin holds. The puts.
+    /// Puts buffers that this thread got, and that another did, for each function; some more than a bin holds. The
+    /// puts.
     fn put_all_kinds(what: &str, pool: &Pool, size: usize, count: usize, most: u32) -> u64 {
         let before = pool.stats().puts;
         let context = pool.context();
