@@ -1,6 +1,6 @@
-//! Giving idle memory back, in *windows*: as many slots as start and end on a page boundary together. A window's idle and
-//! fresh slots are reserved, so that nobody gets one meanwhile; whole pages of theirs go back to the system; the slots
-//! whose every page went are fresh again, and the others are put back.
+//! Giving idle memory back, in *windows*: as many slots as start and end on a page boundary together. A window's idle
+//! and fresh slots are reserved, so that nobody gets one meanwhile; whole pages of theirs go back to the system; the
+//! slots whose every page went are fresh again, and the others are put back.
 
 use std::ops::Range;
 
@@ -60,8 +60,8 @@ impl Class {
         }
         let first_group = window * groups;
         let groups = groups.min(self.shelf.group_count() - first_group);
-        // A look costs less than a reservation, and of small slots few windows have a whole page to give. (The last window may
-        // have a page that is not full.)
+        // A look costs less than a reservation, and of small slots few windows have a whole page to give. (The last
+        // window may have a page that is not full.)
         let slots_of_page = page_size().div_ceil(self.span.slot_size);
         let is_last = first_group + groups == self.shelf.group_count();
         if !is_last && groups == GROUPS_SEEN && !has_run(self.shelf.held_slots(first_group), slots_of_page) {

@@ -172,8 +172,8 @@ impl Ledger {
     ///
     /// A raw buffer that stays raw keeps its bias: a put of it that races is misuse, and wins.
     ///
-    /// `own` is the calling thread's bias, 0 for none. `wait_for_fast_paths` is run between a claim of what is biased to
-    /// another thread and the look at it.
+    /// `own` is the calling thread's bias, 0 for none. `wait_for_fast_paths` is run between a claim of what is biased
+    /// to another thread and the look at it.
     pub(crate) fn pass(
         &self,
         slot: u32,

@@ -124,8 +124,8 @@ impl Class {
         self.span.start + slot as usize * self.span.slot_size
     }
 
-    /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is read
-    /// first, lest one be counted twice for another that is out.
+    /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is
+    /// read first, lest one be counted twice for another that is out.
     pub(crate) fn is_whole(&self) -> bool {
         self.shelf.fresh() + self.shelf.idle() == self.capacity()
     }

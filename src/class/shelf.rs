@@ -103,8 +103,8 @@ impl Shelf {
         self.idle.available()
     }
 
-    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same, a class that was
-    /// seen without an idle slot has none.
+    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same,
+    /// a class that was seen without an idle slot has none.
     pub(crate) fn times_put(&self) -> u32 {
         self.idle.times_given()
     }
@@ -207,8 +207,8 @@ impl Shelf {
     /// Takes one slot that was never handed out, from the group `near` says if it has one; else `near` becomes the next
     /// group. `None` if there is no such slot.
     ///
-    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not share
-    /// their marks' cache lines. Threads without one share the shelf's.
+    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not
+    /// share their marks' cache lines. Threads without one share the shelf's.
     pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;

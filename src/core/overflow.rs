@@ -212,8 +212,8 @@ impl Spare {
         self.core.attach(guard, self.core.own_key(), || true);
     }
 
-    /// Takes a slot back, to the thread's cache at a position if that is given, and gives memory to the system if there is
-    /// more than is kept.
+    /// Takes a slot back, to the thread's cache at a position if that is given, and gives memory to the system if there
+    /// is more than is kept.
     ///
     /// # Safety
     /// - the slot at `data` was taken from its holder by this thread

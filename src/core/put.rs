@@ -37,7 +37,8 @@ impl Core {
         Ok(())
     }
 
-    /// Takes the buffer of a `PooledBuffer` back, and its reference: the caller has another. `position` is as for `put`.
+    /// Takes the buffer of a `PooledBuffer` back, and its reference: the caller has another. `position` is as for
+    /// `put`.
     ///
     /// # Safety
     /// - `data` and `location` are of an outstanding buffer of this pool held as

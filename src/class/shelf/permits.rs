@@ -44,7 +44,8 @@ impl Permits {
         self.0.fetch_add(GIVEN + u64::from(permits), SeqCst);
     }
 
-    /// As [`give`](Self::give), what a reservation took. Not one of the times given: who reserves does not wait for itself.
+    /// As [`give`](Self::give), what a reservation took. Not one of the times given: who reserves does not wait for
+    /// itself.
     pub(super) fn return_reserved(&self, permits: u32) {
         self.0.fetch_add(permits.into(), SeqCst);
     }
