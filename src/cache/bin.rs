@@ -184,7 +184,7 @@ impl Bin {
     #[inline(always)]
     unsafe fn lay_at(&self, top: *mut CachedSlot, address: usize, slot: usize) {
         debug_assert!(top == self.top() && self.has_room());
-        #[cfg(all(test, not(bytepool_shuttle)))]
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
         reached::note();
         // SAFETY:
         // - there is room (caller): below `end`
@@ -197,7 +197,7 @@ impl Bin {
 }
 
 /// For tests: by what calls the calling thread came to lay a slot.
-#[cfg(all(test, not(bytepool_shuttle)))]
+#[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
 pub(crate) mod reached {
     use std::backtrace::Backtrace;
     use std::cell::RefCell;

@@ -19,7 +19,7 @@ mod many;
 mod slow;
 mod thread_cache;
 
-#[cfg(all(test, not(bytepool_shuttle)))]
+#[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
 pub(crate) use self::bin::reached;
 pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized};
 #[cfg(feature = "capi")]

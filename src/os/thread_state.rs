@@ -237,7 +237,7 @@ impl ThreadState {
     /// The entry for `key` if it is at the key's first position.
     #[inline(always)]
     pub(crate) fn first(&self, key: u64) -> Option<&Entry> {
-        #[cfg(all(test, not(bytepool_shuttle)))]
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
         looks::count();
         // Summed up as a number, which compilers turn into fewer instructions than an index.
         let offset = first_position(key) * size_of::<Entry>() + offset_of!(ThreadState, entries);
@@ -252,7 +252,7 @@ impl ThreadState {
 
     /// The entry for `key`, wherever it is.
     pub(crate) fn find(&self, key: u64) -> Option<&Entry> {
-        #[cfg(all(test, not(bytepool_shuttle)))]
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
         looks::count();
         if key == 0 {
             return None; // NULL as a context: unused entries have it
@@ -350,7 +350,7 @@ impl ThreadState {
 }
 
 /// For tests: how often the calling thread's table was searched.
-#[cfg(all(test, not(bytepool_shuttle)))]
+#[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
 pub(crate) mod looks {
     use std::cell::Cell;
 

@@ -109,10 +109,12 @@ mod tests {
     const SIZE: usize = 1000;
     const CLASS: usize = 1024;
 
+    type Put = unsafe fn(*mut c_void, *mut c_void, usize);
+
     // SAFETY:
     // - as for the functions that are called
     /// The functions that put one raw buffer: with the size it was asked for, with another, and without.
-    const PUTS: [(&str, unsafe fn(*mut c_void, *mut c_void, usize)); 5] = [
+    const PUTS: [(&str, Put); 5] = [
         ("put", |context, data, size| unsafe { bytepool_put(context, data, size) }),
         ("put with another size", |context, data, size| unsafe { bytepool_put(context, data, size + 20) }),
         ("checked put", |context, data, size| unsafe { _ = bytepool_put_checked(context, data, size) }),
