@@ -7,7 +7,6 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 use std::ptr::{self, NonNull};
 
-use super::slow::with_cache;
 use super::thread_cache::{BinOffset, CacheRef, Count, bins_of_chunks, bins_of_steps};
 use crate::class::Class;
 use crate::class::index::FINE_STEPS;
@@ -20,9 +19,9 @@ use crate::os::lock::{Lock, Locked};
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::thread_state::{self, AnyCache, ThreadState};
 
-/// After the caches were drained at the limit or for a waiter, this many operations go to the shelf before threads may
-/// cache again, lest each get drain anew.
-const COOLDOWN_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
+/// After the caches were drained at the limit or for a waiter, caching pauses for this many operations, which go to the
+/// shelf, lest each get drain anew.
+const PAUSE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
@@ -38,8 +37,8 @@ pub(crate) struct Caches {
     double_puts: AtomicU64,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
-    /// Operations left without caching.
-    cooldown: AtomicU32,
+    /// Operations left of the pause.
+    pause_left: AtomicU32,
     pub(super) bin_of_chunk: Box<[BinOffset]>,
     /// Apart, as it is large.
     pub(super) bin_of_step: Box<[BinOffset; FINE_STEPS]>,
@@ -69,7 +68,7 @@ impl Caches {
             allowed,
             double_puts: AtomicU64::new(0),
             paused: AtomicBool::new(false),
-            cooldown: AtomicU32::new(0),
+            pause_left: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
             bin_of_step: memory::boxed(|| {
                 Ok::<_, OutOfMemory>(bins_of_steps(classes.index(), classes.len(), rounds))
@@ -99,11 +98,12 @@ impl Caches {
     }
 
     /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
-    /// through a context uses. Where none can be made, the shelf serves. The pools that had to be evicted for it.
+    /// through a context uses. Neither leads to a cache yet. Where none can be made, the shelf serves. The pools that
+    /// had to be evicted for it.
     ///
-    /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits for its memory; `is_valid`, whether the key still is.
-    /// Both are asked under the lock that [`drain`](Self::drain) and [`detach`](Self::detach) take, too: no cache is made,
-    /// and no key led anywhere, behind their back.
+    /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits
+    /// for its memory; `is_valid`, whether the key still is. Both are asked under the lock that [`drain`](Self::drain)
+    /// and [`detach`](Self::detach) take, too: no cache is made, and no key led anywhere, behind their back.
     #[cold]
     pub(crate) fn attach(
         &self,
@@ -114,12 +114,11 @@ impl Caches {
         may_cache: impl Fn() -> bool,
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
-        let is_attached = |key| with_cache(guard, key, |_| ()).is_some();
-        if !self.allowed || !may_cache() || is_attached(key) {
+        if !self.allowed || !may_cache() {
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
-        if self.cooldown.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+        if self.pause_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
             return [None; 2];
         }
         let Some(state) = thread_state::own(guard, CacheRef::nowhere().as_any()) else { return [None; 2] };
@@ -144,9 +143,6 @@ impl Caches {
         };
         // The one in demand last, lest the other take its position.
         [self.own_key, key].map(|key| {
-            if is_attached(key) {
-                return None;
-            }
             let own_key = |other| CacheRef::from_any(other).caches().own_key;
             state.attach(guard, key, cache.as_any(), own_key, keep).flatten()
         })
@@ -180,8 +176,8 @@ impl Caches {
         }
     }
 
-    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size, or
-    /// ask the system for it.
+    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size,
+    /// or ask the system for it.
     pub(crate) fn recover_large(&self, guard: &ForkGuard, class: &Class) {
         // The calling thread's own bin is empty.
         let is_held = |cache: &CacheRef| cache.count(class.number()).held > 0;
@@ -197,10 +193,10 @@ impl Caches {
         Pause { caches: self, guard }
     }
 
-    /// The next operations go to the shelf.
-    pub(crate) fn cool_down(&self) {
+    /// The next operations go to the shelf, too: a pause outlasts its reason.
+    pub(crate) fn prolong_pause(&self) {
         // Relaxed: a rough count of operations.
-        self.cooldown.store(COOLDOWN_OPERATIONS, Relaxed);
+        self.pause_left.store(PAUSE_OPERATIONS, Relaxed);
     }
 
     fn set_paused(&self, guard: &ForkGuard, paused: bool) {
@@ -273,7 +269,7 @@ pub(crate) struct Pause<'a> {
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.caches.cool_down();
+        self.caches.prolong_pause();
         self.caches.set_paused(self.guard, false);
     }
 }

@@ -1,5 +1,5 @@
-//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock, but
-//! the shelf's pops may spin and a settling of claims waits, so it asks for a fork guard.
+//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock,
+//! but the shelf's pops may spin and a settling of claims waits, so it asks for a fork guard.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ptr;
@@ -12,7 +12,7 @@ use crate::class::quota::LARGE;
 use crate::class::shelf::GROUP_SLOTS;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
-use crate::os::thread_state::{SLOW, wait_for_fast_paths};
+use crate::os::thread_state::{Entry, Position, SLOW, wait_for_fast_paths};
 
 /// When a put of what is biased to another thread is decided. One that is decided now costs a heavy fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,20 @@ pub(crate) enum Verdict {
 }
 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
-pub(super) fn with_cache<R>(_: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
-    let state = thread_pointer::get();
-    let (cache, _active) = state.enter::<SLOW>(state.find(key)?);
+pub(super) fn with_cache<R>(guard: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    with_cache_of(guard, thread_pointer::get().find(key)?, using)
+}
+
+fn with_cache_of<R>(_: &ForkGuard, entry: &Entry, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    let (cache, _active) = thread_pointer::get().enter::<SLOW>(entry);
     let cache = CacheRef::from_any(cache);
     (!cache.is_nowhere()).then(|| using(cache))
+}
+
+/// Where a key may lead to this thread's cache. `None`: it leads to none.
+pub(crate) fn position(key: u64) -> Option<Position> {
+    let state = thread_pointer::get();
+    state.find(key).map(|entry| state.position(entry))
 }
 
 /// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty.
@@ -41,8 +50,8 @@ pub(crate) fn get_of_class(guard: &ForkGuard, key: u64, class: u8, holder: Holde
     with_cache(guard, key, |cache| cache.take_or_fill(cache.bin(class), holder))?
 }
 
-/// A fresh slot of a class for this thread, from a slot group that it has for itself. `None`: this thread has no cache, or
-/// there is none.
+/// A fresh slot of a class for this thread, from a slot group that it has for itself. `None`: this thread has no cache,
+/// or there is none.
 pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> {
     with_cache(guard, key, |cache| {
         let bin = cache.bin(class);
@@ -50,20 +59,37 @@ pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> 
     })?
 }
 
-/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. `false`: nothing was done, the
-/// pool must look.
-pub(crate) fn put_slow(guard: &ForkGuard, key: u64, address: usize, size: PutSize, verdict: Verdict) -> bool {
-    with_cache(guard, key, |cache| cache.put(address, size, verdict)) == Some(true)
+/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. `Err`: nothing was done, the pool
+/// must look; what it takes it offers to the cache at the position, by [`put_taken`].
+pub(crate) fn put_slow(
+    guard: &ForkGuard,
+    key: u64,
+    address: usize,
+    size: PutSize,
+    verdict: Verdict,
+) -> Result<(), Option<Position>> {
+    let state = thread_pointer::get();
+    let entry = state.find(key).ok_or(None)?;
+    match with_cache_of(guard, entry, |cache| cache.put(address, size, verdict)) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Some(state.position(entry))),
+        None => Err(None),
+    }
 }
 
-/// Puts the slot of a `PooledBuffer`, wherever the key is, after a batch to the shelf if the bin is full. `false`: nothing
-/// was done.
-pub(crate) fn put_owned_slow(guard: &ForkGuard, key: u64, address: usize, class: u8, slot: u32) -> bool {
-    let put = |cache: CacheRef| {
-        let bin = cache.bin(class);
-        cache.has_room_or_flush(bin) && bin.put(address, slot as usize)
+/// Whether a key leads to a cache of this thread.
+pub(crate) fn is_attached(guard: &ForkGuard, key: u64) -> bool {
+    with_cache(guard, key, |_| ()).is_some()
+}
+
+/// Puts a slot that is this thread's alone, if it is one of the cache at `position`, after a batch to the shelf if the
+/// bin is full. `Some(false)`: nothing was done. `None`: nor is there a cache.
+pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -> Option<bool> {
+    let put = |cache: CacheRef| match cache.slot_of(address) {
+        Some((bin, slot)) => cache.has_room_or_flush(bin) && bin.put(address, slot),
+        None => false,
     };
-    with_cache(guard, key, put).unwrap_or(false)
+    with_cache_of(guard, thread_pointer::get().entry(position)?, put)
 }
 
 /// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.
@@ -137,7 +163,7 @@ impl CacheRef {
     /// `false`: nothing was done, the pool must look.
     fn put(&self, address: usize, size: PutSize, verdict: Verdict) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
-        let found = bin.entry(slot).load(Relaxed);
+        let found = bin.mark(slot).load(Relaxed);
         let Some(requested) = ledger::raw_size(found) else { return false };
         let fits = match size {
             PutSize::Unsized => true,
@@ -162,7 +188,7 @@ impl CacheRef {
         }
     }
 
-    /// Puts a slot that whoever exchanges its entry may put, where there is room.
+    /// Puts a slot that whoever exchanges its mark may put, where there is room.
     fn put_by_exchange(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
         let taken = bin.exchange(address, slot, found);
         // A thread that neither fills nor flushes looks at times, too.

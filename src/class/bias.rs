@@ -1,7 +1,7 @@
-//! Whether a class's ledger entries are biased to the threads that get its slots, as in biased locking.
+//! Whether a class's marks are biased to the threads that get its slots, as in biased locking.
 //!
-//! Bias makes a put by the bias owner cheap and a hand-over dear: every batch of claims costs a heavy fence and perhaps a
-//! wait. So a class whose slots are handed over cools down: its entries have no bias for a while, the longer the more
+//! Bias makes a put by the bias owner cheap and a hand-over dear: every batch of claims costs a heavy fence and perhaps
+//! a wait. So a class whose slots are handed over cools down: its marks have no bias for a while, the longer the more
 //! often a new bias was in vain.
 
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -1,6 +1,6 @@
-//! Giving idle memory back, in *windows*: as many slots as start and end on a page boundary together. A window's idle and
-//! fresh slots are reserved, so that nobody gets one meanwhile; whole pages of theirs go back to the system; the slots
-//! whose every page went are fresh again, and the others are put back.
+//! Giving idle memory back, in *windows*: as many slots as start and end on a page boundary together. A window's idle
+//! and fresh slots are reserved, so that nobody gets one meanwhile; whole pages of theirs go back to the system; the
+//! slots whose every page went are fresh again, and the others are put back.
 
 use std::ops::Range;
 
@@ -75,7 +75,7 @@ impl Class {
 
     /// Gives the pages of the ledger back whose slots are all fresh.
     pub(crate) fn discard_books(&self, books: &Books) {
-        let groups = (Ledger::entries_per_page() as u32) / GROUP_SLOTS;
+        let groups = (Ledger::marks_per_page() as u32) / GROUP_SLOTS;
         for page in self.ledger.used_pages() {
             let first = page as u32 * groups;
             let end = (first + groups).min(self.shelf.group_count());

@@ -108,10 +108,11 @@ pub(crate) const UNIT: usize = GRANULE / 2;
 
 /// Divides unit numbers by a fixed slot size with one multiplication.
 ///
-/// With `g` units per slot and `m = ceil(2^64 / g)`, the product `x * m` has the slot in its high half, and its low half
-/// is below `m` exactly when `x` is the first unit of that slot. Proof: `m = (2^64 + e) / g` with `0 <= e < g`; for `x =
-/// slot * g + r` the product is `slot * 2^64 + slot * e + r * m`. While `(slot + 1) * e < m`, the rest `slot * e + r * m`
-/// is below `m` for `r = 0`, at least `m` for `r >= 1`, and below `2^64` for `r < g`, as `g * m = 2^64 + e`.
+/// With `g` units per slot and `m = ceil(2^64 / g)`, the product `x * m` has the slot in its high half, and its low
+/// half is below `m` exactly when `x` is the first unit of that slot. Proof: `m = (2^64 + e) / g` with `0 <= e < g`;
+/// for `x = slot * g + r` the product is `slot * 2^64 + slot * e + r * m`. While `(slot + 1) * e < m`, the rest
+/// `slot * e + r * m` is below `m` for `r = 0`, at least `m` for `r >= 1`, and below `2^64` for `r < g`, as
+/// `g * m = 2^64 + e`.
 /// [`Reciprocal::new`] refuses spans that break the condition.
 #[derive(Clone, Copy)]
 pub(crate) struct Reciprocal {

@@ -1,24 +1,24 @@
 //! The ledger: the state of every slot of a class, kept apart from the buffers themselves.
 //!
-//! One 64-bit entry per slot. A user who writes past a buffer cannot reach it, and a put reads no byte of the
+//! One 64-bit mark per slot. A user who writes past a buffer cannot reach it, and a put reads no byte of the
 //! buffer. Between two gets of a slot exactly one put takes it from its holder, whatever threads race: that
 //! is the whole double-put and wrong-size check.
 //!
 //! ```text
-//! entry   63       62 ....... 32   31 .......... 0
+//! mark    63       62 ....... 32   31 .......... 0
 //!         0        0               0                  idle or fresh: nobody may put it
 //!         0        bias or 0       1 + n              outstanding as a raw pointer, requested with n bytes
 //!         1        claimant        claim's number     put by a thread that is not its bias owner, not settled yet
 //!         1 ................................... 1     outstanding in a PooledBuffer: no raw put matches it
 //! ```
 //!
-//! **Bias.** An atomic exchange costs more than all other checks together, so an entry may be biased to the thread that
-//! got the slot. On the fast path its *bias owner* reads the entry and then writes it, plainly. Every other thread
+//! **Bias.** An atomic exchange costs more than all other checks together, so a mark may be biased to the thread that
+//! got the slot. On the fast path its *bias owner* reads the mark and then writes it, plainly. Every other thread
 //! *claims* it by an atomic exchange, waits for the fast paths, and then looks whether its claim still stands
 //! ([`Ledger::pass`], or for many claims at once the thread cache).
 //!
 //! - The bias owner read the claim: its put is a double put.
-//! - The bias owner read the entry before the claim: the claim is overwritten. The claimant's wait is the bias owner's
+//! - The bias owner read the mark before the claim: the claim is overwritten. The claimant's wait is the bias owner's
 //!   partner ([`wait_for_fast_paths`](crate::os::thread_state::wait_for_fast_paths)): after it no bias owner is between
 //!   its read and its write, and those to come read the claim. So a claim that stands, stands for good.
 //!
@@ -27,7 +27,7 @@
 //! One unlocked `cmpxchg` of the bias owner would save the wait, as no interrupt divides it. But it writes what it read
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
 //!
-//! Every access is Relaxed: an entry is the only word its decision rests on. What the owners wrote into the
+//! Every access is Relaxed: a mark is the only word its decision rests on. What the owners wrote into the
 //! buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -37,7 +37,7 @@ use crate::os::bits::bits_of;
 use crate::os::region::page_size;
 use crate::os::thread_state::MAX_THREADS;
 
-/// An entry's value.
+/// A mark's value.
 pub(crate) type Mark = u64;
 
 /// Idle or fresh.
@@ -94,7 +94,7 @@ pub(crate) fn raw_size(mark: Mark) -> Option<usize> {
     }
 }
 
-/// The largest buffer size whose every requested size fits an entry, in bytes.
+/// The largest buffer size whose every requested size fits a mark, in bytes.
 pub(crate) const MAX_BUFFER_SIZE: usize = (u32::MAX - 2) as usize;
 
 /// Who holds an outstanding buffer.
@@ -107,7 +107,7 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    /// As a ledger entry; for a raw pointer of a size up to [`MAX_BUFFER_SIZE`], with the bias of this
+    /// As a mark; for a raw pointer of a size up to [`MAX_BUFFER_SIZE`], with the bias of this
     /// [`raw_base`].
     #[inline(always)]
     pub(crate) fn mark(self, raw_base: Mark) -> Mark {
@@ -121,7 +121,7 @@ impl Holder {
     }
 }
 
-/// A slot's holder, as its entry without a bias; `None` while nobody has it.
+/// A slot's holder, as its mark without a bias; `None` while nobody has it.
 #[inline]
 fn encode(holder: Option<Holder>) -> Mark {
     match holder {
@@ -140,32 +140,32 @@ pub(crate) fn decode(mark: Mark) -> Option<Holder> {
     }
 }
 
-/// The entries of one class.
+/// The marks of one class.
 pub(crate) struct Ledger {
-    entries: Words,
-    /// A bit for each page of entries that may be memory: some slot of it was got since the page was given back.
+    marks: Words,
+    /// A bit for each page of marks that may be memory: some slot of it was got since the page was given back.
     used: Words,
 }
 
 impl Ledger {
-    /// With an entry for each of so many slots. It begins two parts of the books.
+    /// With a mark for each of so many slots. It begins two parts of the books.
     pub(crate) fn new(slots: u32, books: &mut Books) -> Self {
-        let entries = books.take_pages(slots as usize);
-        Self { entries, used: books.take_pages(Self::more_words_of(slots)) }
+        let marks = books.take_pages(slots as usize);
+        Self { marks, used: books.take_pages(Self::more_words_of(slots)) }
     }
 
-    /// How many words it takes besides its entries.
+    /// How many words it takes besides its marks.
     pub(super) fn more_words_of(slots: u32) -> usize {
-        (slots as usize).div_ceil(Self::entries_per_page()).div_ceil(64)
+        (slots as usize).div_ceil(Self::marks_per_page()).div_ceil(64)
     }
 
-    pub(super) fn entries_per_page() -> usize {
+    pub(super) fn marks_per_page() -> usize {
         page_size() / size_of::<Mark>()
     }
 
-    /// Notes that the entry of a slot, which was fresh and is the caller's, is going to be written.
+    /// Notes that the mark of a slot, which was fresh and is the caller's, is going to be written.
     pub(crate) fn use_first(&self, slot: u32) {
-        let page = slot as usize / Self::entries_per_page();
+        let page = slot as usize / Self::marks_per_page();
         let (word, bit) = (&self.used[page / 64], 1 << (page % 64));
         // Relaxed: the page is given back only while all of its slots are fresh, and known to be.
         if word.load(Relaxed) & bit == 0 {
@@ -173,21 +173,21 @@ impl Ledger {
         }
     }
 
-    /// The pages of entries that may be memory, by number.
+    /// The pages of marks that may be memory, by number.
     pub(super) fn used_pages(&self) -> impl Iterator<Item = usize> {
         let words = self.used.iter().enumerate();
         words.flat_map(|(at, word)| bits_of(word.load(Relaxed)).map(move |bit| at * 64 + bit as usize))
     }
 
-    /// Gives a page of entries back.
+    /// Gives a page of marks back.
     ///
     /// # Safety
-    /// - all its entries are zero, and nobody writes one meanwhile
+    /// - all of them are zero, and nobody writes one meanwhile
     pub(super) unsafe fn discard_page(&self, books: &Books, page: usize) {
-        let start = page * Self::entries_per_page();
+        let start = page * Self::marks_per_page();
         // SAFETY:
         // - as the caller promised
-        if unsafe { self.entries.discard(books, start, start + Self::entries_per_page()) } {
+        if unsafe { self.marks.discard(books, start, start + Self::marks_per_page()) } {
             self.used[page / 64].fetch_and(!(1 << (page % 64)), Relaxed);
         }
     }
@@ -195,29 +195,29 @@ impl Ledger {
     /// Who holds `slot` now.
     #[inline]
     pub(crate) fn holder(&self, slot: u32) -> Option<Holder> {
-        decode(self.entry(slot).load(Relaxed))
+        decode(self.word(slot).load(Relaxed))
     }
 
     /// Sets the holder (of a size up to [`MAX_BUFFER_SIZE`]) of a slot that the caller alone has: one it just
     /// took, or one in a `PooledBuffer`.
     #[inline]
     pub(crate) fn set(&self, slot: u32, holder: Option<Holder>) {
-        self.entry(slot).store(encode(holder), Relaxed);
+        self.word(slot).store(encode(holder), Relaxed);
     }
 
-    /// The entry of `slot` now.
+    /// The mark of `slot` now.
     #[inline]
     pub(crate) fn mark(&self, slot: u32) -> Mark {
-        self.entry(slot).load(Relaxed)
+        self.word(slot).load(Relaxed)
     }
 
     /// Passes an outstanding slot from the holder that was found, a mark of [`mark`](Self::mark), to another, or to
-    /// nobody. Of racing callers that found the same one succeeds; `false` if the entry is another by now.
+    /// nobody. Of racing callers that found the same one succeeds; `false` if the mark is another by now.
     ///
     /// A raw buffer that stays raw keeps its bias: a put of it that races is misuse, and wins.
     ///
-    /// `own` is the calling thread's bias, 0 for none. `wait_for_fast_paths` is run between a claim of what is biased to
-    /// another thread and the look at it.
+    /// `own` is the calling thread's bias, 0 for none. `wait_for_fast_paths` is run between a claim of what is biased
+    /// to another thread and the look at it.
     pub(crate) fn pass(
         &self,
         slot: u32,
@@ -226,8 +226,8 @@ impl Ledger {
         own: Mark,
         wait_for_fast_paths: impl FnOnce(),
     ) -> bool {
-        let entry = self.entry(slot);
-        let exchange = |from: Mark, to: Mark| entry.compare_exchange(from, to, Relaxed, Relaxed).is_ok();
+        let word = self.word(slot);
+        let exchange = |from: Mark, to: Mark| word.compare_exchange(from, to, Relaxed, Relaxed).is_ok();
         match (decode(found), to) {
             (None, _) => return false,
             (Some(Holder::Raw(from)), Some(Holder::Raw(to))) => {
@@ -248,14 +248,14 @@ impl Ledger {
         exchange(claim, encode(to))
     }
 
-    /// The first entry, for the fast path, which checks slot numbers itself.
+    /// The first mark, for the fast path, which checks slot numbers itself.
     pub(crate) fn first_entry(&self) -> *const AtomicU64 {
-        self.entries.as_ptr()
+        self.marks.as_ptr()
     }
 
     #[inline]
-    fn entry(&self, slot: u32) -> &AtomicU64 {
-        &self.entries[slot as usize]
+    fn word(&self, slot: u32) -> &AtomicU64 {
+        &self.marks[slot as usize]
     }
 }
 
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn a_raw_buffer_that_stays_raw_keeps_its_bias() {
         let (_books, ledger) = ledger();
-        ledger.entry(0).store(bias_to(7) | raw(100), Relaxed);
+        ledger.word(0).store(bias_to(7) | raw(100), Relaxed);
         let to = Some(Holder::Raw(5));
         assert!(!ledger.pass(0, bias_to(7) | raw(99), to, 0, || panic!("nothing to wait for")));
         assert!(ledger.pass(0, bias_to(7) | raw(100), to, 0, || panic!("nothing to wait for")));

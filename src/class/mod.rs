@@ -7,7 +7,7 @@
 //! - [`shelf`]: the idle and fresh slots that all threads share
 //! - [`quota`]: how many idle slots threads may keep
 //! - [`bias`]: whether puts are to be cheap, or hand-overs
-//! - [`slots`]: from an address to a slot and its ledger entry
+//! - [`slots`]: from an address to a slot and its mark
 //! - [`discard`]: giving idle memory back
 //! - [`excess`]: how many idle slots are too many
 //! - [`huge`]: huge pages
@@ -159,8 +159,8 @@ impl Class {
         self.span.start + slot as usize * self.span.slot_size
     }
 
-    /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is read
-    /// first, lest one be counted twice for another that is out.
+    /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is
+    /// read first, lest one be counted twice for another that is out.
     pub(crate) fn is_whole(&self) -> bool {
         self.shelf.fresh() + self.shelf.idle() == self.slot_count()
     }

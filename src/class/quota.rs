@@ -50,8 +50,8 @@ impl Quota {
         (capacity / 2).max(least.min((slots - capacity) / 2))
     }
 
-    /// A share for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last` may
-    /// be taken, too. 0 or at least 2.
+    /// A share for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last`
+    /// may be taken, too. 0 or at least 2.
     pub(crate) fn take(&self, wanted: u32, last: bool) -> u32 {
         let most = |left: u32| if last { left } else { left.div_ceil(2) };
         let share = |left: u32| Some(wanted.min(most(left))).filter(|&share| share >= MIN_SHARE);

@@ -1,8 +1,8 @@
 //! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
 //!
-//! Slots are kept by *slot group*: the 16 slots whose ledger entries share a pair of cache lines. Each group has one word
-//! that says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups that
-//! have idle slots. So a slot costs half a byte here, and slots that mixed threads put in any order go out again as
+//! Slots are kept by *slot group*: the 16 slots whose marks share a pair of cache lines. Each group has one word
+//! that says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups
+//! that have idle slots. So a slot costs half a byte here, and slots that mixed threads put in any order go out again as
 //! neighbours.
 //!
 //! ```text
@@ -37,7 +37,7 @@ use crate::os::bits::bits_of;
 use crate::os::memory::OutOfMemory;
 use crate::os::region::page_size;
 
-/// Slots per group: 64-bit ledger entries in two cache lines, which processors fetch as a pair.
+/// Slots per group: 64-bit marks in two cache lines, which processors fetch as a pair.
 pub(crate) const GROUP_SLOTS: u32 = 16;
 
 /// A hint that leads to no group yet.
@@ -117,8 +117,8 @@ impl Shelf {
         self.idle.available()
     }
 
-    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same, a class that was
-    /// seen without an idle slot has none.
+    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same,
+    /// a class that was seen without an idle slot has none.
     pub(crate) fn times_put(&self) -> u32 {
         self.idle.times_given()
     }
@@ -233,8 +233,8 @@ impl Shelf {
     /// Takes one slot that was never handed out, from the group `near` says if it has one; else `near` becomes the next
     /// group. `None` if there is no such slot.
     ///
-    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not share
-    /// their ledger entries' cache lines. Threads without one share the shelf's.
+    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not
+    /// share their marks' cache lines. Threads without one share the shelf's.
     pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;

@@ -200,7 +200,7 @@ impl Core {
     pub(super) fn keep_idle(&self, guard: &ForkGuard, class: &Class, slot: u32) -> Result<Taken, GetError> {
         // SeqCst: the order against the closing thread is told in `unmap_if_unused`.
         if self.closed.load(SeqCst) {
-            self.lay_back(guard, class, slot);
+            self.shelve(guard, class, slot);
             return Err(GetError::Closed);
         }
         Ok(Taken { slot, fresh: false })

@@ -18,8 +18,8 @@
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
 //!
 //! Any thread may call anything at any time. What may run a function of the user's, or sleep, takes the fork guard for
-//! itself, so that no lock is held then. References are the caller's affair: who calls has one, leaves one to each buffer
-//! it gets, and takes one over from each buffer it puts.
+//! itself, so that no lock is held then. References are the caller's affair: who calls has one, leaves one to each
+//! buffer it gets, and takes one over from each buffer it puts.
 
 pub(crate) mod config;
 pub(crate) mod door;
@@ -173,8 +173,8 @@ impl Core {
         &self.classes
     }
 
-    /// Lets the calling thread cache idle slots from now on, if it may and does not yet, and reach them by `key`, if that
-    /// is valid.
+    /// Lets the calling thread cache idle slots from now on, if it may, and reach them by `key`, if that is valid. The
+    /// key leads to no cache yet.
     pub(crate) fn attach(&self, guard: &ForkGuard, key: u64, is_valid: impl FnOnce() -> bool) {
         // Nor while a get waits: then what is put must come past it.
         let may_cache = || !self.is_closed() && !self.waiting.has_waiters();

@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use super::Core;
 use super::get::Request;
 use super::registry::{Role, SystemBuffer};
+use crate::cache;
 use crate::class::Class;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, Location, PutSize};
@@ -41,8 +42,8 @@ pub(super) struct Found {
 }
 
 impl Core {
-    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts. Whether
-    /// the registry has it is not looked up.
+    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts.
+    /// Whether the registry has it is not looked up.
     pub(super) fn locate(&self, data: NonNull<u8>) -> Result<Location, Misuse> {
         let address = data.addr().get();
         match self.classes.locate(address) {
@@ -184,8 +185,8 @@ impl Core {
         location.and_then(|location| self.holder(guard, data, location)).map_or(0, |(_, capacity)| capacity)
     }
 
-    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too. On misuse nothing changed
-    /// but its count.
+    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too. On misuse nothing
+    /// changed but its count.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -203,11 +204,12 @@ impl Core {
         adopted.inspect_err(|misuse| self.counters.count(misuse))
     }
 
-    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes, at most its
-    /// capacity.
+    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes, at most
+    /// its capacity.
     ///
     /// # Safety
-    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller
+    ///   owns
     pub(crate) unsafe fn release(
         &self,
         guard: &mut ForkGuard,
@@ -219,9 +221,9 @@ impl Core {
         debug_assert!(released.is_ok());
     }
 
-    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old
-    /// one's bytes, as many as both have room for. To make it smaller never fails, but where the pool is closed. The outcome says whether a new buffer took
-    /// the place of the old one, which is put then.
+    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with
+    /// the old one's bytes, as many as both have room for. To make it smaller never fails, but where the pool is
+    /// closed. The outcome says whether a new buffer took the place of the old one, which is put then.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -301,8 +303,8 @@ impl Core {
     /// A new buffer with the bytes of the old one, which is put.
     ///
     /// # Safety
-    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns,
-    ///   with room for `capacity` bytes
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller
+    ///   owns, with room for `capacity` bytes
     unsafe fn move_to_new(
         &self,
         guard: &mut ForkGuard,
@@ -319,7 +321,7 @@ impl Core {
         // - the old one is put with what it was taken with
         unsafe {
             new.data.copy_from_nonoverlapping(data, capacity.min(request.size));
-            self.put_owned(guard, data, location);
+            self.put_owned(guard, data, location, cache::position(self.own_key()));
         }
         Ok(new.data)
     }
@@ -330,8 +332,8 @@ fn own_bias() -> Mark {
     ledger::bias_to(thread_pointer::get().number())
 }
 
-/// Whether a put with this size may take a buffer from the holder that was found. `is_of_class` says whether a size is of
-/// the buffer's class; it is asked only where the size is not the one asked for.
+/// Whether a put with this size may take a buffer from the holder that was found. `is_of_class` says whether a size is
+/// of the buffer's class; it is asked only where the size is not the one asked for.
 fn check_put(
     found: Option<Holder>,
     data: NonNull<u8>,

@@ -28,7 +28,8 @@ pub(super) enum Discard {
 
 /// The limit.
 impl Core {
-    /// Reserves bytes below the limit, giving up idle memory if need be; or takes an idle slot of the class they are for.
+    /// Reserves bytes below the limit, giving up idle memory if need be; or takes an idle slot of the class they are
+    /// for.
     #[inline]
     pub(super) fn reserve(
         &self,

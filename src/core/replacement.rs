@@ -1,8 +1,8 @@
 //! Replacements: what an instrumented pool hands out in place of slots.
 //!
-//! The slot is taken and put as ever, so every figure and limit is as ever. While its replacement is out the slot's ledger
-//! entry is that of a `PooledBuffer`, which no put by the slot's own address matches; the registry holds the replacement's
-//! holder, and its lock decides between racing puts.
+//! The slot is taken and put as ever, so every figure and limit is as ever. While its replacement is out the slot's
+//! mark is that of a `PooledBuffer`, which no put by the slot's own address matches; the registry holds the
+//! replacement's holder, and its lock decides between racing puts.
 
 use std::ptr::NonNull;
 
@@ -36,7 +36,7 @@ impl Core {
         let got = self.get_system(guard, replacement, request);
         got.inspect_err(|_| {
             class.ledger.set(slot, None);
-            self.lay_back(guard, class, slot);
+            self.shelve(guard, class, slot);
         })
     }
 

@@ -169,23 +169,6 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    const NONE: Self = Self {
-        buffer_size: 0,
-        slot_size: 0,
-        capacity: 0,
-        touched: 0,
-        outstanding: 0,
-        idle: 0,
-        cached: 0,
-        overflow: 0,
-        system_overflow: 0,
-        peak: 0,
-        allocated_bytes: 0,
-        gets: 0,
-        puts: 0,
-        moves: 0,
-    };
-
     /// Adds a class's own figures, where what caches have of it was added before.
     fn add(&mut self, class: &Class) {
         // A get or put in flight may be seen half; saturating keeps such a figure plausible.
@@ -210,23 +193,9 @@ impl ClassStats {
 
 impl Stats {
     /// To be [`fill`](Self::fill)ed in.
-    pub(crate) const NONE: Self = Self {
-        classes: ClassList { first: [ClassStats::NONE; MAX_CLASSES], count: 0 },
-        max_bytes: 0,
-        mapped_bytes: 0,
-        allocated_bytes: 0,
-        bookkeeping_bytes: 0,
-        oversize_bytes: 0,
-        oversize_buffers: 0,
-        gets: 0,
-        puts: 0,
-        system_allocations: 0,
-        limit_failures: 0,
-        waits: 0,
-        double_puts: 0,
-        size_mismatches: 0,
-        foreign_pointers: 0,
-    };
+    // SAFETY:
+    // - every field is an integer, or an array of structs of integers
+    pub(crate) const NONE: Self = unsafe { std::mem::zeroed() };
 
     /// The figures of a pool. In place: they are large, and stacks are small.
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {

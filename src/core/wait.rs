@@ -73,7 +73,7 @@ impl Core {
             // It stood before others.
             self.serve(guard, &mut queue);
         }
-        self.caches.cool_down();
+        self.caches.prolong_pause();
         Ok(grant)
     }
 
@@ -113,8 +113,8 @@ impl Core {
 
     /// Gives every waiter what it demands, first come first served.
     ///
-    /// All waiters compete for bytes, so who cannot get enough keeps those behind from taking any; idle slots are given up
-    /// for it. What idle slots are left then are of no use to it: those behind may have the ones of their class.
+    /// All waiters compete for bytes, so who cannot get enough keeps those behind from taking any; idle slots are given
+    /// up for it. What idle slots are left then are of no use to it: those behind may have the ones of their class.
     pub(super) fn serve(&self, guard: &ForkGuard, queue: &mut Queue) {
         let closed = self.is_closed();
         let mut bytes_are_taken = false;
@@ -194,7 +194,7 @@ mod tests {
         let parker = Parker::new();
         let waiter = pool.waiting.enter(&mut pool.lock_reclaiming(&guard), DEMAND, &parker).unwrap();
         pool.caches.drain(&guard);
-        // More than the operations that go to the shelf after any cooldown.
+        // More than the operations that go to the shelf after any pause.
         (0..10_000).for_each(|_| pool.use_buffers(SIZE, 1));
         assert_eq!(cached(&pool), 0);
         // The first of the puts was for the waiter.

@@ -19,8 +19,8 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// With what the environment said when the first pool was made, where nothing was asked for. What is no number is said
-    /// so, once.
+    /// With what the environment said when the first pool was made, where nothing was asked for. What is no number is
+    /// said so, once.
     pub(crate) fn or_environment(self, guard: &mut ForkGuard) -> Self {
         let environment = of_environment(guard);
         let or = |asked: u32, said: u32| if asked == 0 { said } else { asked };

@@ -1,10 +1,10 @@
-//! What a pool does for whoever looks for a fault: tracking, guards, and a part for checkers of memory. It is decided once,
-//! when the pool is made.
+//! What a pool does for whoever looks for a fault: tracking, guards, and a part for checkers of memory. It is decided
+//! once, when the pool is made.
 //!
-//! An *instrumented* pool has no thread caches, so that every get and put comes through `core/`. There a get takes its slot
-//! with all its figures, limits and checks. It may hand out a *replacement*: memory from elsewhere, which the [`Source`]
-//! says, of exactly the size asked for. The registry keeps track of it; the slot itself stays untouched meanwhile, marked
-//! as one that no put by its own address matches.
+//! An *instrumented* pool has no thread caches, so that every get and put comes through `core/`. There a get takes its
+//! slot with all its figures, limits and checks. It may hand out a *replacement*: memory from elsewhere, which the
+//! [`Source`] says, of exactly the size asked for. The registry keeps track of it; the slot itself stays untouched
+//! meanwhile, marked as one that no put by its own address matches.
 //!
 //! - [`checker`]: whether this process runs under a sanitizer or memcheck
 //! - [`environment`]: variables that turn tracking and guards on

@@ -269,14 +269,18 @@ fn take_apart(buffer: PooledBuffer) -> BufferParts {
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
 }
 
+fn location_of(parts: &BufferParts) -> Location {
+    match parts.class_number {
+        SYSTEM => Location::System,
+        class => Location::Slot { class: class as u8, slot: parts.slot },
+    }
+}
+
 /// # Safety
 /// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
-    let BufferParts { data, size, capacity, pool, slot, class_number } = *parts;
-    let location = match class_number {
-        SYSTEM => Location::System,
-        class => Location::Slot { class: class as u8, slot },
-    };
+    let BufferParts { data, size, capacity, pool, .. } = *parts;
+    let location = location_of(parts);
     // SAFETY:
     // - parts of a PooledBuffer (caller), whose pointers are not null, used once
     unsafe {
@@ -437,8 +441,13 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn put_slow(parts: &BufferParts) {
-    // SAFETY: as the caller promised
-    drop(unsafe { put_together(parts) });
+    // SAFETY:
+    // - the pointers of parts are not null, and the buffer holds a reference until it is put
+    // - of a PooledBuffer that the caller owns
+    unsafe {
+        let pool = OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>()));
+        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts));
+    }
 }
 
 /// # Safety
@@ -483,5 +492,29 @@ unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
     };
     if let Err(Refused::<Misuse>::Error(misuse)) = put {
         refuse_pointer(&mut ForkGuard::new(), &misuse, ptr::null_mut(), data.cast(), size);
+    }
+}
+
+#[cfg(all(test, not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+    use crate::os::thread_state::looks;
+
+    #[test]
+    fn a_destructor_looks_its_cache_up_at_most_twice() {
+        let pool = Pool::builder().size_class(1024, 1000).build().unwrap();
+        let get = || -> Vec<PooledBuffer> { (0..200).map(|_| pool.get(1024).unwrap()).collect() };
+        let of_another_thread = std::thread::scope(|scope| scope.spawn(get).join().unwrap());
+        let buffers = get().into_iter().chain(of_another_thread).chain([pool.get(1 << 20).unwrap()]);
+        for buffer in buffers {
+            let parts = take_apart(buffer);
+            looks::take();
+            // SAFETY:
+            // - parts of a buffer, put once
+            unsafe { bytepool_cpp_put(&parts) };
+            let looks = looks::take();
+            assert!((1..=2).contains(&looks), "{looks} looks");
+        }
+        assert_eq!(pool.stats().puts, 401);
     }
 }

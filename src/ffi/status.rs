@@ -137,7 +137,8 @@ pub(crate) fn set_last_error(status: Status) {
     LAST_ERROR.set(status);
 }
 
-/// Runs the body of a C function, with a fork guard; `errno` stays. A panic becomes `Status::Panic` and the value `failed`.
+/// Runs the body of a C function, with a fork guard; `errno` stays. A panic becomes `Status::Panic` and the value
+/// `failed`.
 ///
 /// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
 /// function runs: so unwinding out of it is safe.

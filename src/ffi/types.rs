@@ -133,47 +133,28 @@ pub struct CClassStats {
     pub peak: usize,
 }
 
+/// A struct of C's with these fields of one of Rust's, which have the same names.
+macro_rules! with_fields_of {
+    ($stats:ident, $($own:ident: $value:expr,)? { $($field:ident)* }) => {
+        Self { struct_size: size_of::<Self>(), $($own: $value,)? $($field: $stats.$field),* }
+    };
+}
+
 impl From<&Stats> for CStats {
     fn from(stats: &Stats) -> Self {
-        Self {
-            struct_size: size_of::<Self>(),
-            size_class_count: stats.classes.len(),
-            max_bytes: stats.max_bytes,
-            mapped_bytes: stats.mapped_bytes,
-            allocated_bytes: stats.allocated_bytes,
-            oversize_bytes: stats.oversize_bytes,
-            oversize_buffers: stats.oversize_buffers,
-            gets: stats.gets,
-            puts: stats.puts,
-            system_allocations: stats.system_allocations,
-            limit_failures: stats.limit_failures,
-            waits: stats.waits,
-            double_puts: stats.double_puts,
-            size_mismatches: stats.size_mismatches,
-            foreign_pointers: stats.foreign_pointers,
-            bookkeeping_bytes: stats.bookkeeping_bytes,
-        }
+        with_fields_of!(stats, size_class_count: stats.classes.len(), {
+            max_bytes mapped_bytes allocated_bytes oversize_bytes oversize_buffers gets puts system_allocations
+            limit_failures waits double_puts size_mismatches foreign_pointers bookkeeping_bytes
+        })
     }
 }
 
 impl From<&ClassStats> for CClassStats {
     fn from(stats: &ClassStats) -> Self {
-        Self {
-            struct_size: size_of::<Self>(),
-            buffer_size: stats.buffer_size,
-            slot_size: stats.slot_size,
-            capacity: stats.capacity,
-            touched: stats.touched,
-            outstanding: stats.outstanding,
-            idle: stats.idle,
-            cached: stats.cached,
-            overflow: stats.overflow,
-            allocated_bytes: stats.allocated_bytes,
-            gets: stats.gets,
-            puts: stats.puts,
-            system_overflow: stats.system_overflow,
-            peak: stats.peak,
-        }
+        with_fields_of!(stats, {
+            buffer_size slot_size capacity touched outstanding idle cached overflow allocated_bytes gets puts
+            system_overflow peak
+        })
     }
 }
 

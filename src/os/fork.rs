@@ -11,8 +11,8 @@
 //! in the child        the first guard: put what the other threads cached on the shelves, open the gate
 //! ```
 //!
-//! Until it uses a pool, a child pays nothing. What it loses is what only threads knew that it does not have: the buffers
-//! they held stay outstanding.
+//! Until it uses a pool, a child pays nothing. What it loses is what only threads knew that it does not have: the
+//! buffers they held stay outstanding.
 //!
 //! The user's functions run [`unguarded`](ForkGuard::unguarded): they may take any time, or fork.
 
@@ -48,7 +48,8 @@ impl ForkGuard {
     }
 
     /// Runs a function of the user's, or one that waits for other threads: neither may keep a process from forking. A
-    /// cancellation of the thread waits meanwhile. What holds a lock of ours borrows the guard, and so cannot come here.
+    /// cancellation of the thread waits meanwhile. What holds a lock of ours borrows the guard, and so cannot come
+    /// here.
     pub(crate) fn unguarded<R>(&mut self, run: impl FnOnce() -> R) -> R {
         struct Back(u32);
         impl Drop for Back {
@@ -101,9 +102,9 @@ fn enter(guards: u32) {
 
 /// Says that the calling thread has so many more guards; whether it had none.
 ///
-/// It says so before it looks at the gate, and the forking thread closes the gate before it looks who has one: one of them
-/// sees the other. Without a state both are SeqCst. With one the compiler fence keeps the order here, and its partner is
-/// the heavy fence in [`wait_for_others`].
+/// It says so before it looks at the gate, and the forking thread closes the gate before it looks who has one: one of
+/// them sees the other. Without a state both are SeqCst. With one the compiler fence keeps the order here, and its
+/// partner is the heavy fence in [`wait_for_others`].
 #[inline]
 fn count_in(guards: u32) -> bool {
     let before = match thread_pointer::own_state() {

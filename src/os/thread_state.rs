@@ -6,8 +6,8 @@
 //! ```
 //!
 //! - Only the owning thread writes keys and `activity`.
-//! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits until
-//!   the state is inactive.
+//! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits
+//!   until the state is inactive.
 //! - Who claimed slots in a ledger waits until no state is [`FAST`] ([`wait_for_fast_paths`]).
 //! - States are never freed, only used again by later threads: who looks at one never sees memory that is gone.
 
@@ -37,6 +37,10 @@ impl Entry {
         Self { key: AtomicU64::new(unused_key(position)), cache: AtomicPtr::new(ptr::null_mut()) }
     }
 }
+
+/// Where a key was found, to go there again without another search. Something else may stand there by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position(u32);
 
 /// These bits of a key choose the first position of its entry. Where they stand, they are its offset in bytes.
 const POSITION_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
@@ -104,7 +108,8 @@ pub(crate) struct ThreadState {
     /// Guards against the owner and detaching threads changing entries at once. The owner's fast path does not take it.
     changing: Lock<()>,
     entries: [Entry; POSITIONS],
-    /// A bit for each entry that leads to a cache: few, so that who looks for those looks at few. Changed under the lock.
+    /// A bit for each entry that leads to a cache: few, so that who looks for those looks at few. Changed under the
+    /// lock.
     occupied: [AtomicU64; WORDS],
 }
 
@@ -123,11 +128,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static ThreadState> {
     iter::successors(newest, |state| state.older)
 }
 
-/// After it, no thread is between reading an entry of a ledger and writing it as its bias owner, unless it reads what the
+/// After it, no thread is between reading a mark of a ledger and writing it as its bias owner, unless it reads what the
 /// caller wrote there before. The caller's own state is not `FAST`.
 ///
 /// The partner of [`ThreadState::enter`], as for detaching: the bias owner says that it is `FAST` before it reads the
-/// entry, and the caller changes the entry before it looks who is.
+/// mark, and the caller changes the mark before it looks who is.
 pub(crate) fn wait_for_fast_paths() {
     barrier::fence_all_threads();
     for state in all() {
@@ -232,6 +237,8 @@ impl ThreadState {
     /// The entry for `key` if it is at the key's first position.
     #[inline(always)]
     pub(crate) fn first(&self, key: u64) -> Option<&Entry> {
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+        looks::count();
         // Summed up as a number, which compilers turn into fewer instructions than an index.
         let offset = first_position(key) * size_of::<Entry>() + offset_of!(ThreadState, entries);
         let entry = ptr::from_ref(self).expose_provenance() + offset;
@@ -245,10 +252,25 @@ impl ThreadState {
 
     /// The entry for `key`, wherever it is.
     pub(crate) fn find(&self, key: u64) -> Option<&Entry> {
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+        looks::count();
         if key == 0 {
             return None; // NULL as a context: unused entries have it
         }
         positions(key).map(|at| &self.entries[at]).find(|entry| entry.key.load(Relaxed) == key)
+    }
+
+    /// Where one of this state's entries stands.
+    pub(crate) fn position(&self, entry: &Entry) -> Position {
+        let offset = ptr::from_ref(entry).addr() - self.entries.as_ptr().addr();
+        Position((offset / size_of::<Entry>()) as u32)
+    }
+
+    /// What stands at a position, if anything does.
+    pub(crate) fn entry(&self, position: Position) -> Option<&Entry> {
+        let entry = &self.entries[position.0 as usize % POSITIONS];
+        // Relaxed: only the owner, which this is, makes it null, or no longer null.
+        (!entry.cache.load(Relaxed).is_null()).then_some(entry)
     }
 
     /// The cache that an entry leads to, good until `Active` is dropped; `ACTIVITY` is [`FAST`] or [`SLOW`].
@@ -261,10 +283,16 @@ impl ThreadState {
         self.activity.store(ACTIVITY, Relaxed);
         compiler_fence(SeqCst);
         // SAFETY:
-        // - the cache of an entry that a key led to is not null: it is `nowhere`, or one that is freed only after it was
-        //   detached from all entries and the state was seen inactive
+        // - the cache of an entry that a key led to, or that is used, is not null: it is `nowhere`, or one that is
+        //   freed only after it was detached from all entries and the state was seen inactive
         let cache = unsafe { NonNull::new_unchecked(entry.cache.load(Relaxed)) };
         (cache, Active(self))
+    }
+
+    /// Whether the owner, which this is, uses a cache.
+    #[cfg(all(debug_assertions, not(bytepool_shuttle)))]
+    pub(super) fn is_active(&self) -> bool {
+        self.activity.load(Relaxed) != INACTIVE
     }
 
     /// What [`Active::stay`] left.
@@ -277,10 +305,10 @@ impl ThreadState {
         Active(self)
     }
 
-    /// Leads `key`, which leads to no cache yet, to `cache` from now on. Not while the state is active.
+    /// Leads `key`, which leads to no other cache, to `cache` from now on. Not while the state is active.
     ///
-    /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted, `keep`
-    /// is called with it while it is sure to exist, and what that gives is returned.
+    /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted,
+    /// `keep` is called with it while it is sure to exist, and what that gives is returned.
     pub(crate) fn attach<R>(
         &self,
         guard: &ForkGuard,
@@ -318,6 +346,25 @@ impl ThreadState {
 
     fn free_position(&self, key: u64) -> Option<usize> {
         positions(key).find(|&at| self.cache_at(at).is_none())
+    }
+}
+
+/// For tests: how often the calling thread's table was searched.
+#[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+pub(crate) mod looks {
+    use std::cell::Cell;
+
+    thread_local! {
+        static LOOKS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        LOOKS.set(LOOKS.get() + 1);
+    }
+
+    /// Since this was asked last.
+    pub(crate) fn take() -> u32 {
+        LOOKS.take()
     }
 }
 

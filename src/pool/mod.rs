@@ -27,6 +27,7 @@ use crate::core::stats::Stats;
 use crate::debug::tracking::{Caller, Outstanding, Tracker};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::os::anchor::{MAX_POOLS, Registration};
+use crate::os::caller::KeptErrno;
 use crate::os::cells::NoCell;
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
@@ -109,8 +110,8 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// A buffer of `size` bytes, with whatever it held last, or zeros. Where the pool is at its limit, waits until memory
-    /// is put or given back, up to `timeout`.
+    /// A buffer of `size` bytes, with whatever it held last, or zeros. Where the pool is at its limit, waits until
+    /// memory is put or given back, up to `timeout`.
     ///
     /// Who waits is served first come first served, and before any get that starts to wait later; a [`get`](Self::get)
     /// does not queue. A timeout of zero does not wait, and [`Duration::MAX`] waits without end. The calling thread
@@ -389,6 +390,7 @@ impl Clone for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        let _errno = KeptErrno::new();
         self.core.close_handle(&mut ForkGuard::new());
     }
 }
@@ -400,5 +402,45 @@ impl fmt::Debug for Pool {
             .field("closed", &self.is_closed())
             .field("stats", &self.stats())
             .finish()
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+
+    fn set_errno(errno: i32) {
+        // SAFETY:
+        // - the calling thread's own
+        unsafe { *libc::__errno_location() = errno };
+    }
+
+    /// The system takes no locked memory back, and says so in `errno`.
+    #[test]
+    fn the_end_of_a_handle_leaves_errno_alone() {
+        let ends: [fn(Pool); 2] = [drop, |pool| {
+            #[cfg(feature = "capi")]
+            let pool = {
+                let context = pool.context();
+                drop(pool);
+                context
+            };
+            drop(pool);
+        }];
+        for end in ends {
+            let pool = Pool::builder().size_class(4096, 4).alignment(4096).build().unwrap();
+            let (idle, keeps_the_region) = (pool.get(4096).unwrap(), pool.get(4096).unwrap());
+            let page = idle.as_ptr();
+            // SAFETY:
+            // - the buffer's own page, which stays mapped as long as the other buffer is out
+            unsafe { assert_eq!(libc::mlock(page.cast(), 4096), 0) };
+            drop(idle);
+            set_errno(libc::EXDEV);
+            end(pool);
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EXDEV));
+            // SAFETY: as above
+            unsafe { assert_eq!(libc::madvise(page.cast_mut().cast(), 4096, libc::MADV_DONTNEED), -1) };
+            drop(keeps_the_region);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The most of all lines that one layer may have, in percent.
 const MOST_PERCENT: usize = 35;
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -21,7 +21,7 @@ fn layers(design: &str) -> Vec<Vec<String>> {
 }
 
 /// All Rust files below a folder.
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

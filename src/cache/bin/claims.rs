@@ -24,7 +24,7 @@ impl Bin {
         debug_assert!(self.has_room());
         // Relaxed: see the ledger.
         let claim = ledger::claim(bias, number);
-        let claimed = self.entry(slot).compare_exchange(found, claim, Relaxed, Relaxed).is_ok();
+        let claimed = self.mark(slot).compare_exchange(found, claim, Relaxed, Relaxed).is_ok();
         if claimed {
             // SAFETY:
             // - `end` is above `top`
@@ -60,7 +60,7 @@ impl Bin {
             let mut len = 0;
             for claimed in claims.iter().filter(|claim| self.stands(claim, bias)) {
                 batch[len] = claimed.slot.load(Relaxed);
-                self.entry(batch[len] as usize).store(NOBODY, Relaxed);
+                self.mark(batch[len] as usize).store(NOBODY, Relaxed);
                 len += 1;
             }
             put(&batch[..len]);
@@ -73,7 +73,7 @@ impl Bin {
 
     fn stands(&self, claimed: &CachedSlot, bias: Mark) -> bool {
         let claim = ledger::claim(bias, claimed.claim.load(Relaxed));
-        self.entry(claimed.slot.load(Relaxed) as usize).load(Relaxed) == claim
+        self.mark(claimed.slot.load(Relaxed) as usize).load(Relaxed) == claim
     }
 
     /// How many claims stand as it looks now, and how many do not. Any thread, at a quiet moment.

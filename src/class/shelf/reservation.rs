@@ -60,8 +60,8 @@ impl Reservation {
 }
 
 impl Shelf {
-    /// A bit for each slot of the groups from `first_group` on, [`GROUPS_SEEN`] of them, that is idle or fresh: a preview of what
-    /// [`reserve`](Self::reserve) would get. Other threads may change it.
+    /// A bit for each slot of the groups from `first_group` on, [`GROUPS_SEEN`] of them, that is idle or fresh: a
+    /// preview of what [`reserve`](Self::reserve) would get. Other threads may change it.
     pub(crate) fn held_slots(&self, first_group: u32) -> u64 {
         let groups = &self.groups[first_group as usize..(first_group + GROUPS_SEEN) as usize];
         // Relaxed: a hint.
@@ -73,7 +73,8 @@ impl Shelf {
     /// Takes up to `max_idle` idle slots, and the fresh ones, of groups `first_group` to `first_group +
     /// group_count`. `None` if none is idle there.
     ///
-    /// Gets that run meanwhile do not see these slots: keep the reservation short, and [`give_back`](Self::give_back) it.
+    /// Gets that run meanwhile do not see these slots: keep the reservation short, and [`give_back`](Self::give_back)
+    /// it.
     pub(crate) fn reserve(&self, first_group: u32, group_count: u32, max_idle: u32) -> Option<Reservation> {
         let groups = first_group as usize..(first_group + group_count) as usize;
         let idle_here: u32 = self.groups[groups.clone()]
