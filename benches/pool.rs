@@ -1,5 +1,6 @@
 //! The library alone: `cargo bench`. Each case proves itself: the buffers were distinct and written, what was written
 //! was read back, and the pool counted them.
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
 
 use std::alloc::Layout;
 use std::hint::black_box;

@@ -128,10 +128,10 @@ impl CacheRef {
     /// one.
     fn get_or_fill(&self, size: usize, holder: Holder) -> Result<Buffer, Option<u64>> {
         let bin = self.bin_for(size).ok_or(None)?;
-        if let Some(spare) = self.caches().spare_key()
-            && self.is_used_up(bin)
-        {
-            return Err(Some(spare));
+        if let Some(spare) = self.caches().spare_key() {
+            if self.is_used_up(bin) {
+                return Err(Some(spare));
+            }
         }
         self.take_or_fill(bin, holder).ok_or(None)
     }
@@ -191,7 +191,7 @@ impl CacheRef {
     fn put_by_exchange(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
         let taken = bin.exchange(address, slot, found);
         // A thread that neither fills nor flushes looks at times, too.
-        if taken && bin.puts.load(Relaxed).is_multiple_of(MAX_BATCH as u64) {
+        if taken && bin.puts.load(Relaxed) % MAX_BATCH as u64 == 0 {
             self.choose_bias(bin);
         }
         taken

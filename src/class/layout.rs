@@ -126,7 +126,7 @@ mod tests {
                 let mut end = 0;
                 for (class, span) in layout.spans.iter().enumerate() {
                     assert_eq!(span.start, end);
-                    assert!(span.start.is_multiple_of(alignment) && span.slot_size.is_multiple_of(alignment));
+                    assert!(span.start % alignment == 0 && span.slot_size % alignment == 0);
                     assert!(span.slot_size >= span.buffer_size);
                     assert!(span.slot_size * span.capacity as usize <= span.len);
                     for offset in [span.start, span.start + span.len - 1] {

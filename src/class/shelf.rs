@@ -217,10 +217,10 @@ impl Shelf {
         loop {
             // Relaxed: hints; stale ones cost a longer search.
             let group = near.load(Relaxed);
-            if group < self.group_count()
-                && let Some(slot) = self.take_fresh_from(group)
-            {
-                return Some(slot);
+            if group < self.group_count() {
+                if let Some(slot) = self.take_fresh_from(group) {
+                    return Some(slot);
+                }
             }
             near.store(self.next_group.fetch_add(1, Relaxed) % self.group_count(), Relaxed);
         }
@@ -271,10 +271,8 @@ impl Shelf {
                     .map(|group| (group, self.take_many_from(group, max)))
                     .find(|&(_, bits)| bits != 0),
             };
-            if let Some((group, bits)) = found
-                && bits != 0
-            {
-                return (group, bits);
+            if let Some(found) = found.filter(|&(_, bits)| bits != 0) {
+                return found;
             }
             crate::sync::hint::spin_loop();
         }

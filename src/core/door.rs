@@ -199,18 +199,17 @@ pub(crate) fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u
 pub(crate) unsafe fn put_owned_slow<H: Handle>(handle: H, data: NonNull<u8>, location: Location) {
     let address = data.addr().get();
     let put = H::enter(|guard| {
-        if let Location::Slot { class, slot } = location
-            && cache::put_owned_slow(guard, handle.key(), address, class, slot)
-        {
-            return Ok(());
+        if let Location::Slot { class, slot } = location {
+            if cache::put_owned_slow(guard, handle.key(), address, class, slot) {
+                return Ok(());
+            }
         }
         // The buffer's reference may be the last but this.
         let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
-        if let Location::Spare { class, slot } = location
-            && let Some(key) = pool.caches.spare_key()
-            && cache::put_owned(key, address, class.into(), slot)
-        {
-            return Ok(());
+        if let (Location::Spare { class, slot }, Some(key)) = (location, pool.caches.spare_key()) {
+            if cache::put_owned(key, address, class.into(), slot) {
+                return Ok(());
+            }
         }
         // SAFETY:
         // - as the caller promised

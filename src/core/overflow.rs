@@ -94,9 +94,7 @@ impl Core {
         class: &Class,
         request: &Request,
     ) -> Result<Buffer, GetError> {
-        if let Some(spare) = self.spare()
-            && let Some(buffer) = spare.get(guard, class.number(), request)
-        {
+        if let Some(buffer) = self.spare().and_then(|spare| spare.get(guard, class.number(), request)) {
             return Ok(buffer);
         }
         if let Reserved::Idle(slot) = self.reserve(guard, class.slot_size(), Some(class))? {

@@ -115,9 +115,8 @@ pub(crate) fn fence_all_threads() {
     // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
     // than any processor holds a store back, or runs on without an interrupt, which fences as well.
     let start = Instant::now();
-    while let Some(rest) = Duration::from_millis(100).checked_sub(start.elapsed())
-        && !rest.is_zero()
-    {
+    let rest = || Duration::from_millis(100).checked_sub(start.elapsed()).filter(|rest| !rest.is_zero());
+    while let Some(rest) = rest() {
         // A signal ends a sleep, and a sandbox may refuse it.
         system::sleep(rest);
         thread::yield_now();
