@@ -28,7 +28,7 @@ impl Start {
         while self.arrived.load(SeqCst) < (round + 1) * self.threads {
             tries += 1;
             assert!(tries < 1 << 26, "another thread is gone");
-            if tries.is_multiple_of(1000) { thread::yield_now() } else { std::hint::spin_loop() }
+            if tries % 1000 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
 }

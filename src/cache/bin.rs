@@ -133,7 +133,7 @@ impl Bin {
     /// Whether the next put is the last of a batch.
     #[inline(always)]
     fn is_last_of_batch(&self) -> bool {
-        (self.puts.load(Relaxed) + 1).is_multiple_of(MAX_BATCH as u64)
+        (self.puts.load(Relaxed) + 1) % MAX_BATCH as u64 == 0
     }
 
     /// Puts a slot, there is room, if its mark is what was found.

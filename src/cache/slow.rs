@@ -150,7 +150,7 @@ impl CacheRef {
             class.shelf.untake_fresh(slot);
             return None;
         }
-        if slot.is_multiple_of(GROUP_SLOTS) {
+        if slot % GROUP_SLOTS == 0 {
             class.sample_peak();
             self.choose_bias(bin);
         }
@@ -192,7 +192,7 @@ impl CacheRef {
     fn put_by_exchange(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
         let taken = bin.exchange(address, slot, found);
         // A thread that neither fills nor flushes looks at times, too.
-        if taken && bin.puts.load(Relaxed).is_multiple_of(MAX_BATCH as u64) {
+        if taken && bin.puts.load(Relaxed) % MAX_BATCH as u64 == 0 {
             self.choose_bias(bin);
         }
         taken

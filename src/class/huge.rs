@@ -72,10 +72,10 @@ impl Class {
     pub(super) fn without_parts_of_huge_pages(&self, start: usize, end: usize) -> (usize, usize) {
         let Some(blocks) = &self.huge else { return (start, end) };
         let (mut from, mut to) = (start - self.span.start, end.max(start) - self.span.start);
-        if !from.is_multiple_of(HUGE_PAGE) && blocks.has(from / HUGE_PAGE) {
+        if from % HUGE_PAGE != 0 && blocks.has(from / HUGE_PAGE) {
             from = from.next_multiple_of(HUGE_PAGE);
         }
-        if !to.is_multiple_of(HUGE_PAGE) && blocks.has(to / HUGE_PAGE) {
+        if to % HUGE_PAGE != 0 && blocks.has(to / HUGE_PAGE) {
             to = to / HUGE_PAGE * HUGE_PAGE;
         }
         (self.span.start + from, self.span.start + to)

@@ -217,7 +217,7 @@ mod tests {
             let span = slot * 40;
             let reciprocal = Reciprocal::new(slot, span).unwrap();
             for unit in 0..span {
-                let expected = unit.is_multiple_of(slot).then_some(unit / slot);
+                let expected = (unit % slot == 0).then_some(unit / slot);
                 assert_eq!(reciprocal.slot_starting_at(unit), expected, "unit {unit}, slot {slot}");
             }
         }
@@ -237,7 +237,7 @@ mod tests {
             let reciprocal = Reciprocal::new(slot, slots * slot).unwrap();
             for start in [0, slots / 2, slots - 1].map(|s| s * slot) {
                 for unit in (start..start + slot.min(70)).chain(start + slot - slot.min(70)..start + slot) {
-                    let expected = unit.is_multiple_of(slot).then_some(unit / slot);
+                    let expected = (unit % slot == 0).then_some(unit / slot);
                     assert_eq!(reciprocal.slot_starting_at(unit), expected, "unit {unit}, slot {slot}");
                 }
             }

@@ -69,7 +69,7 @@ impl Shape {
         let alignment = self.alignment.max(GRANULE);
         let slot_size = buffer_size.next_multiple_of(alignment);
         // The first bytes of slots that start with a page all compete for the same few places of the cache.
-        let is_colored = self.coloring && slot_size.is_multiple_of(page_size()) && alignment < page_size();
+        let is_colored = self.coloring && slot_size % page_size() == 0 && alignment < page_size();
         if is_colored { slot_size + alignment } else { slot_size }
     }
 }
@@ -206,10 +206,10 @@ mod tests {
                 let mut end = 0;
                 for (class, span) in layout.spans.iter().enumerate() {
                     assert_eq!(span.start, end);
-                    assert!(span.start.is_multiple_of(alignment) && span.slot_size.is_multiple_of(alignment));
+                    assert!(span.start % alignment == 0 && span.slot_size % alignment == 0);
                     assert!(span.slot_size >= span.buffer_size && span.alignment >= alignment.max(GRANULE));
                     for start in [layout.base_alignment, span.start, span.slot_size] {
-                        assert!(start.is_multiple_of(span.alignment));
+                        assert!(start % span.alignment == 0);
                     }
                     assert!(span.slot_size * span.slots as usize <= span.len && span.capacity <= span.slots);
                     for offset in [span.start, span.start + span.len - 1] {

@@ -345,10 +345,8 @@ impl Shelf {
                     .map(|group| (group, self.take_many_from(group, max)))
                     .find(|&(_, bits)| bits != 0),
             };
-            if let Some((group, bits)) = found
-                && bits != 0
-            {
-                return (group, bits);
+            if let Some(found) = found.filter(|&(_, bits)| bits != 0) {
+                return found;
             }
             crate::sync::hint::spin_loop();
         }

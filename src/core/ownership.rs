@@ -102,10 +102,10 @@ impl Core {
             let mark = class.ledger.mark(slot);
             let holder = ledger::decode(mark);
             check_put(holder, data, size, class.buffer_size(), &mut is_of_class)?;
-            if let Some(holder) = holder
-                && class.ledger.pass(slot, mark, to, own_bias(), wait_for_fast_paths)
-            {
-                return Ok(found(holder));
+            if let Some(holder) = holder {
+                if class.ledger.pass(slot, mark, to, own_bias(), wait_for_fast_paths) {
+                    return Ok(found(holder));
+                }
             }
         }
     }

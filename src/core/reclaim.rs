@@ -197,10 +197,10 @@ impl Core {
     /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put.
     /// Again has no effect.
     pub(crate) fn close(&self, guard: &mut ForkGuard) {
-        if self.close_memory(guard)
-            && let Some(tracker) = self.tracker()
-        {
-            tracking::report_at_close(guard, self.number(), tracker);
+        if self.close_memory(guard) {
+            if let Some(tracker) = self.tracker() {
+                tracking::report_at_close(guard, self.number(), tracker);
+            }
         }
     }
 

@@ -67,18 +67,22 @@ struct Put {
 
 impl Put {
     fn remember(&mut self, address: usize, class: u8) {
-        if self.in_order.len() == REMEMBERED
-            && let Some((inverted, number)) = self.in_order.pop_front()
-            // Not if the address was used again, and put again, since.
-            && self.by_address.get(!inverted).is_some_and(|entry| entry.1 == number)
-        {
-            self.by_address.remove(!inverted);
+        if self.in_order.len() == REMEMBERED {
+            self.forget_oldest();
         }
         // Without memory for it a double put is called a foreign pointer: refused all the same.
         if self.by_address.try_reserve().is_ok() && self.in_order.try_reserve(1).is_ok() {
             self.by_address.insert(address, (class, self.next));
             self.in_order.push_back((!address, self.next));
             self.next += 1;
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((inverted, number)) = self.in_order.pop_front() else { return };
+        // Not if the address was used again, and put again, since.
+        if self.by_address.get(!inverted).is_some_and(|entry| entry.1 == number) {
+            self.by_address.remove(!inverted);
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) type Function = *const ();
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod written {
-    use std::arch::naked_asm;
+    use std::arch::global_asm;
     use std::ffi::{c_int, c_void};
     use std::ptr;
 
@@ -87,11 +87,22 @@ mod written {
         found
     }
 
+    unsafe extern "C" {
+        /// Calls `function` with the frame pointer leading to `frames`.
+        #[link_name = "bytepool_call_below"]
+        fn call_below(
+            first: usize,
+            second: usize,
+            third: usize,
+            function: Function,
+            frames: *const Frame,
+        ) -> usize;
+    }
+
     #[cfg(target_arch = "x86_64")]
     macro_rules! instructions {
         () => {
-            ".cfi_startproc
-             push rbp
+            "push rbp
              .cfi_def_cfa_offset 16
              .cfi_offset rbp, -16
              mov rbp, r8
@@ -99,16 +110,14 @@ mod written {
              pop rbp
              .cfi_def_cfa_offset 8
              .cfi_restore rbp
-             ret
-             .cfi_endproc"
+             ret"
         };
     }
 
     #[cfg(target_arch = "aarch64")]
     macro_rules! instructions {
         () => {
-            ".cfi_startproc
-             stp x29, x30, [sp, #-16]!
+            "stp x29, x30, [sp, #-16]!
              .cfi_def_cfa_offset 16
              .cfi_offset w29, -16
              .cfi_offset w30, -8
@@ -118,22 +127,24 @@ mod written {
              .cfi_def_cfa_offset 0
              .cfi_restore w29
              .cfi_restore w30
-             ret
-             .cfi_endproc"
+             ret"
         };
     }
 
-    /// Calls `function` with the frame pointer leading to `frames`.
-    #[unsafe(naked)]
-    unsafe extern "C" fn call_below(
-        first: usize,
-        second: usize,
-        third: usize,
-        function: Function,
-        frames: *const Frame,
-    ) -> usize {
-        naked_asm!(instructions!())
-    }
+    // Hidden: each copy of the library in a process has its own, and none is in the dynamic symbol table.
+    global_asm!(
+        ".pushsection .text.bytepool_call_below, \"ax\", %progbits",
+        ".p2align 4",
+        ".globl bytepool_call_below",
+        ".hidden bytepool_call_below",
+        ".type bytepool_call_below, %function",
+        "bytepool_call_below:",
+        ".cfi_startproc",
+        instructions!(),
+        ".cfi_endproc",
+        ".size bytepool_call_below, . - bytepool_call_below",
+        ".popsection",
+    );
 }
 
 /// Elsewhere the notes end inside the library.

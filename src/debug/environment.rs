@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use crate::os::fork::ForkGuard;
 use crate::os::lock::Once;
@@ -64,6 +65,6 @@ fn number(name: &str, bad: &mut Option<OsString>) -> u32 {
 #[inline(never)]
 fn complain(name: &str, value: &OsStr) {
     let mut line = Line::new();
-    line.add(format_args!("bytepool: {name}={} is ignored: it is no number", value.display()));
+    line.add(format_args!("bytepool: {name}={} is ignored: it is no number", Path::new(value).display()));
     line.print();
 }

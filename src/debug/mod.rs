@@ -134,6 +134,6 @@ impl Sampler {
     /// Counts a get; whether it is chosen.
     fn chooses(&self) -> bool {
         // Relaxed: a count only.
-        self.gets.fetch_add(1, Relaxed).is_multiple_of(self.every.get())
+        self.gets.fetch_add(1, Relaxed) % self.every.get() == 0
     }
 }

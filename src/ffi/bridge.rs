@@ -463,8 +463,10 @@ unsafe fn release(parts: &BufferParts) {
 fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
     let handle = CppHandle::new(pool);
     let is_plain = alignment <= pool.alignment();
-    if is_plain && let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
-        return buffer.data.as_ptr();
+    if is_plain {
+        if let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
+            return buffer.data.as_ptr();
+        }
     }
     let request = Request::raw(size, Caller::somewhere(Language::Cpp));
     let got = door::get_slow(handle, &Request { alignment: (!is_plain).then_some(alignment), ..request });

@@ -4,7 +4,7 @@
 
 use super::caller::{KeptErrno, Uncancelled};
 use crate::sync::atomic::AtomicU8;
-use crate::sync::atomic::Ordering::SeqCst;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::thread;
 use std::time::{Duration, Instant};
 
@@ -76,11 +76,12 @@ const REGISTERED: u8 = 2;
 
 /// Whether this system has the heavy fence; registers for it when first asked. Without it there are no thread caches.
 pub(crate) fn is_available() -> bool {
-    // SeqCst, here and in `is_in_use`: the order against the gate of a fork is told in `fork::wait_for_others`.
-    if STATE.load(SeqCst) == UNKNOWN {
+    // Relaxed, and where the exchange fails: `is_in_use` looks again.
+    if STATE.load(Relaxed) == UNKNOWN {
         let state = if system::register() { REGISTERED } else { MISSING };
-        // Two threads may do it; what the first found counts.
-        let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, SeqCst);
+        // Two threads may do it; what the first found counts. SeqCst, here and in `is_in_use`: the order against the gate
+        // of a fork is told in `fork::wait_for_others`.
+        let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, Relaxed);
     }
     is_in_use()
 }
@@ -115,9 +116,8 @@ pub(crate) fn fence_all_threads() {
     // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
     // than any processor holds a store back, or runs on without an interrupt, which fences as well.
     let start = Instant::now();
-    while let Some(rest) = Duration::from_millis(100).checked_sub(start.elapsed())
-        && !rest.is_zero()
-    {
+    let rest = || Duration::from_millis(100).checked_sub(start.elapsed()).filter(|rest| !rest.is_zero());
+    while let Some(rest) = rest() {
         // A signal ends a sleep, and a sandbox may refuse it.
         system::sleep(rest);
         thread::yield_now();

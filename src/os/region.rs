@@ -50,7 +50,7 @@ impl Region {
     /// Reserves `len` bytes that start at a multiple of `alignment` (a power of two), without access.
     pub(crate) fn reserve(len: usize, alignment: usize) -> io::Result<Self> {
         let (mapping, base) = system::Mapping::reserve(len, alignment)?;
-        debug_assert!(base.as_ptr().addr().is_multiple_of(alignment));
+        debug_assert!(base.as_ptr().addr() % alignment == 0);
         let region = Self { unmapped: AtomicBool::new(false), base, len, mapping };
         region.keep_small(0, len);
         Ok(region)
@@ -171,7 +171,7 @@ impl Region {
     fn check_pages(&self, offset: usize, len: usize) {
         let page = page_size();
         assert!(
-            offset.is_multiple_of(page) && len.is_multiple_of(page) && offset + len <= self.len,
+            offset % page == 0 && len % page == 0 && offset + len <= self.len,
             "pages {offset}+{len} leave the region of {} bytes or split a page of {page}",
             self.len
         );
@@ -558,7 +558,7 @@ mod tests {
     fn regions_are_aligned_zeroed_and_usable_where_opened() {
         for alignment in [64, 4096, 64 << 10, 2 << 20] {
             let region = Region::reserve(4 << 20, alignment).unwrap();
-            assert!(region.base.as_ptr().addr().is_multiple_of(alignment));
+            assert!(region.base.as_ptr().addr() % alignment == 0);
             region.open(1 << 20, 64 << 10).unwrap();
             let data = region.at(1 << 20).as_ptr();
             // SAFETY:

@@ -336,7 +336,7 @@ impl ThreadState {
         let entry = &self.entries[at];
         let other = entry.key.load(Relaxed);
         let is_own = self.cache_at(at).is_some_and(|cache| own_key(cache) == other && other != key);
-        if is_own && let Some(to) = self.free_position(other) {
+        if let Some(to) = is_own.then(|| self.free_position(other)).flatten() {
             self.lead(to, entry.cache.load(Relaxed));
             self.entries[to].key.store(other, Relaxed);
             entry.key.store(unused_key(at), Relaxed);

@@ -108,11 +108,8 @@ impl World {
         let sizes = classes.iter().map(|class| class.buffer_size).collect();
         self.pools.push(model_of(setup, sizes, alignment));
         self.enter_context(out, self.pools.len() - 1);
-        if let Some(class) = classes.first()
-            && setup.max_bytes.is_none()
-            && class.buffer_size < 4096
-            && class.capacity % 2 == 0
-        {
+        let overflows = |class: &&SizeClass| class.buffer_size < 4096 && class.capacity % 2 == 0;
+        if let (Some(class), None) = (classes.first().filter(overflows), setup.max_bytes) {
             self.overflow_often(out, *class);
         }
     }

@@ -282,7 +282,7 @@ impl World {
         known.gets += 1;
         let usual = class.map_or_else(|| known.rounded(size), |class| known.buffer_sizes[class]);
         let capacity = valgrind::capacity(size, usual);
-        assert!(data != 0 && data.is_multiple_of(known.alignment), "{data:x} is not aligned");
+        assert!(data != 0 && data % known.alignment == 0, "{data:x} is not aligned");
         let held = Held { data, pool, size, capacity, bytes: usual, class, mark: self.next_mark };
         for other in &self.held {
             let apart = other.data + other.capacity <= data || data + capacity <= other.data;

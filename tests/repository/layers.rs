@@ -39,7 +39,9 @@ pub fn sources(folder: &Path) -> Vec<PathBuf> {
 fn module_of(file: &Path) -> Vec<String> {
     let relative = file.strip_prefix(root().join("src")).unwrap().with_extension("");
     let mut names: Vec<String> = relative.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
-    names.pop_if(|last| last == "mod");
+    if names.last().is_some_and(|last| last == "mod") {
+        names.pop();
+    }
     names
 }
 

@@ -182,9 +182,8 @@ impl<'a> Worker<'a> {
             8..=9 => self.change_hands(),
             10..=12 => {
                 let to = self.random(THREADS);
-                if let Some(parcel) = self.held.pop()
-                    && let Err(TrySendError::Full(parcel)) = outboxes[to].try_send(parcel)
-                {
+                let sent = self.held.pop().map(|parcel| outboxes[to].try_send(parcel));
+                if let Some(Err(TrySendError::Full(parcel))) = sent {
                     self.held.push(parcel);
                 }
             }

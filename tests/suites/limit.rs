@@ -265,7 +265,8 @@ fn what_a_sleeping_thread_put_for_another_is_recovered() {
     let pool = Pool::builder().size_class(4096, COUNT).max_bytes(COUNT << 12).build().unwrap();
     // So that they come from this thread's cache, biased to this thread.
     (0..200).for_each(|_| drop((0..COUNT).map(|_| pool.get(4096).unwrap()).collect::<Vec<_>>()));
-    let raw: Vec<usize> = (0..COUNT).map(|_| pool.get_raw(4096).unwrap().expose_provenance().get()).collect();
+    let raw: Vec<usize> =
+        (0..COUNT).map(|_| pool.get_raw(4096).unwrap().as_ptr().expose_provenance()).collect();
     let put_all = || {
         (0..200).for_each(|_| drop(pool.get(100).ok()));
         for &address in &raw {
@@ -294,7 +295,7 @@ fn a_slot_that_shares_a_page_is_of_use_to_its_own_class_until_it_has_the_page_al
     // A class each for a page and for slots of 64 bytes, 64 KiB of them.
     let pool = Pool::builder().size_class(64, UNIT / 64).size_class(UNIT, 1).max_bytes(UNIT).build().unwrap();
     let mut small: Vec<_> = (0..UNIT / 64).map(|_| pool.get(64).unwrap()).collect();
-    let one_of_each_page = |index: usize| index.is_multiple_of(16);
+    let one_of_each_page = |index: usize| index % 16 == 0;
     let mut kept = Vec::new();
     for (index, buffer) in small.drain(..).enumerate() {
         if one_of_each_page(index) {

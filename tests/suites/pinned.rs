@@ -20,7 +20,7 @@ const PINNED: usize = SIZE * CAPACITY + LARGE * 2;
 fn is_in_regions(pool: &Pool, buffer: &PooledBuffer) -> bool {
     pool.pinned_regions().any(|region| {
         let offset = buffer.as_ptr().addr().wrapping_sub(region.start.as_ptr().addr());
-        offset < region.len && offset.is_multiple_of(region.slot_size)
+        offset < region.len && offset % region.slot_size == 0
     })
 }
 
@@ -120,11 +120,11 @@ fn a_class_serves_every_alignment_that_its_slots_have() {
     {
         let before = pool.stats().system_allocations;
         let buffer = pool.get_aligned(alignment, size).unwrap();
-        assert!(buffer.as_ptr().addr().is_multiple_of(alignment), "{alignment}, {size}");
+        assert!(buffer.as_ptr().addr() % alignment == 0, "{alignment}, {size}");
         assert_eq!((buffer.len(), buffer.capacity()), (size, valgrind::capacity(size, buffer_size)));
         assert_eq!(pool.stats().system_allocations, before);
         let raw = pool.get_raw_aligned(alignment, size).unwrap();
-        assert!(raw.as_ptr().addr().is_multiple_of(alignment));
+        assert!(raw.as_ptr().addr() % alignment == 0);
         // SAFETY:
         // - just got, of this size
         unsafe { pool.put_raw(raw, size) }.unwrap();
@@ -132,7 +132,7 @@ fn a_class_serves_every_alignment_that_its_slots_have() {
     for (alignment, size) in [(2 * LARGE, 100), (2 << 20, LARGE), (64, LARGE + 1)] {
         let before = pool.stats().system_allocations;
         let buffer = pool.get_aligned(alignment, size).unwrap();
-        assert!(buffer.as_ptr().addr().is_multiple_of(alignment));
+        assert!(buffer.as_ptr().addr() % alignment == 0);
         assert_eq!(pool.stats().system_allocations, before + 1, "{alignment}, {size}: no class has it");
     }
     assert_eq!(pool.get_aligned(3, 100).unwrap_err(), GetError::Alignment { alignment: 3 });

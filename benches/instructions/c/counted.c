@@ -12,6 +12,8 @@
 
 #include <bytepool/bytepool.h>
 
+#include "../../../tests/c/barrier.h"
+
 enum { SIZE = 4096, CAPACITY = 1000, BATCH = 64 };
 
 static void prove(int holds, const char *what) {
@@ -69,16 +71,16 @@ struct exchange {
     void *context;
     uint64_t batches;
     uint64_t sum;
-    pthread_barrier_t turn;
+    barrier turn;
     void *batch[BATCH];
 };
 
 static void *putter(void *argument) {
     struct exchange *exchange = argument;
     for (uint64_t number = 0; number < exchange->batches; number++) {
-        pthread_barrier_wait(&exchange->turn); /* the batch is got */
+        barrier_wait(&exchange->turn); /* the batch is got */
         exchange->sum += counted_puts(exchange->context, exchange->batch);
-        pthread_barrier_wait(&exchange->turn); /* the batch is put */
+        barrier_wait(&exchange->turn); /* the batch is put */
     }
     return NULL;
 }
@@ -87,15 +89,15 @@ static uint64_t hand_over(void *context, uint64_t count) {
     struct exchange exchange = {.context = context, .batches = count / BATCH};
     pthread_t thread;
     prove(count % BATCH == 0, "the count is whole batches");
-    prove(pthread_barrier_init(&exchange.turn, NULL, 2) == 0, "there is a barrier");
+    barrier_init(&exchange.turn, 2);
     prove(pthread_create(&thread, NULL, putter, &exchange) == 0, "there is a thread");
     for (uint64_t number = 0; number < exchange.batches; number++) {
         counted_gets(context, exchange.batch);
-        pthread_barrier_wait(&exchange.turn);
-        pthread_barrier_wait(&exchange.turn);
+        barrier_wait(&exchange.turn);
+        barrier_wait(&exchange.turn);
     }
     prove(pthread_join(thread, NULL) == 0, "the thread ends");
-    pthread_barrier_destroy(&exchange.turn);
+    barrier_destroy(&exchange.turn);
     return exchange.sum;
 }
 

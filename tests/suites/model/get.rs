@@ -105,7 +105,7 @@ impl Model {
             assert_eq!((buffer.len(), buffer.capacity()), (size, capacity));
         }
         assert_eq!(self.handles[0].usable_size(held.data()), capacity);
-        let aligned = held.data().as_ptr().addr().is_multiple_of(self.handles[0].alignment());
+        let aligned = held.data().as_ptr().addr() % self.handles[0].alignment() == 0;
         assert!(aligned, "{place:?} is not aligned to {}", self.setup.alignment);
         held.content = vec![0; capacity];
         let addresses = held.addresses();
