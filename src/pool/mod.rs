@@ -292,6 +292,10 @@ impl Pool {
     /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have room for: the same
     /// pointer, or another and the old one is put.
     ///
+    /// To a smaller size it does not fail in an open pool: where no other buffer is to be had, the old one stays. Its
+    /// place is then one of the larger class still, so put it with `new_size` exactly, or by
+    /// [`put_raw_unsized`](Self::put_raw_unsized): another size of the smaller class is refused.
+    ///
     /// # Errors
     /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
     ///
