@@ -10,6 +10,7 @@
 //! - [`get`] and [`put`]: one buffer out and back
 //! - [`ownership`]: where a buffer is, and the one transition between its holders
 //! - [`overflow`]: the spare, and the system allocator
+//! - [`oversize`]: another size for what is larger than the largest class
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
 //! - [`wait`] and [`wait_queue`]: gets that wait at the limit
@@ -26,6 +27,7 @@ pub(crate) mod get;
 mod hooks;
 pub(crate) mod mapped_bytes;
 pub(crate) mod overflow;
+mod oversize;
 pub(crate) mod ownership;
 mod put;
 mod reclaim;

@@ -25,7 +25,7 @@ impl Core {
         data: NonNull<u8>,
         size: PutSize,
     ) -> Result<(), Misuse> {
-        let taken = self.locate(data).and_then(|location| {
+        let taken = self.locate(guard, data).and_then(|location| {
             let found = self.transfer(guard, data, location, From::Raw(size), None)?;
             Ok((location, found))
         });
