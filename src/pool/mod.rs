@@ -266,6 +266,10 @@ impl Pool {
     /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have room for: the same
     /// pointer, or another and the old one is put.
     ///
+    /// From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer
+    /// keeps its alignment, and only what it grows by has to fit the limit. While the system copies, it may hold the old
+    /// bytes too: less than 32 MiB, beside the limit. Pools that zero on put, track or guard get another buffer instead.
+    ///
     /// # Errors
     /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
     ///
