@@ -132,7 +132,8 @@ impl Region {
 
     /// Whether [`unmap`](Self::unmap) was called.
     pub(crate) fn is_unmapped(&self) -> bool {
-        // Relaxed: callers hold the lock under which it is unmapped.
+        // Relaxed: callers hold the lock under which it is unmapped, or ask because of what the system gave them after it
+        // was.
         self.unmapped.load(Relaxed)
     }
 

@@ -90,7 +90,8 @@ impl Builder {
         self
     }
 
-    /// The most bytes the pool may have mapped, overflow and oversize included; 0 means no limit.
+    /// The most bytes the pool may have mapped, overflow and oversize included; 0 means no limit. Beside it is what a
+    /// reallocation copies at the moment: see [`Pool::realloc_raw`](super::Pool::realloc_raw).
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self

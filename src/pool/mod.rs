@@ -296,6 +296,10 @@ impl Pool {
     /// place is then one of the larger class still, so put it with `new_size` exactly, or by
     /// [`put_raw_unsized`](Self::put_raw_unsized): another size of the smaller class is refused.
     ///
+    /// From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer
+    /// keeps its alignment, and only what it grows by has to fit the limit. While the system copies, it may hold the old
+    /// bytes too: less than 32 MiB, beside the limit. Pools that zero on put, track or guard get another buffer instead.
+    ///
     /// # Errors
     /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
     ///
