@@ -73,7 +73,7 @@ static void overflow_and_oversize_count_too(void) {
     CHECK_EQ(mapped(context), 9 * page);
     CHECK_EQ(class_stats_of(context, 0).idle, 1);
     /* It gives way. */
-    oversize = bytepool_get_aligned(context, 2 * page, 2 * page);
+    oversize = bytepool_get_aligned(context, 4 * page, 2 * page);
     CHECK_EQ(bytepool_usable_size(context, oversize), 2 * page);
     CHECK_EQ(mapped(context), 10 * page);
     check_limit(context, 0);

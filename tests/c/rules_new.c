@@ -104,10 +104,10 @@ static void alignments(void) {
 }
 
 static void flags(void) {
-    static const uint32_t wrong[] = {16, 17, (uint32_t)1 << 31, UINT32_MAX};
+    static const uint32_t wrong[] = {64, 65, (uint32_t)1 << 31, UINT32_MAX};
     bytepool_config config = valid();
     size_t i;
-    for (config.flags = 0; config.flags < 16; config.flags++) {
+    for (config.flags = 0; config.flags < 64; config.flags++) {
         accept(&config);
     }
     for (i = 0; i < COUNT_OF(wrong); i++) {

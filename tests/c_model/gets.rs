@@ -8,7 +8,7 @@ use bytepool::ffi::status::Status;
 use crate::valgrind::replacements;
 
 use super::calls::{context_of, pointer_of, status_of};
-use super::figures::stats_of;
+use super::figures::{class_stats_of, stats_of};
 use super::program::{Alignment, Handle, Pointer, Size};
 use super::world::{Answer, HOPELESS, Held, OK, Resolved, World};
 
@@ -93,15 +93,22 @@ impl World {
         self.check_got(&answer, context, size, class);
     }
 
+    /// The first class from this one on whose slots are all so aligned.
+    fn aligned_class(&self, pool: usize, context: usize, from: usize, alignment: usize) -> Option<usize> {
+        let mut classes = from..self.pools[pool].buffer_sizes.len();
+        classes.find(|&class| class_stats_of(context, class).slot_size % alignment == 0)
+    }
+
     pub(super) fn get_aligned(&mut self, context: Handle, alignment: Alignment, size: Size) {
         let (context, size, class) = self.request(context, size);
         let alignment = self.alignment(alignment);
         if !self.may_hold(size) {
             return;
         }
+        let resolved = self.resolve(context);
+        let before = if let Resolved::Live(_) = resolved { stats_of(context).oversize_buffers } else { 0 };
         let answer =
             self.call(|| bytepool_get_aligned(context_of(context), alignment, size).expose_provenance());
-        let resolved = self.resolve(context);
         let Resolved::Live(pool) = resolved else {
             self.check_got(&answer, context, size, class);
             return;
@@ -113,8 +120,16 @@ impl World {
         if alignment >= HOPELESS && answer.value == 0 && answer.last_error == Status::OutOfMemory as i32 {
             return self.check_status(&answer, Status::OutOfMemory as i32, context);
         }
-        let is_oversize = alignment > self.pools[pool].alignment;
-        let got = self.check_got(&answer, context, size, class.filter(|_| !is_oversize));
+        let class = if alignment > self.pools[pool].alignment {
+            let aligned = class.and_then(|class| self.aligned_class(pool, context, class, alignment));
+            // Where spans start the model does not know beyond a page.
+            let is_slot = stats_of(context).oversize_buffers == before;
+            assert!(is_slot || answer.value == 0 || aligned.is_none() || alignment > 4096, "no slot was got");
+            aligned.filter(|_| is_slot)
+        } else {
+            class
+        };
+        let got = self.check_got(&answer, context, size, class);
         assert!(!got || answer.value % alignment == 0, "{:x} at {alignment}", answer.value);
     }
 
