@@ -130,7 +130,7 @@ static void put(void *context, void *data, size_t size) {
 /* By the system's realloc, then in pages of its own: a refusal leaves the buffer where it was. What is large is not
  * filled. */
 static void grow(void *context) {
-    static const size_t steps[] = {9000, 20000, 300 << 10, 40 << 20, 48 << 20, 33 << 20, 20000};
+    static const size_t steps[] = {9000, 20000, 300 << 10, 40 << 20, 48 << 20};
     unsigned char *data = bytepool_get(context, steps[0]);
     size_t size = steps[0];
     size_t i;
