@@ -62,8 +62,9 @@ mod tests {
                 });
             }
             ready.wait();
-            assert_eq!(in_child(child), 0, "the child failed");
+            let status = in_child(child);
             done.wait();
+            assert_eq!(status, 0, "the child failed");
         });
     }
 
