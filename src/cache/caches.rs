@@ -26,7 +26,8 @@ const PAUSE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
     list: Lock<Vec<CacheRef>>,
-    /// The process that the list is of: in a child of a fork, until it is used there, its parent. Changed under its lock.
+    /// The process that the list is of: in a child of a fork, until it is used there, its parent. Changed under its
+    /// lock.
     generation: AtomicU32,
     /// What leads a thread to its cache of this pool, besides contexts. Never 0.
     own_key: u64,

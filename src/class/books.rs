@@ -1,5 +1,5 @@
-//! Books: the ledgers and shelf words of all classes of a pool, in a mapping of their own. A guard page on either side keeps
-//! what runs out of other memory from them, and them from the slots.
+//! Books: the ledgers and shelf words of all classes of a pool, in a mapping of their own. A guard page on either side
+//! keeps what runs out of other memory from them, and them from the slots.
 //!
 //! ```text
 //! | guard | ledger of class 0 | words of its shelf | ledger of class 1 | words of its shelf | ... | guard |
@@ -51,8 +51,8 @@ impl Deref for Words {
 impl Words {
     const WORD: usize = size_of::<AtomicU64>();
 
-    /// Gives the memory of words `start..end` back to the system, which read as zeros then. They begin and end with a page.
-    /// `false` if the system refused.
+    /// Gives the memory of words `start..end` back to the system, which read as zeros then. They begin and end with a
+    /// page. `false` if the system refused.
     ///
     /// # Safety
     /// - all of them are zero, and nobody writes them meanwhile

@@ -167,8 +167,8 @@ impl Layout {
     }
 }
 
-/// How many slots a class has beyond its capacity, in at most `most` bytes. Where they are many, all its slots fill the last
-/// slot group, so that its word need not be written when the pool is made.
+/// How many slots a class has beyond its capacity, in at most `most` bytes. Where they are many, all its slots fill the
+/// last slot group, so that its word need not be written when the pool is made.
 fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
     if slot_size > LARGEST_WITH_ROOM {
         return 0;
@@ -178,7 +178,8 @@ fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
     if room < group { room } else { room - (capacity + room) % group }
 }
 
-/// The least slot from this size on that is a multiple of the alignment, as `least` is, and whose number is found by one multiplication.
+/// The least slot from this size on that is a multiple of the alignment, as `least` is, and whose number is found by
+/// one multiplication.
 ///
 /// Nearly always the first try does: a few more are for terabytes of buffers of gigabytes.
 fn slot_of(least: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) {

@@ -81,7 +81,8 @@ impl Classes {
         self.index.class_of(size).map(|class| &self.classes[class])
     }
 
-    /// The smallest class with buffers of at least `size` bytes whose every slot starts at a multiple of `alignment` bytes.
+    /// The smallest class with buffers of at least `size` bytes whose every slot starts at a multiple of `alignment`
+    /// bytes.
     pub(crate) fn for_aligned(&self, size: usize, alignment: usize) -> Option<&Class> {
         let first = self.index.class_of(size)?;
         self.classes[first..].iter().find(|class| class.alignment() >= alignment)

@@ -30,8 +30,8 @@ enum Unresized {
 }
 
 impl Core {
-    /// Whether the system may resize a buffer of this pool. Not where its bytes must be wiped, or somebody looks at each
-    /// address.
+    /// Whether the system may resize a buffer of this pool. Not where its bytes must be wiped, or somebody looks at
+    /// each address.
     pub(super) fn may_resize(&self) -> bool {
         !self.flags.zero_on_put && !self.instrument.is_on()
     }

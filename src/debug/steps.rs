@@ -134,8 +134,8 @@ mod remembered {
         End,
     }
 
-    /// Places for a frame pointer, as bits: bit 0 for the register itself, bit `n` for `n + 1` words below the frame's end.
-    /// Never 0.
+    /// Places for a frame pointer, as bits: bit 0 for the register itself, bit `n` for `n + 1` words below the frame's
+    /// end. Never 0.
     type Kept = u8;
     const MOST_KEPT: usize = 6;
 

@@ -1,5 +1,5 @@
-//! The memory of one buffer outside the region, and how it was taken from the system: so that zeros of the system are not
-//! written again, and that growing is left to whoever can do it without a copy.
+//! The memory of one buffer outside the region, and how it was taken from the system: so that zeros of the system are
+//! not written again, and that growing is left to whoever can do it without a copy.
 //!
 //! ```text
 //! Aligned   |buffer|            the allocator aligns: where that costs much of the buffer's size
@@ -7,8 +7,8 @@
 //! Mapped    |buffer    |        pages of its own
 //! ```
 //!
-//! Allocators zero and grow in place, or by pages, only what is aligned as they do by themselves: std copies anything else.
-//! So a buffer that is aligned more strictly lies a few bytes inside a block that is as much longer.
+//! Allocators zero and grow in place, or by pages, only what is aligned as they do by themselves: std copies anything
+//! else. So a buffer that is aligned more strictly lies a few bytes inside a block that is as much longer.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::ptr::NonNull;
@@ -122,8 +122,8 @@ impl Block {
         }
     }
 
-    /// Another size for a buffer, in place or elsewhere, with as many of its bytes as both sizes have; `content` says what
-    /// those hold that appear. Its address, and what it is now. On failure nothing changed.
+    /// Another size for a buffer, in place or elsewhere, with as many of its bytes as both sizes have; `content` says
+    /// what those hold that appear. Its address, and what it is now. On failure nothing changed.
     ///
     /// While bytes are copied there are two buffers. What is mapped already is never copied: it fails instead.
     ///

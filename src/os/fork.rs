@@ -12,8 +12,8 @@
 //!                     the first use of a pool: put what the other threads cached of it on its shelves
 //! ```
 //!
-//! Until it uses a pool, a child pays nothing for it. What it loses is what only threads knew that it does not have: the
-//! buffers they held stay outstanding.
+//! Until it uses a pool, a child pays nothing for it. What it loses is what only threads knew that it does not have:
+//! the buffers they held stay outstanding.
 //!
 //! The user's functions run [`unguarded`](ForkGuard::unguarded): they may take any time, or fork.
 

@@ -4,7 +4,8 @@
 //! - The pages are zeros of the system until they are written: nobody needs to write zeros there.
 //! - Growing moves pages, not bytes.
 //!
-//! Only Linux moves pages. Elsewhere, and with `--cfg bytepool_portable`, the global allocator serves whatever the size.
+//! Only Linux moves pages. Elsewhere, and with `--cfg bytepool_portable`, the global allocator serves whatever the
+//! size.
 
 pub(crate) use self::system::{map, remap, unmap};
 
@@ -52,8 +53,8 @@ mod system {
         }
     }
 
-    /// Another length for a buffer, in place or elsewhere: its bytes move with their pages. Bytes that appear are zeros from
-    /// the first whole page on. `None` if the system cannot: then nothing changed.
+    /// Another length for a buffer, in place or elsewhere: its bytes move with their pages. Bytes that appear are zeros
+    /// from the first whole page on. `None` if the system cannot: then nothing changed.
     ///
     /// # Safety
     /// - `data` came from [`map`] or from here with this length and alignment, and was not given back since

@@ -53,8 +53,8 @@ impl Region {
         Ok(Self::at_base(mapping, base, len, alignment))
     }
 
-    /// Reserves two regions, of `len` bytes that start at a multiple of `alignment`, and of `second` bytes that start with
-    /// a page, both of whole pages. Where that is possible by one request of the system.
+    /// Reserves two regions, of `len` bytes that start at a multiple of `alignment`, and of `second` bytes that start
+    /// with a page, both of whole pages. Where that is possible by one request of the system.
     pub(crate) fn reserve_two(len: usize, alignment: usize, second: usize) -> io::Result<(Self, Self)> {
         let [(first, base), (rest, second_base)] = system::Mapping::reserve_two(len, alignment, second)?;
         let first = Self::at_base(first, base, len, alignment);
@@ -142,8 +142,8 @@ impl Region {
 
     /// Whether [`unmap`](Self::unmap) was called.
     pub(crate) fn is_unmapped(&self) -> bool {
-        // Relaxed: callers hold the lock under which it is unmapped, or ask because of what the system gave them after it
-        // was.
+        // Relaxed: callers hold the lock under which it is unmapped, or ask because of what the system gave them after
+        // it was.
         self.unmapped.load(Relaxed)
     }
 
@@ -161,8 +161,8 @@ impl Region {
         }
     }
 
-    /// Asks for huge pages in place of whole ones of [`HUGE_PAGE`] bytes, which are open. `now`: what they hold is moved at
-    /// once; else they are huge when they are first touched. A system without them ignores it.
+    /// Asks for huge pages in place of whole ones of [`HUGE_PAGE`] bytes, which are open. `now`: what they hold is
+    /// moved at once; else they are huge when they are first touched. A system without them ignores it.
     pub(crate) fn make_huge(&self, offset: usize, len: usize, now: bool) {
         self.check_pages(offset, len);
         self.mapping.advise(self.at(offset), len, system::HUGE);
@@ -381,8 +381,8 @@ mod system {
         Ok(NonNull::new(base.cast()).expect("mmap does not map address zero by itself"))
     }
 
-    /// What `mlockall` changes: new mappings are locked, count against a limit as they are reserved, and are not given back
-    /// by the usual advice.
+    /// What `mlockall` changes: new mappings are locked, count against a limit as they are reserved, and are not given
+    /// back by the usual advice.
     #[cfg(target_os = "linux")]
     mod locked {
         use super::{map, page_size};

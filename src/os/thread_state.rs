@@ -475,8 +475,8 @@ pub(super) fn forget_other_threads(guard: &ForkGuard) {
     let mut unused = UNUSED.lock(guard);
     unused.states.clear();
     for state in all().filter(|state| is_of_other_thread(state)) {
-        // Relaxed: no other thread of this process uses a state yet. Its thread was inactive when the process forked, but
-        // may have counted itself in to look at the gate. Hardly any did, and a write copies the page.
+        // Relaxed: no other thread of this process uses a state yet. Its thread was inactive when the process forked,
+        // but may have counted itself in to look at the gate. Hardly any did, and a write copies the page.
         debug_assert_eq!(state.activity.load(Relaxed), INACTIVE);
         if state.guards.load(Relaxed) != 0 {
             state.guards.store(0, Relaxed);
