@@ -752,3 +752,64 @@ fn huge_pages_are_filled_by_slots_and_given_back_whole() {
         check("one buffer again");
     }
 }
+
+/// What a get takes of memory that is written nowhere, in bytes.
+fn resident_by<R>(get: impl FnOnce() -> R) -> (R, usize) {
+    let before = process_resident();
+    let got = get();
+    (got, process_resident().saturating_sub(before))
+}
+
+#[test]
+fn zeros_of_the_system_are_not_written_again() {
+    if PORTABLE {
+        return; // that region is written when it is made
+    }
+    let _alone = alone();
+    const SIZE: usize = 64 * MIB;
+    for zero_on_get in [false, true] {
+        let pool = Pool::builder().size_class(SIZE, 2).zero_on_get(zero_on_get).build().unwrap();
+        // Slots, then overflow, then oversize.
+        for (size, what) in [SIZE, SIZE, SIZE, SIZE, 2 * SIZE, 2 * SIZE + 1].into_iter().zip(0..) {
+            let (mut zeroed, resident) = resident_by(|| pool.get_zeroed(size).unwrap());
+            assert!(resident < MIB, "get_zeroed number {what}: {resident} bytes");
+            assert_eq!((zeroed[0], zeroed[size / 3], zeroed[size - 1]), (0, 0, 0));
+            let (owned, resident) = resident_by(|| pool.get(size).unwrap());
+            assert!(resident < MIB, "get number {what}: {resident} bytes");
+            assert_eq!((owned[0], owned[size / 3], owned[size - 1]), (0, 0, 0));
+            zeroed[size / 3] = 1;
+            std::mem::forget((owned, zeroed)); // so that the next are fresh, too
+        }
+        assert_eq!(pool.stats().system_allocations, 10);
+    }
+}
+
+#[test]
+fn a_large_buffer_grows_by_moving_its_pages_and_gives_back_what_it_shrinks_by() {
+    if PORTABLE {
+        return; // there the global allocator serves
+    }
+    let _alone = alone();
+    let pool = Pool::builder().size_class(4096, 2).max_bytes(200 * MIB).build().unwrap();
+    let mut data = pool.get_raw(64 * MIB).unwrap();
+    write(data, 64 * MIB, 0xEE);
+    // So that it has to move.
+    let _neighbours: Vec<_> = (0..3).map(|_| pool.get(40 * MIB).unwrap()).collect();
+    let before = (process_resident(), page_faults());
+    for size in [65 * MIB, 70 * MIB, 80 * MIB] {
+        // SAFETY:
+        // - this test's buffer
+        data = unsafe { pool.realloc_raw(data, size) }.unwrap();
+    }
+    let faults = page_faults() - before.1;
+    assert!(faults < 100, "{faults} page faults for 64 MiB that are moved");
+    assert!(process_resident() < before.0 + MIB);
+    assert!(bytes_of(data, 64 * MIB).iter().all(|&byte| byte == 0xEE));
+    // SAFETY:
+    // - this test's buffer
+    data = unsafe { pool.realloc_raw(data, 10 * MIB) }.unwrap();
+    assert!(process_resident() < before.0 - 53 * MIB, "54 MiB are given back");
+    put(&pool, data, 10 * MIB);
+    assert!(process_resident() < before.0 - 63 * MIB, "and the rest");
+    pool.stats().assert_consistent();
+}

@@ -158,6 +158,13 @@ unsafe fn reallocate(pool: &Pool, data: NonNull<u8>) {
             Err(error) => panic!("{error}"),
         };
         assert!((0..100).all(|i| data.add(i).read() == 7));
+        // One that is oversize moves, and is where it was if it cannot.
+        let (data, size) = match pool.realloc_raw(data, 300_000) {
+            Ok(data) => (data, 300_000),
+            Err(ReallocError::Get(GetError::OutOfMemory { .. })) => (data, size),
+            Err(error) => panic!("{error}"),
+        };
+        assert!((0..100).all(|i| data.add(i).read() == 7));
         assert_eq!(pool.put_raw(data, size), Ok(()));
     }
 }

@@ -195,7 +195,10 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * same pointer, or another and the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and
  * the old buffer is as it was and still the caller's: errors as bytepool_get and bytepool_put_checked. To a smaller size it
  * does not fail in an open pool: where no other buffer is to be had, the old one stays; put that with `new_size` exactly,
- * or unsized. */
+ * or unsized: another size of the smaller class is refused.
+ * From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer keeps
+ * its alignment, and only what it grows by has to fit max_bytes. While the system copies, it may hold the old bytes too:
+ * less than 32 MiB, beside max_bytes. Pools that zero on put, track or guard get another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* A buffer of `size` bytes at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). It comes from the

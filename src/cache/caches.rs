@@ -14,7 +14,7 @@ use crate::class::quota::LARGE;
 use crate::class::table::Classes;
 use crate::os::anchor::References;
 use crate::os::barrier;
-use crate::os::fork::ForkGuard;
+use crate::os::fork::{self, ForkGuard};
 use crate::os::lock::{Lock, Locked};
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::thread_state::{self, AnyCache, ThreadState};
@@ -26,6 +26,9 @@ const PAUSE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
     list: Lock<Vec<CacheRef>>,
+    /// The process that the list is of: in a child of a fork, until it is used there, its parent. Changed under its
+    /// lock.
+    generation: AtomicU32,
     /// What leads a thread to its cache of this pool, besides contexts. Never 0.
     own_key: u64,
     references: References,
@@ -61,6 +64,7 @@ impl Caches {
         let allowed = allowed && barrier::is_available();
         Ok(Self {
             list: Lock::new(Vec::new()),
+            generation: AtomicU32::new(fork::generation()),
             own_key,
             references,
             owner: AtomicPtr::new(ptr::null_mut()),
@@ -93,8 +97,41 @@ impl Caches {
         self.double_puts.load(Relaxed)
     }
 
+    /// The list, without what only the parent of this process had.
     fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Vec<CacheRef>> {
-        self.list.lock(guard)
+        let mut list = self.list.lock(guard);
+        // Relaxed: changed under this lock.
+        if self.generation.load(Relaxed) != fork::generation() {
+            self.end_all_of_other_threads(&mut list);
+        }
+        list
+    }
+
+    /// In a child of a fork, at the pool's first use: ends the caches of threads that it does not have. All in the list
+    /// are from before the fork. The forking thread keeps its own, unless its parent had not looked here either.
+    #[cold]
+    fn end_all_of_other_threads(&self, list: &mut Vec<CacheRef>) {
+        let generation = fork::generation();
+        let before = self.generation.swap(generation, Relaxed);
+        list.retain(|cache| {
+            let is_left =
+                thread_state::is_of_other_thread(cache.state) || generation.wrapping_sub(before) != 1;
+            if is_left {
+                // SAFETY:
+                // - made by CacheRef::new; the forking thread detached it from all entries and waited until
+                //   nobody used it
+                unsafe { cache.end() };
+            }
+            !is_left
+        });
+    }
+
+    /// In a child of a fork: does now what the first use of the list would do.
+    fn settle_fork(&self, guard: &ForkGuard) {
+        // Relaxed: who sees an old one looks again under the lock; who sees a new one needs nothing else of it.
+        if self.generation.load(Relaxed) != fork::generation() {
+            drop(self.lock(guard));
+        }
     }
 
     /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
@@ -114,6 +151,7 @@ impl Caches {
         may_cache: impl Fn() -> bool,
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
+        self.settle_fork(guard);
         if !self.allowed || !may_cache() {
             return [None; 2];
         }
@@ -206,27 +244,14 @@ impl Caches {
 
     /// Ends the calling thread's cache, as its thread-locals are torn down or it was evicted.
     pub(crate) fn give_up(&self, guard: &ForkGuard, state: &'static ThreadState) {
-        let mut list = self.lock(guard);
+        // As it is: a thread that ends is no use of the pool.
+        let mut list = self.list.lock(guard);
         let Some(at) = list.iter().position(|cache| ptr::eq(cache.state, state)) else { return };
         let cache = list.swap_remove(at);
         state.detach(guard, cache.as_any(), None);
         // SAFETY:
         // - made by CacheRef::new and detached from all entries; its thread is this one, here
         unsafe { cache.end() };
-    }
-
-    /// In a child of `fork`: ends the caches of threads that it does not have.
-    pub(crate) fn end_all_of_other_threads(&self, guard: &ForkGuard) {
-        self.lock(guard).retain(|cache| {
-            let is_left = thread_state::is_of_other_thread(cache.state);
-            if is_left {
-                // SAFETY:
-                // - made by CacheRef::new; the forking thread detached it from all entries and waited until
-                //   nobody used it
-                unsafe { cache.end() };
-            }
-            !is_left
-        });
     }
 
     /// What each cache has of each class, given to `add`.
@@ -248,6 +273,12 @@ fn keep(cache: NonNull<AnyCache>) -> Option<Evicted> {
     let caches = cache.caches();
     caches.references.retain(1);
     NonNull::new(caches.owner.load(Relaxed))
+}
+
+/// How many caches a pool has, without a look whether this process is another one.
+#[cfg(all(test, unix, not(bytepool_shuttle)))]
+pub(crate) fn count_as_they_are(guard: &ForkGuard, caches: &Caches) -> usize {
+    caches.list.lock(guard).len()
 }
 
 /// Gives the calling thread a state that leads to no cache, for models.

@@ -59,8 +59,8 @@ pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> 
     })?
 }
 
-/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. `Err`: nothing was done, the pool
-/// must look; what it takes it offers to the cache at the position, by [`put_taken`].
+/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. `Err`: nothing was done, the
+/// pool must look; what it takes it offers to the cache at the position, by [`put_taken`].
 pub(crate) fn put_slow(
     guard: &ForkGuard,
     key: u64,
@@ -137,8 +137,8 @@ impl CacheRef {
 
     /// A slot that was never handed out, if its memory is open and below the limit. What more is needed the pool does.
     ///
-    /// Whoever closes the pool waits until this thread's state is inactive, so a slot that is taken here is out by then, or
-    /// back.
+    /// Whoever closes the pool waits until this thread's state is inactive, so a slot that is taken here is out by
+    /// then, or back.
     pub(super) fn get_fresh(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
         let class = self.class_of(bin);
         // The pool looks into all caches first, or makes pages huge.
@@ -237,9 +237,9 @@ impl CacheRef {
         got > 0
     }
 
-    /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put
-    /// first back to the shelf, half of the bin and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then
-    /// the pool gives some back to the system.
+    /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put first back to
+    /// the shelf, half of the bin and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then the pool
+    /// gives some back to the system.
     pub(super) fn has_room_or_flush(&self, bin: &Bin) -> bool {
         if bin.has_room() || !bin.may_cache() || self.class_of(bin).has_excess() {
             return bin.has_room();

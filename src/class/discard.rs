@@ -16,8 +16,8 @@ use crate::os::region::{HUGE_PAGE, Region, page_size};
 const MOST_AT_ONCE: u32 = 64;
 
 impl Class {
-    /// The slot groups of a window: as many slots as start and end on a page boundary together, whatever the slot size (a
-    /// multiple of [`GRANULE`]). With huge pages as many as do on one of theirs, if these are not too many.
+    /// The slot groups of a window: as many slots as start and end on a page boundary together, whatever the slot size
+    /// (a multiple of [`GRANULE`]). With huge pages as many as do on one of theirs, if these are not too many.
     pub(super) fn window_groups(&self) -> u32 {
         let alike = |page: usize, granule: usize| (page / granule) as u32 / GROUP_SLOTS;
         let least = alike(page_size(), GRANULE);

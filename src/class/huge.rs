@@ -1,9 +1,9 @@
-//! Huge pages: asked for only where a class's slots fill them, and given back whole. So they make nothing resident that is
-//! not mapped memory anyway.
+//! Huge pages: asked for only where a class's slots fill them, and given back whole. So they make nothing resident that
+//! is not mapped memory anyway.
 //!
-//! A span's *huge block* is as large as a huge page, and starts with one. Once all slots in it were handed out, the system
-//! is asked to put its pages together. A block whose slots are not all idle is not given back in parts: the system would
-//! keep the huge page until it is short of memory.
+//! A span's *huge block* is as large as a huge page, and starts with one. Once all slots in it were handed out, the
+//! system is asked to put its pages together. A block whose slots are not all idle is not given back in parts: the
+//! system would keep the huge page until it is short of memory.
 
 use super::Class;
 use super::books::{Books, Words};
@@ -57,8 +57,8 @@ impl Class {
         }
     }
 
-    /// Whether all slots that share a block were handed out. Not those of a block that could not be given back whole: the
-    /// slots of one window are.
+    /// Whether all slots that share a block were handed out. Not those of a block that could not be given back whole:
+    /// the slots of one window are.
     fn fills(&self, block: usize) -> bool {
         let first = (block * HUGE_PAGE / self.span.slot_size) as u32;
         let end = ((block + 1) * HUGE_PAGE).div_ceil(self.span.slot_size) as u32;

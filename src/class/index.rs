@@ -44,6 +44,17 @@ fn least_of_coarse(step: usize) -> usize {
 /// For each fine step, the class that fits the step's smallest size; the number of classes if none does.
 pub(crate) type StepTable = [u8; FINE_STEPS];
 
+/// For each step, the class that fits its smallest size; the steps ascend as the classes do.
+fn table<const STEPS: usize>(buffer_sizes: &[usize], least_of: impl Fn(usize) -> usize) -> [u8; STEPS] {
+    let mut class = 0;
+    std::array::from_fn(|step| {
+        while buffer_sizes.get(class).is_some_and(|&bound| bound < least_of(step)) {
+            class += 1;
+        }
+        class as u8
+    })
+}
+
 /// Finds the smallest class whose buffers hold a size.
 ///
 /// A table has, for each step of sizes, the class that fits the step's smallest size. One compare
@@ -65,9 +76,8 @@ impl SizeClassIndex {
         let largest = buffer_sizes.last().copied().unwrap_or(0);
         assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
 
-        let class_of = |size: usize| buffer_sizes.partition_point(|&bound| bound < size) as u8;
-        let fine = std::array::from_fn(|step| class_of((step * GRANULE).saturating_sub(GRANULE - 1)));
-        let coarse = std::array::from_fn(|step| class_of(least_of_coarse(step)));
+        let fine = table(buffer_sizes, |step| (step * GRANULE).saturating_sub(GRANULE - 1));
+        let coarse = table(buffer_sizes, least_of_coarse);
         let mut sizes = [0; MAX_CLASSES];
         sizes[..buffer_sizes.len()].copy_from_slice(buffer_sizes);
         Self { fine, coarse, buffer_sizes: sizes, largest }

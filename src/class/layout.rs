@@ -12,6 +12,7 @@
 //! Numbers only, fixed when the pool is built.
 
 use super::index::{GRANULE, Reciprocal, UNIT};
+use super::shelf::GROUP_SLOTS;
 use crate::error::BuildError;
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::region::{HUGE_PAGE, page_size};
@@ -107,7 +108,7 @@ impl Layout {
         let slots = memory::boxed_slice(classes.len(), |class| {
             let (size, capacity) = classes[class];
             let least = shape.slot_size(size);
-            let slots = capacity + room_of(least, room / classes.len());
+            let slots = capacity + room_of(least, capacity, room / classes.len());
             let (slot_size, reciprocal) = slot_of(least, slots, slot_alignment);
             Ok::<_, OutOfMemory>((slots, slot_size, reciprocal))
         })?;
@@ -166,12 +167,19 @@ impl Layout {
     }
 }
 
-/// How many slots a class has beyond its capacity, in at most `most` bytes.
-fn room_of(slot_size: usize, most: usize) -> usize {
-    if slot_size > LARGEST_WITH_ROOM { 0 } else { most.min(ROOM_OF_CLASS) / slot_size }
+/// How many slots a class has beyond its capacity, in at most `most` bytes. Where they are many, all its slots fill the
+/// last slot group, so that its word need not be written when the pool is made.
+fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
+    if slot_size > LARGEST_WITH_ROOM {
+        return 0;
+    }
+    let room = most.min(ROOM_OF_CLASS) / slot_size;
+    let group = GROUP_SLOTS as usize;
+    if room < group { room } else { room - (capacity + room) % group }
 }
 
-/// The least slot from this size on that is a multiple of the alignment, as `least` is, and whose number is found by one multiplication.
+/// The least slot from this size on that is a multiple of the alignment, as `least` is, and whose number is found by
+/// one multiplication.
 ///
 /// Nearly always the first try does: a few more are for terabytes of buffers of gigabytes.
 fn slot_of(least: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) {
@@ -229,9 +237,9 @@ mod tests {
             let layout = Layout::new(classes, Shape { room, ..SHAPE }).unwrap();
             layout.spans.iter().map(|span| span.slots - span.capacity).collect()
         };
-        assert_eq!(room(&[(64, 10), (4096, 10)], ROOM_OF_POOL), [1 << 20, 16 << 10]);
+        assert_eq!(room(&[(64, 16), (4096, 10)], ROOM_OF_POOL), [1 << 20, (16 << 10) - 10]);
         assert_eq!(room(&[(32 << 20, 3), ((32 << 20) + 1, 3)], ROOM_OF_POOL), [2, 0]);
-        assert_eq!(room(&[(64, 10), (4096, 10)], 2 << 20), [1 << 14, 256]);
+        assert_eq!(room(&[(64, 16), (4096, 16)], 2 << 20), [1 << 14, 256]);
         assert_eq!(room(&[(64, 10), (4096, 10)], 0), [0, 0]);
         // Capacities come first.
         assert_eq!(room(&[(1 << 30, 1 << 14)], ROOM_OF_POOL), [0]);

@@ -165,8 +165,8 @@ impl Class {
         self.shelf.fresh() + self.shelf.idle() == self.slot_count()
     }
 
-    /// What the books of this class take, in bytes: pages of the ledger that were used, words of the shelf as far as they
-    /// were, and the queue.
+    /// What the books of this class take, in bytes: pages of the ledger that were used, words of the shelf as far as
+    /// they were, and the queue.
     pub(crate) fn book_bytes(&self) -> usize {
         self.ledger.used_pages().count() * page_size() + self.shelf.book_bytes()
     }

@@ -29,13 +29,14 @@ pub(crate) fn most_slots(slot_size: usize) -> u32 {
     }
 }
 
-/// Threads together keep so many slots of a class of little capacity, too, which may have many more out; and so many bytes.
+/// Threads together keep so many slots of a class of little capacity, too, which may have many more out; and so many
+/// bytes.
 const LEAST_SLOTS: usize = 64;
 const LEAST_BYTES: usize = 1 << 20;
 
-/// How much of a class may be in thread caches, whatever the number of threads: half of its capacity. Where that is less
-/// than [`LEAST_SLOTS`] and [`LEAST_BYTES`], as much as the room beyond the capacity allows: a class that keeps ten buffers
-/// may have a thousand out, and they are not to move one by one.
+/// How much of a class may be in thread caches, whatever the number of threads: half of its capacity. Where that is
+/// less than [`LEAST_SLOTS`] and [`LEAST_BYTES`], as much as the room beyond the capacity allows: a class that keeps
+/// ten buffers may have a thousand out, and they are not to move one by one.
 pub(crate) struct Quota {
     left: AtomicU32,
 }

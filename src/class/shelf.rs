@@ -1,8 +1,8 @@
 //! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
 //!
-//! Slots are kept by *slot group*: the 16 slots whose marks share a pair of cache lines. Each group has one word
-//! that says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups
-//! that have idle slots. So a slot costs half a byte here, and slots that mixed threads put in any order go out again as
+//! Slots are kept by *slot group*: the 16 slots whose marks share a pair of cache lines. Each group has one word that
+//! says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups that
+//! have idle slots. So a slot costs half a byte here, and slots that mixed threads put in any order go out again as
 //! neighbours.
 //!
 //! ```text

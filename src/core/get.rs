@@ -307,7 +307,7 @@ impl Core {
 
     /// Where a buffer that is no slot comes from, and its capacity, which usually is `usual`.
     pub(super) fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
-        self.instrument.source().map_or((Source::Allocator, usual), |source| (source, size))
+        self.instrument.source().map_or((Source::SYSTEM, usual), |source| (source, size))
     }
 
     /// Allocates a buffer outside the region, with a reference.

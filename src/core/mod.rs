@@ -10,6 +10,7 @@
 //! - [`get`] and [`put`]: one buffer out and back
 //! - [`ownership`]: where a buffer is, and the one transition between its holders
 //! - [`overflow`]: what a class has no slot for
+//! - [`oversize`]: another size for what is larger than the largest class
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
 //! - [`pinned`]: pools whose slots are memory from the start
@@ -26,6 +27,7 @@ pub(crate) mod door;
 pub(crate) mod get;
 mod hooks;
 mod overflow;
+mod oversize;
 pub(crate) mod ownership;
 pub(crate) mod pinned;
 mod put;

@@ -1,5 +1,5 @@
-//! Pinned pools: all slots are memory from the start, and stay until the pool closes. So their addresses can be registered
-//! with the kernel or with a device.
+//! Pinned pools: all slots are memory from the start, and stay until the pool closes. So their addresses can be
+//! registered with the kernel or with a device.
 
 use std::ptr::NonNull;
 

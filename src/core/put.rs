@@ -26,7 +26,7 @@ impl Core {
         size: PutSize,
         position: Option<Position>,
     ) -> Result<(), Misuse> {
-        let taken = self.locate(data).and_then(|location| {
+        let taken = self.locate(guard, data).and_then(|location| {
             let found = self.transfer(guard, data, location, From::Raw(size), None)?;
             Ok((location, found))
         });

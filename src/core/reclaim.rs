@@ -254,12 +254,14 @@ impl Core {
         unsafe { self.classes.region().unmap() };
     }
 
-    /// In a child of a fork: what threads had that it does not have comes back.
-    pub(super) fn forget_other_threads(&self, guard: &ForkGuard) {
+    /// In a child of a fork: what waiters of other threads had been granted comes back. What those threads cached does
+    /// when the pool is used.
+    pub(super) fn forget_waiters_of_parent(&self, guard: &ForkGuard) {
+        if !self.waiting.has_waiters() {
+            return;
+        }
         self.forget_waiters(guard);
-        self.caches.end_all_of_other_threads(guard);
         if self.is_closed() {
-            // What a waiter had been granted before.
             let queue = self.lock_reclaiming(guard);
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&queue);

@@ -104,8 +104,8 @@ pub struct Stats {
     pub max_bytes: usize,
     /// Bytes taken from the system for buffers: touched slots, and overflow and oversize of the system allocator.
     pub mapped_bytes: usize,
-    /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a class's
-    /// capacity counts.
+    /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a
+    /// class's capacity counts.
     pub allocated_bytes: usize,
     /// Bytes of memory that the pool takes for its books, as far as they were used: ledgers, shelves, and the table of
     /// buffers from the system allocator. Beside `mapped_bytes`, and beside the limit; so are thread caches.
@@ -157,7 +157,8 @@ pub struct ClassStats {
     /// The most slots that were out at a time. It is looked up once in a batch, so it may lack up to a batch for each
     /// thread.
     pub peak: usize,
-    /// The original library's figure: the buffer size, times what is out and those idle buffers that the capacity counts.
+    /// The original library's figure: the buffer size, times what is out and those idle buffers that the capacity
+    /// counts.
     pub allocated_bytes: usize,
     /// Gets that succeeded in this class, overflow included.
     pub gets: u64,

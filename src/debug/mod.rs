@@ -6,7 +6,7 @@
 //! [`Source`] says, of exactly the size asked for. The registry keeps track of it; the slot itself stays untouched
 //! meanwhile, marked as one that no put by its own address matches.
 //!
-//! - [`checker`]: whether this process runs under a sanitizer or memcheck
+//! - [`checker`]: whether this process runs under a sanitizer or memcheck, which `callers` and `steps` show who called
 //! - [`environment`]: variables that turn tracking and guards on
 //! - [`fault`]: the handler that tells of guarded buffers
 //! - [`guard`]: buffers between unreadable pages
@@ -26,6 +26,8 @@ mod memcheck;
 #[cfg(unix)]
 mod sanitizer;
 mod source;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod steps;
 pub(crate) mod tracking;
 
 use std::num::NonZeroU32;

@@ -79,8 +79,8 @@ pub(crate) fn is_available() -> bool {
     // Relaxed, and where the exchange fails: `is_in_use` looks again.
     if STATE.load(Relaxed) == UNKNOWN {
         let state = if system::register() { REGISTERED } else { MISSING };
-        // Two threads may do it; what the first found counts. SeqCst, here and in `is_in_use`: the order against the gate
-        // of a fork is told in `fork::wait_for_others`.
+        // Two threads may do it; what the first found counts. SeqCst, here and in `is_in_use`: the order against the
+        // gate of a fork is told in `fork::wait_for_others`.
         let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, Relaxed);
     }
     is_in_use()

@@ -50,10 +50,20 @@ impl Region {
     /// Reserves `len` bytes that start at a multiple of `alignment` (a power of two), without access.
     pub(crate) fn reserve(len: usize, alignment: usize) -> io::Result<Self> {
         let (mapping, base) = system::Mapping::reserve(len, alignment)?;
+        Ok(Self::at_base(mapping, base, len, alignment))
+    }
+
+    /// Reserves two regions, of `len` bytes that start at a multiple of `alignment`, and of `second` bytes that start
+    /// with a page, both of whole pages. Where that is possible by one request of the system.
+    pub(crate) fn reserve_two(len: usize, alignment: usize, second: usize) -> io::Result<(Self, Self)> {
+        let [(first, base), (rest, second_base)] = system::Mapping::reserve_two(len, alignment, second)?;
+        let first = Self::at_base(first, base, len, alignment);
+        Ok((first, Self::at_base(rest, second_base, second, page_size())))
+    }
+
+    fn at_base(mapping: system::Mapping, base: NonNull<u8>, len: usize, alignment: usize) -> Self {
         debug_assert!(base.as_ptr().addr() % alignment == 0);
-        let region = Self { unmapped: AtomicBool::new(false), base, len, mapping };
-        region.keep_small(0, len);
-        Ok(region)
+        Self { unmapped: AtomicBool::new(false), base, len, mapping }
     }
 
     /// Whether the process locks its memory: opened pages count against its limit on locked memory.
@@ -132,7 +142,8 @@ impl Region {
 
     /// Whether [`unmap`](Self::unmap) was called.
     pub(crate) fn is_unmapped(&self) -> bool {
-        // Relaxed: callers hold the lock under which it is unmapped.
+        // Relaxed: callers hold the lock under which it is unmapped, or ask because of what the system gave them after
+        // it was.
         self.unmapped.load(Relaxed)
     }
 
@@ -150,8 +161,8 @@ impl Region {
         }
     }
 
-    /// Asks for huge pages in place of whole ones of [`HUGE_PAGE`] bytes, which are open. `now`: what they hold is moved at
-    /// once; else they are huge when they are first touched. A system without them ignores it.
+    /// Asks for huge pages in place of whole ones of [`HUGE_PAGE`] bytes, which are open. `now`: what they hold is
+    /// moved at once; else they are huge when they are first touched. A system without them ignores it.
     pub(crate) fn make_huge(&self, offset: usize, len: usize, now: bool) {
         self.check_pages(offset, len);
         self.mapping.advise(self.at(offset), len, system::HUGE);
@@ -219,6 +230,21 @@ mod system {
     const FLAGS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | NO_RESERVE;
 
     impl Mapping {
+        /// Both from one mapping.
+        pub(super) fn reserve_two(
+            len: usize,
+            alignment: usize,
+            second: usize,
+        ) -> io::Result<[(Self, NonNull<u8>); 2]> {
+            let both = len.checked_add(second).ok_or(io::ErrorKind::OutOfMemory)?;
+            let (Self { base, len: mapped, is_locked }, aligned) = Self::reserve(both, alignment)?;
+            // SAFETY:
+            // - as much was reserved from here on
+            let second_base = unsafe { aligned.add(len) };
+            let first = Self { base, len: mapped - second, is_locked };
+            Ok([(first, aligned), (Self { base: second_base, len: second, is_locked }, second_base)])
+        }
+
         /// The mapping is longer than asked for by what alignment may cost; the aligned start comes with it.
         pub(super) fn reserve(len: usize, alignment: usize) -> io::Result<(Self, NonNull<u8>)> {
             if len == 0 {
@@ -234,10 +260,12 @@ mod system {
                 // Addresses that are only reserved count as locked, too: then perhaps unlocked ones can be had.
                 Err(error) => (locked::map_unlocked(mapped).ok_or(error)?, true),
             };
+            let mapping = Self { base, len: mapped, is_locked };
+            mapping.advise(base, mapped, SMALL);
             let aligned = base.as_ptr().addr().next_multiple_of(alignment) - base.as_ptr().addr();
             // SAFETY:
             // - `aligned` is at most `slack`, so the sum stays inside the mapping
-            Ok((Self { base, len: mapped, is_locked }, unsafe { base.add(aligned) }))
+            Ok((mapping, unsafe { base.add(aligned) }))
         }
 
         pub(super) fn is_locked(&self) -> bool {
@@ -353,8 +381,8 @@ mod system {
         Ok(NonNull::new(base.cast()).expect("mmap does not map address zero by itself"))
     }
 
-    /// What `mlockall` changes: new mappings are locked, count against a limit as they are reserved, and are not given back
-    /// by the usual advice.
+    /// What `mlockall` changes: new mappings are locked, count against a limit as they are reserved, and are not given
+    /// back by the usual advice.
     #[cfg(target_os = "linux")]
     mod locked {
         use super::{map, page_size};
@@ -495,6 +523,23 @@ mod system {
     }
 
     impl Mapping {
+        pub(super) fn reserve_two(
+            len: usize,
+            alignment: usize,
+            second: usize,
+        ) -> io::Result<[(Self, NonNull<u8>); 2]> {
+            let first = Self::reserve(len, alignment)?;
+            match Self::reserve(second, super::page_size()) {
+                Ok(second) => Ok([first, second]),
+                Err(error) => {
+                    // SAFETY:
+                    // - just reserved, and used by nobody
+                    unsafe { first.0.unmap() };
+                    Err(error)
+                }
+            }
+        }
+
         pub(super) fn reserve(len: usize, alignment: usize) -> io::Result<(Self, NonNull<u8>)> {
             let base =
                 allocate_buffer(len, alignment, Content::Zeros).map_err(|_| io::ErrorKind::OutOfMemory)?;

@@ -151,6 +151,8 @@ impl Unused {
     /// The state of an ended thread, or a new one. `None` without memory.
     fn take(&mut self, nowhere: *mut AnyCache) -> Option<&'static ThreadState> {
         if let Some(state) = self.states.pop() {
+            // Of an ended thread, or of one that only the parent of this process has.
+            state.was_detached.store(false, Relaxed);
             return Some(state);
         }
         if self.made >= MAX_THREADS as usize {
@@ -473,13 +475,21 @@ pub(super) fn forget_other_threads(guard: &ForkGuard) {
     let mut unused = UNUSED.lock(guard);
     unused.states.clear();
     for state in all().filter(|state| is_of_other_thread(state)) {
-        // Relaxed, all: no other thread of this process uses a state yet.
-        state.activity.store(INACTIVE, Relaxed);
-        state.guards.store(0, Relaxed);
-        state.was_detached.store(false, Relaxed);
+        // Relaxed: no other thread of this process uses a state yet. Its thread was inactive when the process forked,
+        // but may have counted itself in to look at the gate. Hardly any did, and a write copies the page.
+        debug_assert_eq!(state.activity.load(Relaxed), INACTIVE);
+        if state.guards.load(Relaxed) != 0 {
+            state.guards.store(0, Relaxed);
+        }
         // There is memory for all that were made.
         unused.states.push(state);
     }
+}
+
+/// Makes the calling thread one that a child of a fork does not have, for models.
+#[cfg(bytepool_shuttle)]
+pub(crate) fn vanish() {
+    thread_pointer::set(&EMPTY);
 }
 
 /// Ends the thread's caching when its thread-locals are torn down.

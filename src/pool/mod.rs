@@ -166,8 +166,8 @@ impl Pool {
 
     /// A buffer of `size` bytes that starts at a multiple of `alignment` bytes, with whatever it held last, or zeros.
     ///
-    /// It comes from the smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size
-    /// is a multiple of `alignment` are, up to 64 KiB. Without such a class the system allocator serves.
+    /// It comes from the smallest class that fits and whose slots are all so aligned, as those of a class whose buffer
+    /// size is a multiple of `alignment` are, up to 64 KiB. Without such a class the system allocator serves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -292,6 +292,15 @@ impl Pool {
     /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have room for: the same
     /// pointer, or another and the old one is put.
     ///
+    /// To a smaller size it does not fail in an open pool: where no other buffer is to be had, the old one stays. Its
+    /// place is then one of the larger class still, so put it with `new_size` exactly, or by
+    /// [`put_raw_unsized`](Self::put_raw_unsized): another size of the smaller class is refused.
+    ///
+    /// From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer
+    /// keeps its alignment, and only what it grows by has to fit the limit. While the system copies, it may hold the
+    /// old bytes too: less than 32 MiB, beside the limit. Pools that zero on put, track or guard get another buffer
+    /// instead.
+    ///
     /// # Errors
     /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
     ///
@@ -319,9 +328,9 @@ impl Pool {
         self.core.usable_size(&ForkGuard::new(), data)
     }
 
-    /// The memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a GPU: all
-    /// slots of all classes, in pieces of at most 1 GiB. None of any other pool, nor of a closed one. A buffer of the pool
-    /// lies in one of them, unless it is oversize or overflow.
+    /// The memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a GPU:
+    /// all slots of all classes, in pieces of at most 1 GiB. None of any other pool, nor of a closed one. A buffer of
+    /// the pool lies in one of them, unless it is oversize or overflow.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

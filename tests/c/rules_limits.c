@@ -3,6 +3,7 @@
 
 #define _GNU_SOURCE
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "pools.h"
@@ -291,6 +292,15 @@ static void addresses_go_back_to_the_system(void) {
 
 /* ---- a system that refuses ---- */
 
+/* Whether the limit of a process holds for what it maps: that of an emulated one is not the emulator's. */
+static int limit_holds(size_t limit) {
+    void *more = mmap(NULL, 2 * limit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (more != MAP_FAILED) {
+        REQUIRE(munmap(more, 2 * limit) == 0);
+    }
+    return more == MAP_FAILED;
+}
+
 static void out_of_address_space(void) {
     static const bytepool_size_class huge[] = {{1 << 30, 1 << 10}};
     struct rlimit old;
@@ -303,13 +313,17 @@ static void out_of_address_space(void) {
     tight = old;
     tight.rlim_cur = (rlim_t)4 << 30;
     REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
-    CHECK_EQ(bytepool_new(&config, &other), BYTEPOOL_ERR_OUT_OF_MEMORY);
-    CHECK_PTR(other, NULL);
-    CHECK_PTR(bytepool_get(context, (size_t)8 << 30), NULL);
-    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
-    CHECK_PTR(bytepool_calloc(context, (size_t)8, (size_t)1 << 30), NULL);
-    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
-    CHECK_SAME_FIGURES(context, before);
+    if (limit_holds(tight.rlim_cur)) {
+        CHECK_EQ(bytepool_new(&config, &other), BYTEPOOL_ERR_OUT_OF_MEMORY);
+        CHECK_PTR(other, NULL);
+        CHECK_PTR(bytepool_get(context, (size_t)8 << 30), NULL);
+        CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
+        CHECK_PTR(bytepool_calloc(context, (size_t)8, (size_t)1 << 30), NULL);
+        CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
+        CHECK_SAME_FIGURES(context, before);
+    } else {
+        printf("skipped: here the limit on addresses does not hold for what is mapped\n");
+    }
     REQUIRE(setrlimit(RLIMIT_AS, &old) == 0);
     bytepool_put(context, get_filled(context, 100, 1), 100);
     bytepool_free(context);

@@ -274,10 +274,17 @@ impl World {
             let status = self.check_failed(resolved, size, answer.last_error);
             return self.check_status(&answer, status, context);
         }
+        self.check_kept(answer.value, old.size.min(size), &old);
+        // The system resizes it, but where its bytes are to be wiped.
+        let is_oversize = class.is_none() && old.class.is_none();
+        if is_oversize && !replacements() && !self.pools[pool].zero_on_put {
+            assert_eq!(self.refusal(resolved), OK);
+            self.check_status(&answer, OK, context);
+            return self.resized_oversize(index, answer.value, size);
+        }
         // A smaller one stays where it is if nothing else can be had, so that it never fails.
         let shrinks_in_place = size <= old.size && answer.value == data;
         let in_place = class.is_some() && class == old.class || shrinks_in_place;
-        self.check_kept(answer.value, old.size.min(size), &old);
         // A replacement is replaced, and that is no get.
         let is_replaced = replacements() && Some(stats_of(context).gets) == gets;
         if in_place && (answer.value == data || is_replaced) {

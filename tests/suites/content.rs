@@ -373,6 +373,38 @@ fn a_reallocation_keeps_as_many_bytes_as_both_have() {
 }
 
 #[test]
+fn with_zero_on_get_bytes_that_appear_in_an_oversize_buffer_are_zeros() {
+    let pool = builder().zero_on_get(true).build().unwrap();
+    // Below and above what is mapped, inside a page and beyond it.
+    for sizes in
+        [[30_000, 20_001, 50_000], [40 << 20, (33 << 20) + 5, 41 << 20], [31 << 20, 30_000, 33 << 20]]
+    {
+        let mut data = pool.get_raw(sizes[0]).unwrap();
+        let mut old_size = sizes[0];
+        for (new_size, value) in
+            [(sizes[0], 0xEE), (sizes[1], 0xEE), (sizes[2], 0), (sizes[1], 0), (sizes[2], 0)]
+        {
+            // SAFETY:
+            // - this test's buffer, of this size; given up for the new one
+            data = unsafe {
+                data.as_ptr().write_bytes(0xEE, old_size);
+                pool.realloc_raw(data, new_size).unwrap()
+            };
+            let kept = old_size.min(new_size);
+            // SAFETY:
+            // - this test's buffer, all of it written
+            let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr(), new_size) };
+            assert!(is_all(&bytes[..kept], 0xEE), "{old_size} to {new_size} bytes");
+            assert!(is_all(&bytes[kept..], value), "{old_size} to {new_size} bytes");
+            old_size = new_size;
+        }
+        // SAFETY:
+        // - this test's buffer, put once
+        unsafe { pool.put_raw(data, old_size) }.unwrap();
+    }
+}
+
+#[test]
 fn a_failed_reallocation_leaves_the_old_buffer_as_it_was() {
     let pool = builder().max_bytes(LARGE).build().unwrap();
     let data = pool.get_raw(SMALL).unwrap();

@@ -56,8 +56,8 @@ impl Permits {
         taken
     }
 
-    /// As [`give`](Self::give), for a reservation that took so many. Not one of the times given: who reserves does not wait
-    /// for itself.
+    /// As [`give`](Self::give), for a reservation that took so many. Not one of the times given: who reserves does not
+    /// wait for itself.
     pub(super) fn return_reserved(&self, permits: u32, taken: u32) {
         self.word.fetch_add(permits.into(), SeqCst);
         self.reserved.fetch_sub(taken, SeqCst);
@@ -74,7 +74,8 @@ impl Permits {
         self.word.load(SeqCst) as u32
     }
 
-    /// Those available, and those that reservations have: a figure. One that begins or ends meanwhile may be counted twice.
+    /// Those available, and those that reservations have: a figure. One that begins or ends meanwhile may be counted
+    /// twice.
     pub(super) fn counted(&self) -> u32 {
         let before = self.reserved.load(SeqCst);
         let available = self.available();

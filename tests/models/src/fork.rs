@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sync::atomic::AtomicU32;
+use super::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use super::sync::{plain_memory, thread};
 use super::{check_forking, hold};
 use crate::cache::caches::make_state;
 use crate::os::barrier;
-use crate::os::fork::{ForkGuard, fork_without_child};
+use crate::os::fork::{ForkGuard, fork_into_child, fork_without_child};
+use crate::os::thread_state::vanish;
 use crate::{Pool, PooledBuffer};
 
 const SIZE: usize = 4096;
@@ -97,6 +99,48 @@ fn pools_stand_still_while_a_process_forks_and_lose_nothing() {
         stats.assert_consistent();
         // Those whose caches were detached found them as they ended.
         assert_eq!((stats.classes[0].outstanding, stats.classes[0].cached), (0, 0), "{stats:#?}");
+    });
+}
+
+/// The child's threads, which get the states of those that it does not have, come to one pool after the other.
+#[test]
+fn a_child_s_first_use_of_a_pool_finds_what_other_threads_cached() {
+    check_forking(1000, || {
+        let pools = Arc::new([pool(), pool()]);
+        let (ready, forked) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let use_both = |pools: &[Pool; 2], first: usize| {
+            for number in [first, 1 - first] {
+                let both = [(); 2].map(|()| pools[number].get(SIZE).unwrap());
+                both.iter().for_each(use_buffer);
+            }
+        };
+        let others = [0, 1].map(|first| {
+            let (pools, ready, forked) = (pools.clone(), ready.clone(), forked.clone());
+            thread::spawn(move || {
+                use_both(&pools, first);
+                ready.fetch_add(1, AcqRel);
+                barrier::wait_until(|| forked.load(Acquire) == 1);
+                vanish();
+            })
+        });
+        drop(pools[0].get(SIZE).unwrap());
+        barrier::wait_until(|| ready.load(Acquire) == 2);
+        fork_into_child();
+        let children = [0, 1].map(|first| {
+            let pools = pools.clone();
+            thread::spawn(move || use_both(&pools, first))
+        });
+        use_both(&pools, 1);
+        children.into_iter().for_each(thread::JoinHandle::join);
+        for pool in &*pools {
+            let all = [(); 16].map(|()| pool.get(SIZE).unwrap());
+            all.iter().for_each(use_buffer);
+            let stats = pool.stats();
+            stats.assert_consistent();
+            assert_eq!((stats.classes[0].outstanding, stats.system_allocations), (16, 0), "{stats:#?}");
+        }
+        forked.store(1, Release);
+        others.into_iter().for_each(thread::JoinHandle::join);
     });
 }
 
