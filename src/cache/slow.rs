@@ -145,6 +145,10 @@ impl CacheRef {
         if class.slot_size() > LARGE || class.has_huge_pages() {
             return None;
         }
+        // A bin without a quota took no batch.
+        if class.shelf.idle() > 0 {
+            return None;
+        }
         let slot = class.shelf.take_fresh(Some(&bin.fresh_group))?;
         if !class.is_open(slot) || !self.classes().mapped().try_reserve(class.slot_size()) {
             class.shelf.untake_fresh(slot);

@@ -115,6 +115,40 @@ fn all_threads_together_cache_at_most_half_of_a_class() {
     });
 }
 
+/// What it puts lies on the shelf, and is got from there.
+#[test]
+fn a_thread_that_found_no_quota_gets_idle_slots_before_fresh_ones() {
+    const THREADS: usize = 24;
+    // Once in a while something is left.
+    for _ in 0..8 {
+        let pool = pool(10);
+        let barrier = Barrier::new(THREADS + 1);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    (0..20).for_each(|_| churn(&pool, 20));
+                    barrier.wait();
+                    barrier.wait();
+                });
+            }
+            barrier.wait();
+            // Whoever comes now finds no quota left.
+            churn(&pool, 1);
+            let before = class(&pool);
+            let buffers = [pool.get(SIZE).unwrap(), pool.get(SIZE).unwrap()];
+            let after = class(&pool);
+            barrier.wait();
+            assert!(before.idle >= before.cached + 2, "nothing is idle but in caches: {before:?}");
+            assert_eq!(
+                (after.touched, after.idle),
+                (before.touched, before.idle - 2),
+                "a fresh slot was got"
+            );
+            drop(buffers);
+        });
+    }
+}
+
 #[test]
 fn a_threads_end_gives_its_cache_back() {
     let pool = pool(100);
