@@ -24,6 +24,7 @@ impl Model {
     fn trim(&mut self, keep: usize) {
         let before = self.idle_bytes();
         let given = self.pool().trim(keep);
+        self.was_trimmed = true;
         let stats = self.handles[0].stats();
         assert_eq!(self.note_given_up(&stats), given);
         let after = self.idle_bytes();

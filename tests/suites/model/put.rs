@@ -120,7 +120,9 @@ impl Model {
     /// What is idle beyond the capacities may have gone: what a class keeps stays, and more only within the slack.
     fn note_excess(&mut self) {
         let stats = self.handles[0].stats();
-        for (found, class) in stats.classes.iter().zip(&self.classes) {
+        // At a limit, and by a trim, caches are emptied on the shelf, and idle slots give way at once.
+        let is_bounded = self.setup.max_bytes == 0 && !self.was_trimmed;
+        for (found, class) in stats.classes.iter().zip(&self.classes).filter(|_| is_bounded) {
             let slack = ((256 << 10) / class.slot_size).max(1).max(class.capacity / 8);
             let most = class.capacity + slack;
             let went = found.idle < class.idle;

@@ -106,6 +106,8 @@ pub(crate) struct Model {
     pub(crate) oversize: usize,
     pub(crate) counts: Counts,
     pub(crate) is_closed: bool,
+    /// Slots that were cached may lie on the shelf, more of them than are kept there otherwise.
+    pub(crate) was_trimmed: bool,
     /// Each write and fill has a value of its own, modulo 255.
     pub(crate) next_value: u8,
 }
@@ -151,6 +153,7 @@ impl Model {
             oversize: 0,
             counts: Counts::default(),
             is_closed: false,
+            was_trimmed: false,
             next_value: 0,
         }
     }
