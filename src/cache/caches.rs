@@ -4,7 +4,7 @@
 //! thread's state is active.
 
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 use std::ptr::{self, NonNull};
 
 use super::slow::with_cache;
@@ -33,9 +33,7 @@ pub(crate) struct Caches {
     /// What the layers above know the pool by. Set with the first cache.
     owner: AtomicPtr<()>,
     rounds: bool,
-    allowed: bool,
-    /// Double puts that settled claims found.
-    double_puts: AtomicU64,
+    allowed: AtomicBool,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
     /// Operations left without caching.
@@ -66,8 +64,7 @@ impl Caches {
             references,
             owner: AtomicPtr::new(ptr::null_mut()),
             rounds,
-            allowed,
-            double_puts: AtomicU64::new(0),
+            allowed: AtomicBool::new(allowed),
             paused: AtomicBool::new(false),
             cooldown: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
@@ -83,15 +80,6 @@ impl Caches {
 
     pub(super) fn references(&self) -> References {
         self.references
-    }
-
-    pub(super) fn count_double_puts(&self, puts: u32) {
-        self.double_puts.fetch_add(puts.into(), Relaxed);
-    }
-
-    /// Double puts that settled claims found.
-    pub(crate) fn double_puts(&self) -> u64 {
-        self.double_puts.load(Relaxed)
     }
 
     fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Vec<CacheRef>> {
@@ -115,7 +103,12 @@ impl Caches {
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
         let is_attached = |key| with_cache(guard, key, |_| ()).is_some();
-        if !self.allowed || !may_cache() || is_attached(key) {
+        // Relaxed: it is never allowed again.
+        if !self.allowed.load(Relaxed) || !may_cache() || is_attached(key) {
+            return [None; 2];
+        }
+        if !barrier::is_in_use() {
+            self.give_up_all(guard);
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
@@ -170,13 +163,21 @@ impl Caches {
         for cache in list.iter() {
             cache.state.detach(guard, cache.as_any(), None);
         }
-        barrier::fence_all_threads();
+        thread_state::fence_all_threads(guard);
         for cache in list.drain(..) {
             cache.state.wait_until_inactive();
             // SAFETY:
             // - made by CacheRef::new, detached from all entries, and its thread is not using it: it was inactive after
             //   the fence, and any later use finds the entry without it
             unsafe { cache.end() };
+        }
+    }
+
+    /// The heavy fence is refused since: what is in the caches, which lead nowhere any more, goes to the shelf.
+    #[cold]
+    fn give_up_all(&self, guard: &ForkGuard) {
+        if self.allowed.swap(false, Relaxed) {
+            self.drain(guard);
         }
     }
 

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use super::Core;
 use super::get::Request;
 use crate::cache;
-pub(crate) use crate::cache::{Unfinished, Verdict};
+pub(crate) use crate::cache::Unfinished;
 use crate::class::ledger::Holder;
 use crate::class::location::{Buffer, Location, PutSize};
 use crate::error::{GetError, Misuse};
@@ -136,9 +136,8 @@ pub(crate) unsafe fn put_slow<H: Handle>(
     handle: H,
     data: *mut u8,
     size: PutSize,
-    verdict: Verdict,
 ) -> Result<(), Refused<Misuse>> {
-    if cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size, verdict) {
+    if cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size) {
         return Ok(());
     }
     // SAFETY:
@@ -219,7 +218,7 @@ pub(crate) mod many {
     use std::ffi::c_void;
     use std::ptr::{self, NonNull};
 
-    use super::{Handle, Refused, Request, Verdict, put_in_guard, with_live_pool};
+    use super::{Handle, Refused, Request, put_in_guard, with_live_pool};
     use crate::cache;
     use crate::class::location::PutSize;
     use crate::debug::tracking::Caller;
@@ -279,8 +278,7 @@ pub(crate) mod many {
         }
     }
 
-    /// Puts every valid buffer; `refuse` is called with each other. How many puts were found out to be double after they
-    /// were done.
+    /// Puts every valid buffer; `refuse` is called with each other.
     ///
     /// # Safety
     /// - the caller owns those that are outstanding buffers of the handle's pool, and nobody uses them any more
@@ -290,19 +288,18 @@ pub(crate) mod many {
         mut data: &[*mut c_void],
         size: usize,
         mut refuse: impl FnMut(&mut ForkGuard, &Misuse, *mut c_void),
-    ) -> Result<u32, Refused<Misuse>> {
+    ) -> Result<(), Refused<Misuse>> {
         let key = handle.key();
         let put = cache::put_many(guard, key, data, size);
         if put == data.len() && put > 0 {
-            return Ok(0);
+            return Ok(());
         }
         data = &data[put..];
         // Held to the end: putting the last buffer of a closed pool must not end it before the rest were looked at.
         let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
-        let lost_before = cache::count_lost_claims(guard, key);
         while let [next, rest @ ..] = data {
             let size_given = PutSize::Sized(size);
-            if !cache::put_slow(guard, key, next.addr(), size_given, Verdict::Later) {
+            if !cache::put_slow(guard, key, next.addr(), size_given) {
                 // SAFETY:
                 // - as the caller promised
                 match unsafe { put_in_guard(handle, guard, next.cast(), size_given) } {
@@ -313,7 +310,6 @@ pub(crate) mod many {
             data = &rest[cache::put_many(guard, key, rest, size)..];
         }
         drop(pool);
-        // The cache that counted may have gone meanwhile.
-        Ok(cache::count_lost_claims(guard, key).saturating_sub(lost_before))
+        Ok(())
     }
 }

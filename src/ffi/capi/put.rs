@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use super::refuse_put;
 use crate::class::location::PutSize;
-use crate::core::door::{self, Unfinished, Verdict};
+use crate::core::door::{self, Unfinished};
 use crate::ffi::context::ContextHandle;
 use crate::ffi::status::Status;
 
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
         Ok(()) => Status::Ok as i32,
         // SAFETY:
         // - as the caller promised; the fast path just gave this
-        Err(unfinished) => unsafe { finish_put_checked(context, data, unfinished, size) },
+        Err(unfinished) => unsafe { finish_put(context, data, unfinished, size) },
     }
 }
 
@@ -72,32 +72,12 @@ unsafe extern "C" fn finish_put(
 }
 
 /// # Safety
-/// - as [`put_slow`]; the fast path just gave `unfinished`
-#[cold]
-#[inline(never)]
-unsafe extern "C" fn finish_put_checked(
-    context: *mut c_void,
-    data: *mut c_void,
-    unfinished: Unfinished,
-    size: usize,
-) -> i32 {
-    // SAFETY:
-    // - as the caller promised
-    unsafe {
-        match door::finish_put(unfinished, data.cast()) {
-            true => Status::Ok as i32,
-            false => put_slow(context, data, PutSize::Sized(size), Verdict::Now),
-        }
-    }
-}
-
-/// # Safety
 /// - as [`put_slow`]
 #[inline(never)]
 unsafe extern "C" fn put_sized_slow(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
     // SAFETY:
     // - as the caller promised
-    unsafe { put_slow(context, data, PutSize::Sized(size), Verdict::Later) }
+    unsafe { put_slow(context, data, PutSize::Sized(size)) }
 }
 
 /// # Safety
@@ -107,15 +87,15 @@ unsafe extern "C" fn put_sized_slow(context: *mut c_void, data: *mut c_void, siz
 unsafe extern "C" fn put_unsized_slow(context: *mut c_void, data: *mut c_void) -> i32 {
     // SAFETY:
     // - as the caller promised
-    unsafe { put_slow(context, data, PutSize::Unsized, Verdict::Later) }
+    unsafe { put_slow(context, data, PutSize::Unsized) }
 }
 
 /// # Safety
 /// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
-unsafe fn put_slow(context: *mut c_void, data: *mut c_void, size: PutSize, verdict: Verdict) -> i32 {
+unsafe fn put_slow(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
     // SAFETY:
     // - as the caller promised
-    match unsafe { door::put_slow(ContextHandle(context), data.cast(), size, verdict) } {
+    match unsafe { door::put_slow(ContextHandle(context), data.cast(), size) } {
         Ok(()) => Status::Ok as i32,
         Err(refused) => refuse_put(context, data, size.bytes(), refused) as i32,
     }
