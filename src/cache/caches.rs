@@ -33,7 +33,9 @@ pub(crate) struct Caches {
     /// What the layers above know the pool by. Set with the first cache.
     owner: AtomicPtr<()>,
     rounds: bool,
-    allowed: AtomicBool,
+    allowed: bool,
+    /// The caches were drained because the heavy fence is refused.
+    are_given_up: AtomicBool,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
     /// Operations left without caching.
@@ -57,14 +59,15 @@ impl Caches {
     ) -> Result<Self, OutOfMemory> {
         // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
         // in the first get.
-        let allowed = allowed && barrier::is_available();
+        let allowed = allowed && (barrier::is_available() || barrier::was_in_use());
         Ok(Self {
             list: Lock::new(Vec::new()),
             own_key,
             references,
             owner: AtomicPtr::new(ptr::null_mut()),
             rounds,
-            allowed: AtomicBool::new(allowed),
+            allowed,
+            are_given_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             cooldown: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
@@ -103,12 +106,14 @@ impl Caches {
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
         let is_attached = |key| with_cache(guard, key, |_| ()).is_some();
-        // Relaxed: it is never allowed again.
-        if !self.allowed.load(Relaxed) || !may_cache() || is_attached(key) {
+        if !self.allowed {
             return [None; 2];
         }
         if !barrier::is_in_use() {
             self.give_up_all(guard);
+            return [None; 2];
+        }
+        if !may_cache() || is_attached(key) {
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
@@ -173,10 +178,12 @@ impl Caches {
         }
     }
 
-    /// The heavy fence is refused since: what is in the caches, which lead nowhere any more, goes to the shelf.
-    #[cold]
+    /// The heavy fence is refused since: what is in the caches, to which nothing leads any more, goes to the shelf.
     fn give_up_all(&self, guard: &ForkGuard) {
-        if self.allowed.swap(false, Relaxed) {
+        // With a state, a thread's fork guards write nothing that others do.
+        thread_state::own(guard, CacheRef::nowhere().as_any());
+        // Relaxed: the list's lock decides who finds them.
+        if !self.are_given_up.load(Relaxed) && !self.are_given_up.swap(true, Relaxed) {
             self.drain(guard);
         }
     }

@@ -22,4 +22,6 @@ mod thread_cache;
 pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized};
 #[cfg(feature = "capi")]
 pub(crate) use self::many::{get_many, put_many};
-pub(crate) use self::slow::{get_of_class, get_slow, put_owned_slow, put_slow, resize, take_fresh};
+pub(crate) use self::slow::{
+    are_in_use, get_of_class, get_slow, put_owned_slow, put_slow, resize, take_fresh,
+};

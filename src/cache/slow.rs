@@ -10,12 +10,21 @@ use crate::class::ledger::{self, Holder};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
 use crate::class::shelf::GROUP_SLOTS;
+use crate::os::barrier;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::SLOW;
 
+/// Whether threads may have caches at all: not where the system has no heavy fence, or refuses it since.
+pub(crate) fn are_in_use() -> bool {
+    barrier::is_in_use()
+}
+
 /// What `using` makes of this thread's cache, wherever the key is in the table.
 pub(super) fn with_cache<R>(_: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    if !are_in_use() {
+        return None;
+    }
     let state = thread_pointer::get();
     let (cache, _active) = state.enter::<SLOW>(state.find(key)?);
     let cache = CacheRef::from_any(cache);

@@ -68,7 +68,7 @@ pub(crate) fn get<H: Handle>(handle: H, size: usize, holder: Holder) -> Option<B
 /// A buffer as asked for.
 #[inline(always)]
 pub(crate) fn get_slow<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refused<GetError>> {
-    if request.is_plain() {
+    if request.is_plain() && cache::are_in_use() {
         let cached = cache::get_slow(&ForkGuard::new(), handle.key(), request.size, request.holder);
         if let Some(buffer) = cached {
             return Ok(buffer);
@@ -137,7 +137,7 @@ pub(crate) unsafe fn put_slow<H: Handle>(
     data: *mut u8,
     size: PutSize,
 ) -> Result<(), Refused<Misuse>> {
-    if cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size) {
+    if cache::are_in_use() && cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size) {
         return Ok(());
     }
     // SAFETY:

@@ -45,7 +45,7 @@ mod system {
     /// Until what any thread wrote before is seen by all. A processor holds a store back for some microseconds at most,
     /// and for none where it stops a thread or is interrupted.
     pub(super) fn wait_for_stores() {
-        const LONG_ENOUGH: Duration = Duration::from_millis(5);
+        const LONG_ENOUGH: Duration = Duration::from_millis(2);
         let start = Instant::now();
         while let Some(rest) = LONG_ENOUGH.checked_sub(start.elapsed())
             && !rest.is_zero()
@@ -129,7 +129,7 @@ pub(crate) fn is_in_use() -> bool {
 }
 
 /// Whether somebody ever asked, and it was available then.
-pub(super) fn was_in_use() -> bool {
+pub(crate) fn was_in_use() -> bool {
     STATE.load(SeqCst) >= REGISTERED
 }
 
