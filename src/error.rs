@@ -74,6 +74,18 @@ pub enum BuildError {
         /// How much was asked for, in bytes.
         bytes: usize,
     },
+    /// The slots of a pinned pool exceed its `max_bytes`.
+    PinnedBeyondLimit {
+        /// What they take together, in bytes.
+        pinned: usize,
+        /// The pool's `max_bytes`.
+        limit: usize,
+    },
+    /// The system has no memory for the slots of a pinned pool.
+    Pin {
+        /// What they take together, in bytes.
+        bytes: usize,
+    },
     /// More pools in this process than can be told apart.
     TooManyPools {
         /// The most.
@@ -127,6 +139,10 @@ impl fmt::Display for BuildError {
             Self::OutOfMemory { bytes } => {
                 write!(f, "no memory for {bytes} bytes of the pool's own tables")
             }
+            Self::PinnedBeyondLimit { pinned, limit } => {
+                write!(f, "{pinned} bytes of pinned slots exceed the pool's limit of {limit} bytes")
+            }
+            Self::Pin { bytes } => write!(f, "the system has no memory for {bytes} bytes of pinned slots"),
             Self::TooManyPools { limit } => write!(f, "this process has its limit of {limit} pools"),
         }
     }
@@ -152,6 +168,17 @@ pub enum GetError {
         /// The pool's `max_bytes`.
         limit: usize,
         /// Mapped bytes at that time.
+        mapped: usize,
+        /// The bytes this get would add.
+        requested: usize,
+    },
+    /// As `Limit`, of a pinned pool: its idle slots are never given up.
+    Pinned {
+        /// The bytes of its slots.
+        pinned: usize,
+        /// The pool's `max_bytes`.
+        limit: usize,
+        /// Mapped bytes at that time, the slots included.
         mapped: usize,
         /// The bytes this get would add.
         requested: usize,
@@ -186,6 +213,10 @@ impl fmt::Display for GetError {
             Self::Limit { limit, mapped, requested } => write!(
                 f,
                 "{requested} more bytes would exceed the pool's limit of {limit} bytes: {mapped} are mapped, none of them can be given up"
+            ),
+            Self::Pinned { pinned, limit, mapped, requested } => write!(
+                f,
+                "{requested} more bytes would exceed the pool's limit of {limit} bytes: {mapped} are mapped, {pinned} of them are pinned and never given up"
             ),
             Self::Timeout { timeout, limit, mapped, requested } => write!(
                 f,

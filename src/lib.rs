@@ -29,6 +29,7 @@ pub mod ffi;
 #[doc(hidden)]
 pub use crate::class::arithmetic;
 
+pub use crate::core::pinned::PinnedRegion;
 pub use crate::core::stats::{ClassList, ClassStats, Stats};
 pub use debug::tracking::{Language, Outstanding};
 pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};

@@ -208,12 +208,12 @@ fn outstanding(stats: &Stats) -> usize {
     stats.classes.iter().map(|class| class.outstanding + class.overflow).sum()
 }
 
-/// Gets what is left of a class, each slot once and none from the system allocator, and puts all of it.
+/// Gets all idle slots of a class, each once: fresh ones come last, and none is needed.
 fn get_all_that_is_left(pool: &Pool, class: &ClassStats) {
-    let left = class.capacity - class.outstanding;
-    let system = pool.stats().system_allocations;
-    let buffers: Vec<_> = (0..left).map(|_| pool.get(class.buffer_size).unwrap()).collect();
-    assert_eq!(pool.stats().system_allocations, system, "slots of {} bytes were lost", class.buffer_size);
+    let buffers: Vec<_> = (0..class.idle).map(|_| pool.get(class.buffer_size).unwrap()).collect();
+    let stats = pool.stats();
+    let now = stats.classes.iter().find(|now| now.buffer_size == class.buffer_size).unwrap();
+    assert_eq!((now.touched, now.idle), (class.touched, 0), "slots of {} bytes were lost", class.buffer_size);
     drop(buffers);
 }
 

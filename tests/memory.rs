@@ -624,7 +624,7 @@ fn a_hundred_thousand_pools_one_after_another_leave_resident_memory_flat() {
         let pool = Pool::builder().size_class(64 + n % 1000, 10).size_class(4096, 20).build().unwrap();
         let mut buffers = [100, 4096, 5000].map(|size| pool.get(size).unwrap());
         buffers.iter_mut().for_each(|buffer| buffer.fill(1));
-        if n.is_multiple_of(2) {
+        if n % 2 == 0 {
             drop(pool); // before its buffers
         }
     };
@@ -641,7 +641,7 @@ fn a_million_contexts_one_after_another_leave_resident_memory_flat() {
     let _alone = alone();
     let pool = Pool::builder().size_class(64, 4).build().unwrap();
     let one = |n: usize| {
-        if n.is_multiple_of(2) {
+        if n % 2 == 0 {
             drop(pool.context());
         } else {
             bytepool::ffi::capi::bytepool_free(pool.context().into_raw());
@@ -710,4 +710,106 @@ fn page_faults() -> i64 {
         assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage), 0);
         usage.ru_minflt
     }
+}
+
+/// The figures are true with huge pages as well: what is resident is mapped, whatever was got, put and trimmed.
+#[test]
+fn huge_pages_are_filled_by_slots_and_given_back_whole() {
+    if PORTABLE {
+        return; // that region is the global allocator's
+    }
+    let _alone = alone();
+    const SIZE: usize = 4096;
+    const SLOTS: usize = 4 * HUGE_PAGE / SIZE;
+    for huge in [true, false] {
+        let pool = Pool::builder().size_class(SIZE, SLOTS).huge_pages(huge).build().unwrap();
+        let span = slot_addresses(&pool);
+        let check = |what: &str| {
+            let (resident, mapped) = (resident(&span), pool.stats().mapped_bytes);
+            assert!(resident <= mapped, "huge pages {huge}, {what}: {resident} resident, {mapped} mapped");
+        };
+        let get = || {
+            let data = pool.get_raw(SIZE).unwrap();
+            write(data, SIZE, 1);
+            data
+        };
+        put(&pool, get(), SIZE);
+        check("one buffer");
+        let all: Vec<_> = (0..SLOTS).map(|_| get()).collect();
+        check("all out");
+        assert_eq!(resident(&span), SLOTS * SIZE);
+        let (first, second): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|data| data.as_ptr().addr() & SIZE == 0);
+        first.into_iter().for_each(|data| put(&pool, data, SIZE));
+        pool.trim(0);
+        check("every second put");
+        let again: Vec<_> = (0..SLOTS / 2).map(|_| get()).collect();
+        check("got again");
+        again.into_iter().chain(second).for_each(|data| put(&pool, data, SIZE));
+        pool.trim(0);
+        assert_eq!((resident(&span), pool.stats().mapped_bytes), (0, 0), "huge pages {huge}, all trimmed");
+        put(&pool, get(), SIZE);
+        check("one buffer again");
+    }
+}
+
+/// What a get takes of memory that is written nowhere, in bytes.
+fn resident_by<R>(get: impl FnOnce() -> R) -> (R, usize) {
+    let before = process_resident();
+    let got = get();
+    (got, process_resident().saturating_sub(before))
+}
+
+#[test]
+fn zeros_of_the_system_are_not_written_again() {
+    if PORTABLE {
+        return; // that region is written when it is made
+    }
+    let _alone = alone();
+    const SIZE: usize = 64 * MIB;
+    for zero_on_get in [false, true] {
+        let pool = Pool::builder().size_class(SIZE, 2).zero_on_get(zero_on_get).build().unwrap();
+        // Slots, then overflow, then oversize.
+        for (size, what) in [SIZE, SIZE, SIZE, SIZE, 2 * SIZE, 2 * SIZE + 1].into_iter().zip(0..) {
+            let (mut zeroed, resident) = resident_by(|| pool.get_zeroed(size).unwrap());
+            assert!(resident < MIB, "get_zeroed number {what}: {resident} bytes");
+            assert_eq!((zeroed[0], zeroed[size / 3], zeroed[size - 1]), (0, 0, 0));
+            let (owned, resident) = resident_by(|| pool.get(size).unwrap());
+            assert!(resident < MIB, "get number {what}: {resident} bytes");
+            assert_eq!((owned[0], owned[size / 3], owned[size - 1]), (0, 0, 0));
+            zeroed[size / 3] = 1;
+            std::mem::forget((owned, zeroed)); // so that the next are fresh, too
+        }
+        assert_eq!(pool.stats().system_allocations, 10);
+    }
+}
+
+#[test]
+fn a_large_buffer_grows_by_moving_its_pages_and_gives_back_what_it_shrinks_by() {
+    if PORTABLE {
+        return; // there the global allocator serves
+    }
+    let _alone = alone();
+    let pool = Pool::builder().size_class(4096, 2).max_bytes(200 * MIB).build().unwrap();
+    let mut data = pool.get_raw(64 * MIB).unwrap();
+    write(data, 64 * MIB, 0xEE);
+    // So that it has to move.
+    let _neighbours: Vec<_> = (0..3).map(|_| pool.get(40 * MIB).unwrap()).collect();
+    let before = (process_resident(), page_faults());
+    for size in [65 * MIB, 70 * MIB, 80 * MIB] {
+        // SAFETY:
+        // - this test's buffer
+        data = unsafe { pool.realloc_raw(data, size) }.unwrap();
+    }
+    let faults = page_faults() - before.1;
+    assert!(faults < 100, "{faults} page faults for 64 MiB that are moved");
+    assert!(process_resident() < before.0 + MIB);
+    assert!(bytes_of(data, 64 * MIB).iter().all(|&byte| byte == 0xEE));
+    // SAFETY:
+    // - this test's buffer
+    data = unsafe { pool.realloc_raw(data, 10 * MIB) }.unwrap();
+    assert!(process_resident() < before.0 - 53 * MIB, "54 MiB are given back");
+    put(&pool, data, 10 * MIB);
+    assert!(process_resident() < before.0 - 63 * MIB, "and the rest");
+    pool.stats().assert_consistent();
 }

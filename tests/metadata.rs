@@ -83,9 +83,8 @@ fn trim_gives_back_what_the_table_of_system_buffers_took() {
 /// Books are mapped, and what of them is memory is the kernel's to say.
 #[cfg(all(target_os = "linux", not(bytepool_portable)))]
 mod books {
-    use std::fs::{File, read_to_string};
+    use std::fs::read_to_string;
     use std::ops::Range;
-    use std::os::unix::fs::FileExt;
 
     use super::*;
 
@@ -106,13 +105,13 @@ mod books {
         read_to_string("/proc/self/maps").unwrap().lines().map(parse).collect()
     }
 
-    /// Resident bytes of whole pages.
-    fn resident(addresses: &Range<usize>) -> usize {
-        let page = page_size();
-        let mut entries = vec![0; addresses.len() / page * 8];
-        let pagemap = File::open("/proc/self/pagemap").unwrap();
-        pagemap.read_exact_at(&mut entries, (addresses.start / page * 8) as u64).unwrap();
-        entries.chunks_exact(8).filter(|entry| entry[7] & 0b1100_0000 != 0).count() * page
+    /// Resident bytes of a mapping. The page of zeros, which a read maps, is none.
+    fn resident(mapping: &Range<usize>) -> usize {
+        let smaps = read_to_string("/proc/self/smaps").unwrap();
+        let its =
+            smaps.split_once(&format!("{:x}-{:x} ", mapping.start, mapping.end)).expect("it is mapped").1;
+        let rss = its.lines().find(|line| line.starts_with("Rss:")).unwrap();
+        rss.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
     }
 
     fn process_resident() -> usize {

@@ -94,11 +94,12 @@ fn undisturbed<R>(run: impl FnOnce() -> R) -> R {
 
 const CLASSES: [(usize, usize); 3] = [(512, 64), (4096, 4), (256 << 10, 2)];
 
-fn build() -> Option<Pool> {
+/// A pinned pool's overflow is the system allocator's.
+fn build(pinned: bool) -> Option<Pool> {
     let builder =
         CLASSES.iter().fold(Pool::builder(), |builder, &(size, count)| builder.size_class(size, count));
     let offset = std::hint::black_box(0);
-    match builder.round(move |size| size + offset).build() {
+    match builder.round(move |size| size + offset).pinned(pinned).build() {
         Ok(pool) => Some(pool),
         Err(BuildError::OutOfMemory { bytes }) => {
             assert!(bytes > 0);
@@ -154,6 +155,13 @@ unsafe fn reallocate(pool: &Pool, data: NonNull<u8>) {
         let (data, size) = match pool.realloc_raw(data, 100_000) {
             Ok(data) => (data, 100_000),
             Err(ReallocError::Get(GetError::OutOfMemory { .. })) => (data, 100),
+            Err(error) => panic!("{error}"),
+        };
+        assert!((0..100).all(|i| data.add(i).read() == 7));
+        // One that is oversize moves, and is where it was if it cannot.
+        let (data, size) = match pool.realloc_raw(data, 300_000) {
+            Ok(data) => (data, 300_000),
+            Err(ReallocError::Get(GetError::OutOfMemory { .. })) => (data, size),
             Err(error) => panic!("{error}"),
         };
         assert!((0..100).all(|i| data.add(i).read() == 7));
@@ -219,10 +227,10 @@ fn check_works(pool: &Pool) {
 }
 
 /// A whole life, on a thread of its own, with one failure in it; whether there was one.
-fn life(nth: usize) -> bool {
+fn life(pinned: bool, nth: usize) -> bool {
     let whole_life = move || {
         let whole_life = || {
-            let Some(pool) = build() else { return };
+            let Some(pool) = build(pinned) else { return };
             live(&pool);
             undisturbed(|| check_works(&pool));
             live(&pool);
@@ -240,15 +248,20 @@ fn life(nth: usize) -> bool {
 
 #[test]
 fn the_nth_allocation_fails_for_every_n() {
-    // What is made once per process is made in the first round, and stays.
-    let first_round = (0..).take_while(|&nth| life(nth)).count();
-    let before = LIVE.load(Relaxed);
-    let second_round = (0..).take_while(|&nth| {
-        let failed = life(nth);
-        assert_eq!(LIVE.load(Relaxed), before, "allocation {nth} failed, and memory was lost");
-        failed
-    });
-    let second_round = second_round.count();
-    assert!(second_round > 20 && first_round >= second_round, "{first_round} and {second_round} allocations");
-    println!("{first_round} allocations at first, then {second_round}");
+    for pinned in [false, true] {
+        // What is made once per process is made in the first round, and stays.
+        let first_round = (0..).take_while(|&nth| life(pinned, nth)).count();
+        let before = LIVE.load(Relaxed);
+        let second_round = (0..).take_while(|&nth| {
+            let failed = life(pinned, nth);
+            assert_eq!(LIVE.load(Relaxed), before, "allocation {nth} failed, and memory was lost");
+            failed
+        });
+        let second_round = second_round.count();
+        assert!(
+            second_round > 20 && first_round >= second_round,
+            "{first_round} and {second_round} allocations"
+        );
+        println!("{first_round} allocations at first, then {second_round}");
+    }
 }

@@ -35,7 +35,7 @@ impl Start {
         while self.arrived.load(SeqCst) < (round + 1) * self.threads {
             tries += 1;
             assert!(tries < 1 << 26, "another thread is gone");
-            if tries.is_multiple_of(1000) { thread::yield_now() } else { std::hint::spin_loop() }
+            if tries % 1000 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
 }
@@ -81,7 +81,7 @@ fn warm(pool: &Raced) {
 type Put = fn(&Raced, NonNull<u8>, usize) -> bool;
 
 fn put_sized(pool: &Raced, data: NonNull<u8>, size: usize) -> bool {
-    // SAFETY, here and below:
+    // SAFETY:
     // - the threads share the buffer, which nobody uses, and at most one gets it
     unsafe { pool.put_raw(data, size) }.is_ok()
 }

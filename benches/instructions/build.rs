@@ -12,7 +12,7 @@ use shared_library::{Language, SharedBytepool, compiler, run};
 fn main() {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR"));
     let root = Path::new("../..").canonicalize().expect("bytepool's root is two folders up");
-    for path in ["build.rs", "../support", "c"] {
+    for path in ["build.rs", "../support", "c", "../../tests/c/barrier.h", "../../tests/c/check.h"] {
         println!("cargo:rerun-if-changed={path}");
     }
     let bytepool = SharedBytepool::build(&root, &out_dir);

@@ -90,7 +90,16 @@ enum {
     BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over its whole capacity */
     BYTEPOOL_ZERO_ON_PUT = 2,     /* every buffer is overwritten with zeros when it is put */
     BYTEPOOL_NO_THREAD_CACHE = 4, /* threads keep no idle buffers of their own */
-    BYTEPOOL_HUGE_PAGES = 8       /* ask for transparent huge pages; ordinary ones serve where there are none */
+    /* Ask for huge pages, of 2 MiB each, where a class's slots fill them; ordinary ones serve where there are none. Idle
+     * memory in one is given back when all of it is idle. */
+    BYTEPOOL_HUGE_PAGES = 8,
+    /* Make all slots memory at once and keep them until the pool closes: bytepool_pinned_regions lists them, to be
+     * registered with io_uring, RDMA or a GPU. Only a pinned pool's memory may be. All of it counts as mapped; a class has
+     * exactly its capacity of slots, and more comes from the system allocator. */
+    BYTEPOOL_PINNED = 16,
+    /* Spread slots whose size is a multiple of the page by a cache line each, so that the first bytes of many buffers do
+     * not compete for the same places of the processor's cache. It costs a line a slot, and the alignment to pages. */
+    BYTEPOOL_COLORING = 32
 };
 
 /* Start from BYTEPOOL_CONFIG_INIT. Only read during bytepool_new, but for `round`. */
@@ -186,11 +195,16 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * same pointer, or another and the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and
  * the old buffer is as it was and still the caller's: errors as bytepool_get and bytepool_put_checked. To a smaller size it
  * does not fail in an open pool: where no other buffer is to be had, the old one stays; put that with `new_size` exactly,
- * or unsized. */
+ * or unsized: another size of the smaller class is refused.
+ * From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer keeps
+ * its alignment, and only what it grows by has to fit max_bytes. While the system copies, it may hold the old bytes too:
+ * less than 32 MiB, beside max_bytes. Pools that zero on put, track or guard get another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
-/* As bytepool_get, at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). Above the pool's
- * own alignment it is oversize. */
+/* A buffer of `size` bytes at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). It comes from the
+ * smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size is a multiple of
+ * `alignment` are, up to 64 KiB; without one, from the system allocator. A put says `size`. A bytepool_realloc that moves
+ * it keeps the pool's own alignment only. NULL for the reasons of bytepool_get. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
 /* A buffer with a copy of the `size` bytes at `data` (which may be NULL if size is 0). Errors as bytepool_get, and
@@ -259,6 +273,18 @@ typedef struct bytepool_class_stats {
 
 #define BYTEPOOL_CLASS_STATS_INIT                                                                                      \
     { sizeof(bytepool_class_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* A part of a pinned pool's memory: whole slots of one class, side by side. */
+typedef struct bytepool_region {
+    void *start;
+    size_t length;    /* bytes, a multiple of slot_size; at most 1 GiB, unless one slot is larger */
+    size_t slot_size; /* bytes from the start of one buffer to that of the next */
+} bytepool_region;
+
+/* The memory of a pool made with BYTEPOOL_PINNED, all slots of all classes: how many regions there are. The first `max` of
+ * them are written to `out`, which may be NULL. 0 for any other pool, for a closed one, and on failure: INVALID_CONTEXT. A
+ * buffer of the pool lies in one of them, unless it is oversize or overflow. */
+size_t bytepool_pinned_regions(void *context, bytepool_region *out, size_t max);
 
 /* Fills in *out, as much of it as its struct_size says. INVALID_ARGUMENT, INVALID_CONTEXT. */
 bytepool_status bytepool_read_stats(void *context, bytepool_stats *out);

@@ -46,6 +46,8 @@ using SizeClass = ::bytepool_size_class;
 using Stats = ::bytepool_stats;
 // One class's figures.
 using ClassStats = ::bytepool_class_stats;
+// A part of a pinned pool's memory.
+using PinnedRegion = ::bytepool_region;
 
 // A tracked buffer that is outstanding; bytepool_outstanding explains each field.
 using Outstanding = ::bytepool_outstanding;
@@ -96,6 +98,8 @@ struct PoolConfig {
     bool huge_pages = false;
     std::uint32_t track_every = 0;
     std::uint32_t guard_every = 0;
+    bool pinned = false;
+    bool coloring = false;
 };
 
 namespace detail {
@@ -125,7 +129,9 @@ inline void check_version() {
     c.flags = (config.zero_on_get ? std::uint32_t{BYTEPOOL_ZERO_ON_GET} : 0u) |
               (config.zero_on_put ? std::uint32_t{BYTEPOOL_ZERO_ON_PUT} : 0u) |
               (config.thread_cache ? 0u : std::uint32_t{BYTEPOOL_NO_THREAD_CACHE}) |
-              (config.huge_pages ? std::uint32_t{BYTEPOOL_HUGE_PAGES} : 0u);
+              (config.huge_pages ? std::uint32_t{BYTEPOOL_HUGE_PAGES} : 0u) |
+              (config.pinned ? std::uint32_t{BYTEPOOL_PINNED} : 0u) |
+              (config.coloring ? std::uint32_t{BYTEPOOL_COLORING} : 0u);
     c.track_every = config.track_every;
     c.guard_every = config.guard_every;
     return detail::new_pool_of_config(c);
@@ -140,6 +146,13 @@ inline void check_version() {
 // The same with the classes written out. Throws rust::Error.
 [[nodiscard]] inline rust::Box<Pool> new_pool(std::initializer_list<SizeClass> size_classes) {
     return new_pool(rust::Slice<const SizeClass>(size_classes.begin(), size_classes.size()));
+}
+
+// The memory of a pool that was made `pinned`, all slots of all classes, in pieces of at most 1 GiB; none of any other pool.
+[[nodiscard]] inline std::vector<PinnedRegion> pinned_regions(const Pool &pool) {
+    std::vector<PinnedRegion> regions(pool.pinned_regions(rust::Slice<PinnedRegion>()));
+    pool.pinned_regions(rust::Slice<PinnedRegion>(regions.data(), regions.size()));
+    return regions;
 }
 
 // A handle on the pool of a context from C. Throws rust::Error if the context is not a live one.
@@ -239,6 +252,15 @@ class [[nodiscard]] PooledBuffer {
             !detail::try_get_at(pool, size, where.file_name(), where.line(), where.column(), buffer.parts_)) {
             return std::nullopt;
         }
+        return buffer;
+    }
+
+    // A buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits and whose
+    // slots are all so aligned, else from the system allocator. Throws rust::Error.
+    [[nodiscard]] static PooledBuffer aligned(const Pool &pool, std::size_t alignment, std::size_t size,
+                                              const source_location where = source_location::current()) {
+        PooledBuffer buffer;
+        buffer.parts_ = detail::get_aligned_at(pool, alignment, size, where.file_name(), where.line(), where.column());
         return buffer;
     }
 
@@ -353,7 +375,8 @@ inline void swap(Context &a, Context &b) noexcept {
 }
 
 // Puts std::pmr containers into a pool. It is a handle on the pool, and must outlive what was allocated through it,
-// as any memory_resource. Above the pool's alignment an allocation is oversize. Failure throws std::bad_alloc.
+// as any memory_resource. Above the pool's alignment an allocation comes from a class whose slots are so aligned, else from
+// the system allocator. Failure throws std::bad_alloc.
 class memory_resource final : public std::pmr::memory_resource {
   public:
     explicit memory_resource(const Pool &pool);

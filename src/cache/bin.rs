@@ -6,9 +6,9 @@
 //!          ^ first            ^ top                         ^ end
 //! ```
 //!
-//! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get that follows a
-//! put waits for neither of the two multiplications between them. Under the first slot lies one without an address, which
-//! an empty bin's get runs into.
+//! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get that follows
+//! a put waits for neither of the two multiplications between them. Under the first slot lies one without an address,
+//! which an empty bin's get runs into.
 
 mod moves;
 
@@ -78,9 +78,9 @@ impl Bin {
     }
 
     #[inline(always)]
-    pub(super) fn entry(&self, slot: usize) -> &AtomicU64 {
+    pub(super) fn mark(&self, slot: usize) -> &AtomicU64 {
         debug_assert!(self.slots.has(slot, self.slot_size));
-        self.slots.entry(slot)
+        self.slots.mark(slot)
     }
 
     /// The slot put last, marked in the ledger.
@@ -92,21 +92,21 @@ impl Bin {
         let address = last.address.load(Relaxed);
         let data = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
         let slot = last.slot.load(Relaxed);
-        self.entry(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
+        self.mark(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
         self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
         let location = Location::Slot { class: self.class, slot };
         Some(Buffer { data, capacity: self.buffer_size, location })
     }
 
-    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its entry said since
-    /// the state is [`FAST`](crate::os::thread_state::FAST).
+    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its mark said
+    /// since the state is [`FAST`](crate::os::thread_state::FAST).
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: usize) -> bool {
         let top = self.top();
         let has_room = top != self.end();
         if has_room {
             // Relaxed: at most over an end of the bias, whose thread looks again; see the ledger.
-            self.entry(slot).store(NOBODY, Relaxed);
+            self.mark(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room
             unsafe { self.lay_at(top, address, slot) };
@@ -114,11 +114,11 @@ impl Bin {
         has_room
     }
 
-    /// Puts a slot that anybody may put, if it is one and there is room. `false`: nothing was done; so also once in a batch,
-    /// for then it is looked whether the class is to be biased.
+    /// Puts a slot that anybody may put, if it is one and there is room. `false`: nothing was done; so also once in a
+    /// batch, for then it is looked whether the class is to be biased.
     #[inline(always)]
     pub(super) fn put_unbiased(&self, address: usize, slot: usize) -> bool {
-        let found = self.entry(slot).load(Relaxed);
+        let found = self.mark(slot).load(Relaxed);
         let is_anybodys = ledger::is_unbiased(found) && found != NOBODY;
         is_anybodys && self.has_room() && !self.is_last_of_batch() && self.exchange(address, slot, found)
     }
@@ -126,15 +126,15 @@ impl Bin {
     /// Whether the next put is the last of a batch.
     #[inline(always)]
     fn is_last_of_batch(&self) -> bool {
-        (self.puts.load(Relaxed) + 1).is_multiple_of(MAX_BATCH as u64)
+        (self.puts.load(Relaxed) + 1) % MAX_BATCH as u64 == 0
     }
 
-    /// Puts a slot, there is room, if its entry is what was found.
+    /// Puts a slot, there is room, if its mark is what was found.
     #[inline(always)]
     pub(super) fn exchange(&self, address: usize, slot: usize, found: Mark) -> bool {
         let top = self.top();
         // Relaxed: see the ledger.
-        let taken = self.entry(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        let taken = self.mark(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
         if taken {
             // SAFETY:
             // - there is room (caller)
@@ -177,6 +177,8 @@ impl Bin {
     #[inline(always)]
     unsafe fn lay_at(&self, top: *mut CachedSlot, address: usize, slot: usize) {
         debug_assert!(top == self.top() && self.has_room());
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+        reached::note();
         // SAFETY:
         // - there is room (caller): below `end`
         unsafe {
@@ -184,5 +186,27 @@ impl Bin {
             self.top.store(top.add(1), Relaxed);
         }
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+/// For tests: by what calls the calling thread came to lay a slot.
+#[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+pub(crate) mod reached {
+    use std::backtrace::Backtrace;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static NOTED: RefCell<Option<Vec<Backtrace>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn note() {
+        NOTED.with_borrow_mut(|noted| noted.iter_mut().for_each(|all| all.push(Backtrace::force_capture())));
+    }
+
+    /// The stack of each slot that was laid while `run` ran.
+    pub(crate) fn while_running(run: impl FnOnce()) -> Vec<Backtrace> {
+        NOTED.set(Some(Vec::new()));
+        run();
+        NOTED.take().unwrap_or_default()
     }
 }

@@ -7,7 +7,6 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 use std::ptr::{self, NonNull};
 
-use super::slow::with_cache;
 use super::thread_cache::{BinOffset, CacheRef, Count, bins_of_chunks, bins_of_steps};
 use crate::class::Class;
 use crate::class::index::FINE_STEPS;
@@ -15,18 +14,21 @@ use crate::class::quota::LARGE;
 use crate::class::table::Classes;
 use crate::os::anchor::References;
 use crate::os::barrier;
-use crate::os::fork::ForkGuard;
+use crate::os::fork::{self, ForkGuard};
 use crate::os::lock::{Lock, Locked};
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::thread_state::{self, AnyCache, ThreadState};
 
-/// After the caches were drained at the limit or for a waiter, this many operations go to the shelf before threads may
-/// cache again, lest each get drain anew.
-const COOLDOWN_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
+/// After the caches were drained at the limit or for a waiter, caching pauses for this many operations, which go to the
+/// shelf, lest each get drain anew.
+const PAUSE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
     list: Lock<Vec<CacheRef>>,
+    /// The process that the list is of: in a child of a fork, until it is used there, its parent. Changed under its
+    /// lock.
+    generation: AtomicU32,
     /// What leads a thread to its cache of this pool, besides contexts. Never 0.
     own_key: u64,
     references: References,
@@ -38,8 +40,8 @@ pub(crate) struct Caches {
     are_given_up: AtomicBool,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
-    /// Operations left without caching.
-    cooldown: AtomicU32,
+    /// Operations left of the pause.
+    pause_left: AtomicU32,
     pub(super) bin_of_chunk: Box<[BinOffset]>,
     /// Apart, as it is large.
     pub(super) bin_of_step: Box<[BinOffset; FINE_STEPS]>,
@@ -62,6 +64,7 @@ impl Caches {
         let allowed = allowed && (barrier::is_available() || barrier::was_in_use());
         Ok(Self {
             list: Lock::new(Vec::new()),
+            generation: AtomicU32::new(fork::generation()),
             own_key,
             references,
             owner: AtomicPtr::new(ptr::null_mut()),
@@ -69,7 +72,7 @@ impl Caches {
             allowed,
             are_given_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
-            cooldown: AtomicU32::new(0),
+            pause_left: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
             bin_of_step: memory::boxed(|| {
                 Ok::<_, OutOfMemory>(bins_of_steps(classes.index(), classes.len(), rounds))
@@ -85,16 +88,50 @@ impl Caches {
         self.references
     }
 
+    /// The list, without what only the parent of this process had.
     fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Vec<CacheRef>> {
-        self.list.lock(guard)
+        let mut list = self.list.lock(guard);
+        // Relaxed: changed under this lock.
+        if self.generation.load(Relaxed) != fork::generation() {
+            self.end_all_of_other_threads(&mut list);
+        }
+        list
+    }
+
+    /// In a child of a fork, at the pool's first use: ends the caches of threads that it does not have. All in the list
+    /// are from before the fork. The forking thread keeps its own, unless its parent had not looked here either.
+    #[cold]
+    fn end_all_of_other_threads(&self, list: &mut Vec<CacheRef>) {
+        let generation = fork::generation();
+        let before = self.generation.swap(generation, Relaxed);
+        list.retain(|cache| {
+            let is_left =
+                thread_state::is_of_other_thread(cache.state) || generation.wrapping_sub(before) != 1;
+            if is_left {
+                // SAFETY:
+                // - made by CacheRef::new; the forking thread detached it from all entries and waited until
+                //   nobody used it
+                unsafe { cache.end() };
+            }
+            !is_left
+        });
+    }
+
+    /// In a child of a fork: does now what the first use of the list would do.
+    fn settle_fork(&self, guard: &ForkGuard) {
+        // Relaxed: who sees an old one looks again under the lock; who sees a new one needs nothing else of it.
+        if self.generation.load(Relaxed) != fork::generation() {
+            drop(self.lock(guard));
+        }
     }
 
     /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
-    /// through a context uses. Where none can be made, the shelf serves. The pools that had to be evicted for it.
+    /// through a context uses. Neither leads to a cache yet. Where none can be made, the shelf serves. The pools that
+    /// had to be evicted for it.
     ///
-    /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits for its memory; `is_valid`, whether the key still is.
-    /// Both are asked under the lock that [`drain`](Self::drain) and [`detach`](Self::detach) take, too: no cache is made,
-    /// and no key led anywhere, behind their back.
+    /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits
+    /// for its memory; `is_valid`, whether the key still is. Both are asked under the lock that [`drain`](Self::drain)
+    /// and [`detach`](Self::detach) take, too: no cache is made, and no key led anywhere, behind their back.
     #[cold]
     pub(crate) fn attach(
         &self,
@@ -105,7 +142,7 @@ impl Caches {
         may_cache: impl Fn() -> bool,
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
-        let is_attached = |key| with_cache(guard, key, |_| ()).is_some();
+        self.settle_fork(guard);
         if !self.allowed {
             return [None; 2];
         }
@@ -113,11 +150,11 @@ impl Caches {
             self.give_up_all(guard);
             return [None; 2];
         }
-        if !may_cache() || is_attached(key) {
+        if !may_cache() {
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
-        if self.cooldown.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+        if self.pause_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
             return [None; 2];
         }
         let Some(state) = thread_state::own(guard, CacheRef::nowhere().as_any()) else { return [None; 2] };
@@ -142,9 +179,6 @@ impl Caches {
         };
         // The one in demand last, lest the other take its position.
         [self.own_key, key].map(|key| {
-            if is_attached(key) {
-                return None;
-            }
             let own_key = |other| CacheRef::from_any(other).caches().own_key;
             state.attach(guard, key, cache.as_any(), own_key, keep).flatten()
         })
@@ -188,8 +222,8 @@ impl Caches {
         }
     }
 
-    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size, or
-    /// ask the system for it.
+    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size,
+    /// or ask the system for it.
     pub(crate) fn recover_large(&self, guard: &ForkGuard, class: &Class) {
         // The calling thread's own bin is empty.
         let is_held = |cache: &CacheRef| cache.count(class.number()).held > 0;
@@ -205,10 +239,10 @@ impl Caches {
         Pause { caches: self, guard }
     }
 
-    /// The next operations go to the shelf.
-    pub(crate) fn cool_down(&self) {
+    /// The next operations go to the shelf, too: a pause outlasts its reason.
+    pub(crate) fn prolong_pause(&self) {
         // Relaxed: a rough count of operations.
-        self.cooldown.store(COOLDOWN_OPERATIONS, Relaxed);
+        self.pause_left.store(PAUSE_OPERATIONS, Relaxed);
     }
 
     fn set_paused(&self, guard: &ForkGuard, paused: bool) {
@@ -218,27 +252,14 @@ impl Caches {
 
     /// Ends the calling thread's cache, as its thread-locals are torn down or it was evicted.
     pub(crate) fn give_up(&self, guard: &ForkGuard, state: &'static ThreadState) {
-        let mut list = self.lock(guard);
+        // As it is: a thread that ends is no use of the pool.
+        let mut list = self.list.lock(guard);
         let Some(at) = list.iter().position(|cache| ptr::eq(cache.state, state)) else { return };
         let cache = list.swap_remove(at);
         state.detach(guard, cache.as_any(), None);
         // SAFETY:
         // - made by CacheRef::new and detached from all entries; its thread is this one, here
         unsafe { cache.end() };
-    }
-
-    /// In a child of `fork`: ends the caches of threads that it does not have.
-    pub(crate) fn end_all_of_other_threads(&self, guard: &ForkGuard) {
-        self.lock(guard).retain(|cache| {
-            let is_left = thread_state::is_of_other_thread(cache.state);
-            if is_left {
-                // SAFETY:
-                // - made by CacheRef::new; the forking thread detached it from all entries and waited until
-                //   nobody used it
-                unsafe { cache.end() };
-            }
-            !is_left
-        });
     }
 
     /// What each cache has of each class, given to `add`.
@@ -262,6 +283,12 @@ fn keep(cache: NonNull<AnyCache>) -> Option<Evicted> {
     NonNull::new(caches.owner.load(Relaxed))
 }
 
+/// How many caches a pool has, without a look whether this process is another one.
+#[cfg(all(test, unix, not(bytepool_shuttle)))]
+pub(crate) fn count_as_they_are(guard: &ForkGuard, caches: &Caches) -> usize {
+    caches.list.lock(guard).len()
+}
+
 /// Gives the calling thread a state that leads to no cache, for models.
 #[cfg(bytepool_shuttle)]
 pub(crate) fn make_state(guard: &ForkGuard) {
@@ -281,7 +308,7 @@ pub(crate) struct Pause<'a> {
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.caches.cool_down();
+        self.caches.prolong_pause();
         self.caches.set_paused(self.guard, false);
     }
 }

@@ -1,8 +1,8 @@
 //! The fast path: from a key to the thread's cache, to a bin, to a slot. No lock, no shared write, nothing to wait for.
 //!
 //! ```text
-//! get   key -> cache; size -> step -> bin -> last slot -> ledger entry := holder -> its address
-//! put   key -> cache; size -> step -> bin; address -> slot -> ledger entry: holder -> nobody -> bin
+//! get   key -> cache; size -> step -> bin -> last slot -> mark := holder -> its address
+//! put   key -> cache; size -> step -> bin; address -> slot -> mark: holder -> nobody -> bin
 //! ```
 //!
 //! A key is a context, or the one that a pool has of its own. That it leads to a cache validates it. Each function says
@@ -31,8 +31,8 @@ pub(crate) struct Unfinished {
 impl Unfinished {
     const NOTHING: Self = Self { slot: 0, bin: ptr::null() };
 
-    /// Puts a buffer that anybody may put, if that is what it is and there is room; whether it did. Else nothing was done.
-    /// The state is inactive afterwards.
+    /// Puts a buffer that anybody may put, if that is what it is and there is room; whether it did. Else nothing was
+    /// done. The state is inactive afterwards.
     ///
     /// # Safety
     /// - the fast path just gave this for this address, on this thread, which has used no cache since
@@ -70,7 +70,7 @@ pub(crate) fn put(key: u64, address: usize, size: usize) -> Result<(), Unfinishe
     // The size's class, so only a buffer of that class is found.
     let bin = cache.fine_bin(size).ok_or(Unfinished::NOTHING)?;
     let slot = bin.slot_at(address).ok_or(Unfinished::NOTHING)?;
-    if !ledger::is_biased(bin.entry(slot).load(Relaxed), cache.bias) {
+    if !ledger::is_biased(bin.mark(slot).load(Relaxed), cache.bias) {
         active.stay();
         return Err(Unfinished { slot, bin });
     }
@@ -82,7 +82,7 @@ pub(crate) fn put(key: u64, address: usize, size: usize) -> Result<(), Unfinishe
 pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
     let Some((cache, _active)) = enter(key) else { return false };
     let Some((bin, slot)) = cache.slot_of(address) else { return false };
-    ledger::is_biased(bin.entry(slot).load(Relaxed), cache.bias) && bin.put(address, slot)
+    ledger::is_biased(bin.mark(slot).load(Relaxed), cache.bias) && bin.put(address, slot)
 }
 
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.
@@ -122,8 +122,8 @@ impl CacheRef {
         self.bin_at(bin_offset(class))
     }
 
-    /// The bin of the smallest class that fits a size, in the common case. Else a class bound lies inside the size's step,
-    /// or the size is past the table.
+    /// The bin of the smallest class that fits a size, in the common case. Else a class bound lies inside the size's
+    /// step, or the size is past the table.
     #[inline(always)]
     fn fine_bin(&self, size: usize) -> Option<&Bin> {
         let bin = self.bin_at(self.bin_of_step[fine_step_of(size)]);

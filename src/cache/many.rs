@@ -50,7 +50,8 @@ pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: 
 }
 
 impl CacheRef {
-    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle slot; how many.
+    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle slot; how
+    /// many.
     fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
         let Some(bin) = self.bin_for(size) else { return 0 };
         let mut got = 0;
@@ -96,14 +97,14 @@ impl Bin {
                 &*top
             };
             *data = ptr::with_exposed_provenance_mut(idle.address.load(Relaxed));
-            slots.entry(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
+            slots.mark(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
         }
         self.top.store(top, Relaxed);
         count
     }
 
-    /// Puts slots with this thread's bias, while there is room, up to the first address that is not such a one's; how many.
-    /// The state is [`FAST`].
+    /// Puts slots with this thread's bias, while there is room, up to the first address that is not such a one's; how
+    /// many. The state is [`FAST`].
     fn put_many(&self, data: &[*mut c_void], bias: Mark) -> usize {
         let top = self.top();
         let count = data.len().min(self.free_room());
@@ -112,11 +113,11 @@ impl Bin {
         for data in &data[..count] {
             let address = data.addr();
             let Some(slot) = slots.at(address) else { break };
-            if !ledger::is_biased(slots.entry(slot).load(Relaxed), bias) {
+            if !ledger::is_biased(slots.mark(slot).load(Relaxed), bias) {
                 break;
             }
             // Relaxed: as in `put`.
-            slots.entry(slot).store(NOBODY, Relaxed);
+            slots.mark(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room for `count` slots
             unsafe { (*top.add(put)).write(address, slot as u32) };

@@ -1,5 +1,5 @@
-//! The slow half of a cache: batches from and to the shelf, and what has no bias or is not at its first position. It takes
-//! no lock, but the shelf's pops may spin, so it asks for a fork guard.
+//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock of
+//! a pool, but the shelf's pops may spin and an end of bias waits, so it asks for a fork guard.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ptr;
@@ -13,22 +13,32 @@ use crate::class::shelf::GROUP_SLOTS;
 use crate::os::barrier;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
-use crate::os::thread_state::SLOW;
+use crate::os::thread_state::{Entry, Position, SLOW};
 
 /// Whether threads may have caches at all: not where the system has no heavy fence, or refuses it since.
+#[inline]
 pub(crate) fn are_in_use() -> bool {
     barrier::is_in_use()
 }
 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
-pub(super) fn with_cache<R>(_: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+pub(super) fn with_cache<R>(guard: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
     if !are_in_use() {
         return None;
     }
-    let state = thread_pointer::get();
-    let (cache, _active) = state.enter::<SLOW>(state.find(key)?);
+    with_cache_of(guard, thread_pointer::get().find(key)?, using)
+}
+
+fn with_cache_of<R>(_: &ForkGuard, entry: &Entry, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    let (cache, _active) = thread_pointer::get().enter::<SLOW>(entry);
     let cache = CacheRef::from_any(cache);
     (!cache.is_nowhere()).then(|| using(cache))
+}
+
+/// Where a key may lead to this thread's cache. `None`: it leads to none.
+pub(crate) fn position(key: u64) -> Option<Position> {
+    let state = thread_pointer::get();
+    state.find(key).map(|entry| state.position(entry))
 }
 
 /// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty.
@@ -41,8 +51,8 @@ pub(crate) fn get_of_class(guard: &ForkGuard, key: u64, class: u8, holder: Holde
     with_cache(guard, key, |cache| cache.take_or_fill(cache.bin(class), holder))?
 }
 
-/// A fresh slot of a class for this thread, from a slot group that it has for itself. `None`: this thread has no cache, or
-/// there is none.
+/// A fresh slot of a class for this thread, from a slot group that it has for itself. `None`: this thread has no cache,
+/// or there is none.
 pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> {
     with_cache(guard, key, |cache| {
         let bin = cache.bin(class);
@@ -50,20 +60,36 @@ pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> 
     })?
 }
 
-/// Puts a raw buffer that is not biased to another thread, wherever the key is, and although the bin is full. `false`:
-/// nothing was done, the pool must look.
-pub(crate) fn put_slow(guard: &ForkGuard, key: u64, address: usize, size: PutSize) -> bool {
-    with_cache(guard, key, |cache| cache.put(address, size)) == Some(true)
+/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. `Err`: nothing was done, the
+/// pool must look; what it takes it offers to the cache at the position, by [`put_taken`].
+pub(crate) fn put_slow(
+    guard: &ForkGuard,
+    key: u64,
+    address: usize,
+    size: PutSize,
+) -> Result<(), Option<Position>> {
+    let state = thread_pointer::get();
+    let entry = state.find(key).ok_or(None)?;
+    match with_cache_of(guard, entry, |cache| cache.put(guard, address, size)) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Some(state.position(entry))),
+        None => Err(None),
+    }
 }
 
-/// Puts the slot of a `PooledBuffer`, wherever the key is, after a batch to the shelf if the bin is full. `false`: nothing
-/// was done.
-pub(crate) fn put_owned_slow(guard: &ForkGuard, key: u64, address: usize, class: u8, slot: u32) -> bool {
-    let put = |cache: CacheRef| {
-        let bin = cache.bin(class);
-        cache.has_room_or_flush(bin) && bin.put(address, slot as usize)
+/// Whether a key leads to a cache of this thread.
+pub(crate) fn is_attached(guard: &ForkGuard, key: u64) -> bool {
+    with_cache(guard, key, |_| ()).is_some()
+}
+
+/// Puts a slot that is this thread's alone, if it is one of the cache at `position`, after a batch to the shelf if the
+/// bin is full. `Some(false)`: nothing was done. `None`: nor is there a cache.
+pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -> Option<bool> {
+    let put = |cache: CacheRef| match cache.slot_of(address) {
+        Some((bin, slot)) => cache.has_room_or_flush(bin) && bin.put(address, slot),
+        None => false,
     };
-    with_cache(guard, key, put).unwrap_or(false)
+    with_cache_of(guard, thread_pointer::get().entry(position)?, put)
 }
 
 /// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.
@@ -111,12 +137,12 @@ impl CacheRef {
 
     /// A slot that was never handed out, if its memory is open and below the limit. What more is needed the pool does.
     ///
-    /// Whoever closes the pool waits until this thread's state is inactive, so a slot that is taken here is out by then, or
-    /// back.
+    /// Whoever closes the pool waits until this thread's state is inactive, so a slot that is taken here is out by
+    /// then, or back.
     pub(super) fn get_fresh(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
         let class = self.class_of(bin);
-        // The pool looks into all caches first.
-        if class.slot_size() > LARGE {
+        // The pool looks into all caches first, or makes pages huge.
+        if class.slot_size() > LARGE || class.has_huge_pages() {
             return None;
         }
         let slot = class.shelf.take_fresh(Some(&bin.fresh_group))?;
@@ -124,7 +150,7 @@ impl CacheRef {
             class.shelf.untake_fresh(slot);
             return None;
         }
-        if slot.is_multiple_of(GROUP_SLOTS) {
+        if slot % GROUP_SLOTS == 0 {
             class.sample_peak();
             self.choose_bias(bin, GROUP_SLOTS as usize);
         }
@@ -133,11 +159,11 @@ impl CacheRef {
         Some(bin.hand_out(slot, holder))
     }
 
-    /// Puts a raw buffer, wherever it is, with the size it was asked for or another of its class, by exchange. `false`:
-    /// nothing was done, the pool must look.
-    fn put(&self, address: usize, size: PutSize) -> bool {
+    /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its class.
+    /// `false`: nothing was done, the pool must look.
+    fn put(&self, guard: &ForkGuard, address: usize, size: PutSize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
-        let found = bin.entry(slot).load(Relaxed);
+        let found = bin.mark(slot).load(Relaxed);
         let Some(requested) = ledger::raw_size(found) else { return false };
         let fits = match size {
             PutSize::Unsized => true,
@@ -146,17 +172,20 @@ impl CacheRef {
                 size == requested || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin))
             }
         };
-        if !fits {
+        if !fits || !self.has_room_or_flush(bin) {
             return false;
         }
-        if ledger::is_biased_to_another(found, self.bias) {
-            // The pool ends the bias, of all of the class: so what this thread gets from now on has none either.
+        let found = if ledger::is_biased_to_another(found, self.bias) {
+            self.class_of(bin).end_bias(guard, slot as u32, found);
+            // That ended the class's bias as well.
             bin.set_bias(0);
-            return false;
-        }
-        let taken = self.has_room_or_flush(bin) && bin.exchange(address, slot, found);
+            ledger::without_bias(found)
+        } else {
+            found
+        };
+        let taken = bin.exchange(address, slot, found);
         // A thread that neither fills nor flushes looks at times, too.
-        if taken && bin.puts.load(Relaxed).is_multiple_of(MAX_BATCH as u64) {
+        if taken && bin.puts.load(Relaxed) % MAX_BATCH as u64 == 0 {
             self.choose_bias(bin, MAX_BATCH);
         }
         taken
@@ -190,8 +219,9 @@ impl CacheRef {
         }
     }
 
-    /// Whether a bin has room, made if need be by giving the slots that were put first back to the shelf, half of the bin
-    /// and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then the pool gives some back to the system.
+    /// Whether a bin has room, made if need be by giving the slots that were put first back to the shelf, half of the
+    /// bin and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then the pool gives some back to the
+    /// system.
     pub(super) fn has_room_or_flush(&self, bin: &Bin) -> bool {
         if bin.has_room() || !bin.may_cache() || self.class_of(bin).has_excess() {
             return bin.has_room();

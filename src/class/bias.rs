@@ -1,8 +1,8 @@
-//! Whether a class's ledger entries are biased to the threads that get its slots, as in biased locking.
+//! Whether a class's marks are biased to the threads that get its slots, as in biased locking.
 //!
-//! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which costs a
-//! heavy fence and perhaps a wait. So a class whose slots are handed over cools down: its entries have no bias for a while,
-//! twice as long each time that a new bias was in vain. A time with a bias is taken off the next cooldown.
+//! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which
+//! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: its marks have no bias for
+//! a while, twice as long each time that a new bias was in vain. A time with a bias is taken off the next cooldown.
 //!
 //! ```text
 //! biased -> another thread puts: ends of bias, for what is out -> cooldown: no bias, no fence -> biased -> ...

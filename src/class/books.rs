@@ -1,5 +1,5 @@
-//! Books: the ledgers and shelf words of all classes of a pool, in a mapping of their own. A guard page on either side keeps
-//! what runs out of other memory from them, and them from the slots.
+//! Books: the ledgers and shelf words of all classes of a pool, in a mapping of their own. A guard page on either side
+//! keeps what runs out of other memory from them, and them from the slots.
 //!
 //! ```text
 //! | guard | ledger of class 0 | words of its shelf | ledger of class 1 | words of its shelf | ... | guard |
@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use super::huge::HugeBlocks;
 use super::layout::Span;
 use super::ledger::Ledger;
 use super::shelf::words_of;
@@ -50,8 +51,8 @@ impl Deref for Words {
 impl Words {
     const WORD: usize = size_of::<AtomicU64>();
 
-    /// Gives the memory of words `start..end` back to the system, which read as zeros then. They begin and end with a page.
-    /// `false` if the system refused.
+    /// Gives the memory of words `start..end` back to the system, which read as zeros then. They begin and end with a
+    /// page. `false` if the system refused.
     ///
     /// # Safety
     /// - all of them are zero, and nobody writes them meanwhile
@@ -67,23 +68,34 @@ impl Words {
 }
 
 impl Books {
-    /// With room for the ledgers and shelves of these classes.
-    pub(super) fn new(spans: &[Span]) -> io::Result<Self> {
-        let parts =
-            |span: &Span| [span.slots as usize, Ledger::more_words_of(span.slots) + words_of(span.slots)];
-        Self::with_parts(spans.iter().flat_map(parts))
+    /// What the ledgers and shelves of these classes take, with the guard pages, in bytes.
+    pub(super) fn len_for(spans: &[Span]) -> usize {
+        let more = |span: &Span| {
+            Ledger::more_words_of(span.slots) + words_of(span.slots) + HugeBlocks::words_of(span)
+        };
+        Self::len_of(spans.iter().flat_map(|span| [span.slots as usize, more(span)]))
     }
 
-    /// With room for parts of so many words, each of which begins with a page.
-    pub(crate) fn with_parts(parts: impl IntoIterator<Item = usize>) -> io::Result<Self> {
+    /// What parts of so many words take, each of which begins with a page.
+    fn len_of(parts: impl IntoIterator<Item = usize>) -> usize {
         let page = page_size();
         let len: usize = parts.into_iter().map(|words| (words * Words::WORD).next_multiple_of(page)).sum();
-        if len == 0 {
-            return Ok(Self { region: Region::reserve(0, page)?, used: 0 });
+        if len == 0 { 0 } else { len + 2 * page }
+    }
+
+    /// In a region of their own, of the length that [`len_for`](Self::len_for) says.
+    pub(super) fn new(region: Region) -> io::Result<Self> {
+        let page = page_size();
+        if region.len() > 0 {
+            region.open(page, region.len() - 2 * page)?;
         }
-        let region = Region::reserve(len + 2 * page, page)?;
-        region.open(page, len)?;
         Ok(Self { region, used: page })
+    }
+
+    /// With parts of so many words.
+    #[cfg(test)]
+    pub(crate) fn with_parts(parts: impl IntoIterator<Item = usize>) -> io::Result<Self> {
+        Self::new(Region::reserve(Self::len_of(parts), page_size())?)
     }
 
     /// The first words of the next part.
@@ -128,6 +140,7 @@ mod tests {
 
     #[test]
     fn a_pool_without_classes_has_no_books() {
-        assert_eq!(Books::new(&[]).unwrap().region.len(), 0);
+        assert_eq!(Books::len_for(&[]), 0);
+        assert_eq!(Books::with_parts([]).unwrap().region.len(), 0);
     }
 }

@@ -1,6 +1,6 @@
-//! Giving idle memory back, in *windows*: as many slots as start and end on a page boundary together. A window's idle and
-//! fresh slots are reserved, so that nobody gets one meanwhile; whole pages of theirs go back to the system; the slots
-//! whose every page went are fresh again, and the others are put back.
+//! Giving idle memory back, in *windows*: as many slots as start and end on a page boundary together. A window's idle
+//! and fresh slots are reserved, so that nobody gets one meanwhile; whole pages of theirs go back to the system; the
+//! slots whose every page went are fresh again, and the others are put back.
 
 use std::ops::Range;
 
@@ -10,13 +10,26 @@ use super::index::GRANULE;
 use super::ledger::Ledger;
 use super::shelf::{GROUP_SLOTS, GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation};
 use crate::os::bits::has_run;
-use crate::os::region::{Region, page_size};
+use crate::os::region::{HUGE_PAGE, Region, page_size};
+
+/// So many groups of small slots are looked at together, and their pages go with one system call.
+const MOST_AT_ONCE: u32 = 64;
 
 impl Class {
-    /// Slots per window: as many as start and end on a page boundary together, whatever the slot size (a
-    /// multiple of [`GRANULE`]).
-    fn window_slots() -> u32 {
-        (page_size() / GRANULE) as u32
+    /// The slot groups of a window: as many slots as start and end on a page boundary together, whatever the slot size
+    /// (a multiple of [`GRANULE`]). With huge pages as many as do on one of theirs, if these are not too many.
+    pub(super) fn window_groups(&self) -> u32 {
+        let alike = |page: usize, granule: usize| (page / granule) as u32 / GROUP_SLOTS;
+        let least = alike(page_size(), GRANULE);
+        if !self.has_huge_pages() {
+            return least;
+        }
+        let granule = 1 << self.span.slot_size.trailing_zeros().min(HUGE_PAGE.trailing_zeros());
+        alike(HUGE_PAGE, granule).min(MAX_RESERVED_GROUPS).max(least)
+    }
+
+    fn window_slots(&self) -> u32 {
+        self.window_groups() * GROUP_SLOTS
     }
 
     /// Gives back the whole pages of up to `max_slots` idle slots; how many slots became fresh. Those of the highest
@@ -26,7 +39,7 @@ impl Class {
         if self.shelf.idle() == 0 {
             return 0;
         }
-        let mut end = (self.shelf.used_groups() * GROUP_SLOTS).div_ceil(Self::window_slots());
+        let mut end = (self.shelf.used_groups() * GROUP_SLOTS).div_ceil(self.window_slots());
         let mut discarded = 0;
         while end > 0 && discarded < max_slots && self.shelf.idle() > 0 {
             let mut first = end - 1;
@@ -50,9 +63,10 @@ impl Class {
 
     /// Gives idle slots beyond the capacity back, as far as whole pages go; how many slots became fresh.
     pub(crate) fn discard_excess(&self, region: &Region, books: &Books) -> usize {
-        let most = self.excess.of(self.shelf.idle()) as usize;
-        let discarded = self.discard_idle(region, most);
-        self.excess.is_left(self.shelf.idle(), self.shelf.used_groups() * GROUP_SLOTS);
+        let idle = self.shelf.idle();
+        let discarded = self.discard_idle(region, self.excess.of(idle) as usize);
+        // Not what others put meanwhile: nobody tried to give that back.
+        self.excess.is_left(idle - discarded as u32, self.shelf.used_groups() * GROUP_SLOTS);
         if discarded > 0 {
             self.discard_books(books);
         }
@@ -61,7 +75,7 @@ impl Class {
 
     /// Gives the pages of the ledger back whose slots are all fresh.
     pub(crate) fn discard_books(&self, books: &Books) {
-        let groups = (Ledger::entries_per_page() as u32) / GROUP_SLOTS;
+        let groups = (Ledger::marks_per_page() as u32) / GROUP_SLOTS;
         for page in self.ledger.used_pages() {
             let first = page as u32 * groups;
             let end = (first + groups).min(self.shelf.group_count());
@@ -76,7 +90,7 @@ impl Class {
 
     /// Gives back the whole pages of idle slots in the window of `slot`; how many slots became fresh.
     pub(crate) fn discard_around(&self, region: &Region, slot: u32) -> usize {
-        let window = slot / Self::window_slots();
+        let window = slot / self.window_slots();
         self.discard_windows(region, window..window + 1, usize::MAX)
     }
 
@@ -99,33 +113,25 @@ impl Class {
         forgotten
     }
 
-    fn window_groups() -> u32 {
-        Self::window_slots() / GROUP_SLOTS
-    }
-
     /// How many windows are reserved at a time: of slots of a page or more, one.
     fn most_windows(&self) -> u32 {
-        if self.span.slot_size < page_size() {
-            (MAX_RESERVED_GROUPS / Self::window_groups()).max(1)
-        } else {
-            1
-        }
+        if self.span.slot_size < page_size() { (MOST_AT_ONCE / self.window_groups()).max(1) } else { 1 }
     }
 
     /// Whether a window looks as if it had a page to give: a look costs less than a reservation.
     fn may_discard(&self, window: u32) -> bool {
-        let first_group = window * Self::window_groups();
+        let first_group = window * self.window_groups();
         // The last window may have a page that is not full.
-        let is_last = first_group + Self::window_groups() >= self.shelf.group_count();
+        let is_last = first_group + self.window_groups() >= self.shelf.group_count();
         let slots_of_page = page_size().div_ceil(self.span.slot_size);
         is_last
-            || Self::window_groups() != GROUPS_SEEN
+            || self.window_groups() != GROUPS_SEEN
             || has_run(self.shelf.held_slots(first_group), slots_of_page)
     }
 
     fn discard_windows(&self, region: &Region, windows: Range<u32>, max_slots: usize) -> usize {
-        let first_group = windows.start * Self::window_groups();
-        let groups = (windows.end * Self::window_groups()).min(self.shelf.group_count()) - first_group;
+        let first_group = windows.start * self.window_groups();
+        let groups = (windows.end * self.window_groups()).min(self.shelf.group_count()) - first_group;
         if groups > MAX_RESERVED_GROUPS {
             return 0; // pages above 64 KiB: not on any target this is built for
         }
@@ -156,12 +162,14 @@ impl Class {
         let start =
             self.offset_of(run.start).next_multiple_of(page).max(self.offset_of(first_idle) / page * page);
         let end = (run_end / page * page).min(self.offset_of(last_idle + 1).next_multiple_of(page));
+        let (start, end) = self.without_parts_of_huge_pages(start, end);
         // SAFETY:
         // - all of these pages belong to slots of the reservation, which nobody holds and nobody can get
         // - what idle buffers hold may be lost
         if start >= end || !unsafe { region.discard(start, end - start) } {
             return 0;
         }
+        self.are_small_again(region, start, end);
         let whole =
             |slot: &u32| self.offset_of(*slot) >= start && self.offset_of(*slot) + self.slot_size() <= end;
         let mut discarded = 0;

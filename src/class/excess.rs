@@ -5,9 +5,10 @@
 //!                                    ^ down to here    ^ above, give back
 //! ```
 //!
-//! - The *slack* lets a class go up and down a little without a system call each time, and makes what is given back a batch.
-//! - Small slots go back only with their whole page. What is left beyond the capacity then, because pages are shared with
-//!   slots that are out, is looked at again after enough more were put: a look goes over the whole class.
+//! - The *slack* lets a class go up and down a little without a system call each time, and makes what is given back a
+//!   batch.
+//! - Small slots go back only with their whole page. What is left beyond the capacity then, because pages are shared
+//!   with slots that are out, is looked at again after enough more were put: a look goes over the whole class.
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -51,8 +52,8 @@ impl Excess {
         idle.saturating_sub(self.capacity)
     }
 
-    /// After some were given back: so many are left. `used` slots of the class are not known to be fresh, and a look at all
-    /// of them is to pay.
+    /// After some were given back: so many are left. `used` slots of the class are not known to be fresh, and a look at
+    /// all of them is to pay.
     pub(super) fn is_left(&self, idle: u32, used: u32) {
         let more = if idle > self.capacity { self.slack.max(used / 64) } else { self.slack };
         self.threshold.store(self.capacity.max(idle) + more, Relaxed);

@@ -44,6 +44,17 @@ fn least_of_coarse(step: usize) -> usize {
 /// For each fine step, the class that fits the step's smallest size; the number of classes if none does.
 pub(crate) type StepTable = [u8; FINE_STEPS];
 
+/// For each step, the class that fits its smallest size; the steps ascend as the classes do.
+fn table<const STEPS: usize>(buffer_sizes: &[usize], least_of: impl Fn(usize) -> usize) -> [u8; STEPS] {
+    let mut class = 0;
+    std::array::from_fn(|step| {
+        while buffer_sizes.get(class).is_some_and(|&bound| bound < least_of(step)) {
+            class += 1;
+        }
+        class as u8
+    })
+}
+
 /// Finds the smallest class whose buffers hold a size.
 ///
 /// A table has, for each step of sizes, the class that fits the step's smallest size. One compare
@@ -65,9 +76,8 @@ impl SizeClassIndex {
         let largest = buffer_sizes.last().copied().unwrap_or(0);
         assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
 
-        let class_of = |size: usize| buffer_sizes.partition_point(|&bound| bound < size) as u8;
-        let fine = std::array::from_fn(|step| class_of((step * GRANULE).saturating_sub(GRANULE - 1)));
-        let coarse = std::array::from_fn(|step| class_of(least_of_coarse(step)));
+        let fine = table(buffer_sizes, |step| (step * GRANULE).saturating_sub(GRANULE - 1));
+        let coarse = table(buffer_sizes, least_of_coarse);
         let mut sizes = [0; MAX_CLASSES];
         sizes[..buffer_sizes.len()].copy_from_slice(buffer_sizes);
         Self { fine, coarse, buffer_sizes: sizes, largest }
@@ -108,10 +118,11 @@ pub(crate) const UNIT: usize = GRANULE / 2;
 
 /// Divides unit numbers by a fixed slot size with one multiplication.
 ///
-/// With `g` units per slot and `m = ceil(2^64 / g)`, the product `x * m` has the slot in its high half, and its low half
-/// is below `m` exactly when `x` is the first unit of that slot. Proof: `m = (2^64 + e) / g` with `0 <= e < g`; for `x =
-/// slot * g + r` the product is `slot * 2^64 + slot * e + r * m`. While `(slot + 1) * e < m`, the rest `slot * e + r * m`
-/// is below `m` for `r = 0`, at least `m` for `r >= 1`, and below `2^64` for `r < g`, as `g * m = 2^64 + e`.
+/// With `g` units per slot and `m = ceil(2^64 / g)`, the product `x * m` has the slot in its high half, and its low
+/// half is below `m` exactly when `x` is the first unit of that slot. Proof: `m = (2^64 + e) / g` with `0 <= e < g`;
+/// for `x = slot * g + r` the product is `slot * 2^64 + slot * e + r * m`. While `(slot + 1) * e < m`, the rest
+/// `slot * e + r * m` is below `m` for `r = 0`, at least `m` for `r >= 1`, and below `2^64` for `r < g`, as
+/// `g * m = 2^64 + e`.
 /// [`Reciprocal::new`] refuses spans that break the condition.
 #[derive(Clone, Copy)]
 pub(crate) struct Reciprocal {
@@ -216,7 +227,7 @@ mod tests {
             let span = slot * 40;
             let reciprocal = Reciprocal::new(slot, span).unwrap();
             for unit in 0..span {
-                let expected = unit.is_multiple_of(slot).then_some(unit / slot);
+                let expected = (unit % slot == 0).then_some(unit / slot);
                 assert_eq!(reciprocal.slot_starting_at(unit), expected, "unit {unit}, slot {slot}");
             }
         }
@@ -236,7 +247,7 @@ mod tests {
             let reciprocal = Reciprocal::new(slot, slots * slot).unwrap();
             for start in [0, slots / 2, slots - 1].map(|s| s * slot) {
                 for unit in (start..start + slot.min(70)).chain(start + slot - slot.min(70)..start + slot) {
-                    let expected = unit.is_multiple_of(slot).then_some(unit / slot);
+                    let expected = (unit % slot == 0).then_some(unit / slot);
                     assert_eq!(reciprocal.slot_starting_at(unit), expected, "unit {unit}, slot {slot}");
                 }
             }

@@ -12,6 +12,7 @@
 //! Numbers only, fixed when the pool is built.
 
 use super::index::{GRANULE, Reciprocal, UNIT};
+use super::shelf::GROUP_SLOTS;
 use crate::error::BuildError;
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::region::{HUGE_PAGE, page_size};
@@ -33,6 +34,8 @@ pub(crate) struct Span {
     pub(crate) start: usize,
     /// Its length in bytes: whole chunks.
     pub(crate) len: usize,
+    /// Every slot starts at a multiple of this, in bytes.
+    pub(crate) alignment: usize,
     pub(crate) reciprocal: Reciprocal,
 }
 
@@ -46,10 +49,30 @@ pub(crate) struct Layout {
     pub(crate) len: usize,
     /// What the region's start must be a multiple of, in bytes.
     pub(crate) base_alignment: usize,
-    alignment: usize,
-    huge_pages: bool,
+    shape: Shape,
+}
+
+/// What a layout is made by, besides its classes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Of every slot, in bytes: a power of two.
+    pub(crate) alignment: usize,
+    pub(crate) huge_pages: bool,
+    /// Slots as large as pages are spread by a cache line each.
+    pub(crate) coloring: bool,
     /// What all classes together have beyond their capacities, in bytes, at most.
-    room: usize,
+    pub(crate) room: usize,
+}
+
+impl Shape {
+    /// The least slot for a buffer of this size, in bytes.
+    fn slot_size(&self, buffer_size: usize) -> usize {
+        let alignment = self.alignment.max(GRANULE);
+        let slot_size = buffer_size.next_multiple_of(alignment);
+        // The first bytes of slots that start with a page all compete for the same few places of the cache.
+        let is_colored = self.coloring && slot_size % page_size() == 0 && alignment < page_size();
+        if is_colored { slot_size + alignment } else { slot_size }
+    }
 }
 
 /// Beyond its capacity a class has slots of at most so many bytes. Enough for 400,000 buffers of 64 bytes; less than a
@@ -67,22 +90,16 @@ const MAX_CHUNKS: usize = 4096;
 const MIN_CHUNK_SHIFT: u32 = 16;
 
 impl Layout {
-    /// For classes of a buffer size and a capacity each, with at most `room` bytes beyond their capacities.
-    pub(crate) fn new(
-        classes: &[(usize, usize)],
-        alignment: usize,
-        huge_pages: bool,
-        room: usize,
-    ) -> Result<Self, BuildError> {
+    /// For classes of a buffer size and a capacity each.
+    pub(crate) fn new(classes: &[(usize, usize)], shape: Shape) -> Result<Self, BuildError> {
+        let Shape { alignment, huge_pages, room, .. } = shape;
         let least_chunk = alignment.max(page_size()).max(if huge_pages { HUGE_PAGE } else { 0 });
         let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
         let slot_alignment = alignment.max(GRANULE);
         let too_large = |bytes| BuildError::AddressSpace { bytes, limit: MAX_ADDRESS_SPACE };
         // Each below 2^63 (sizes below 2^33 with alignment, capacities up to 2^30), and at most 64 of them.
-        let least: u128 = classes
-            .iter()
-            .map(|&(size, capacity)| (size.next_multiple_of(slot_alignment) * capacity) as u128)
-            .sum();
+        let least: u128 =
+            classes.iter().map(|&(size, capacity)| (shape.slot_size(size) * capacity) as u128).sum();
         if least > MAX_ADDRESS_SPACE as u128 {
             return Err(too_large(usize::try_from(least).unwrap_or(usize::MAX)));
         }
@@ -90,8 +107,9 @@ impl Layout {
         // Slots, the size of each, and how an offset is divided by it.
         let slots = memory::boxed_slice(classes.len(), |class| {
             let (size, capacity) = classes[class];
-            let slots = capacity + room_of(size.next_multiple_of(slot_alignment), room / classes.len());
-            let (slot_size, reciprocal) = slot_of(size, slots, slot_alignment);
+            let least = shape.slot_size(size);
+            let slots = capacity + room_of(least, capacity, room / classes.len());
+            let (slot_size, reciprocal) = slot_of(least, slots, slot_alignment);
             Ok::<_, OutOfMemory>((slots, slot_size, reciprocal))
         })?;
         let chunks_of = |class: usize, shift: u32| (slots[class].0 * slots[class].1).div_ceil(1 << shift);
@@ -103,10 +121,11 @@ impl Layout {
         if len > MAX_ADDRESS_SPACE {
             return match room {
                 0 => Err(too_large(len)),
-                _ => Self::new(classes, alignment, huge_pages, 0),
+                _ => Self::new(classes, Shape { room: 0, ..shape }),
             };
         }
 
+        let base_alignment = least_chunk.max(1 << MIN_CHUNK_SHIFT);
         let mut class_of_chunk = Vec::new();
         let refused = OutOfMemory { bytes: chunks(chunk_shift) };
         class_of_chunk.try_reserve_exact(chunks(chunk_shift)).map_err(|_| refused)?;
@@ -116,16 +135,26 @@ impl Layout {
             let chunks = chunks_of(class, chunk_shift);
             class_of_chunk.resize(class_of_chunk.len() + chunks, class as u8);
             let (capacity, slots, len) = (capacity as u32, slots as u32, chunks << chunk_shift);
-            Ok::<_, OutOfMemory>(Span { buffer_size, slot_size, capacity, slots, start, len, reciprocal })
+            // Spans start with a chunk, and no chunk is smaller than what the region starts at a multiple of.
+            let alignment = 1 << slot_size.trailing_zeros().min(base_alignment.trailing_zeros());
+            Ok::<_, OutOfMemory>(Span {
+                buffer_size,
+                slot_size,
+                capacity,
+                slots,
+                start,
+                len,
+                alignment,
+                reciprocal,
+            })
         })?;
         let class_of_chunk = class_of_chunk.into_boxed_slice();
-        let base_alignment = least_chunk;
-        Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment, alignment, huge_pages, room })
+        Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment, shape })
     }
 
     /// The same classes with less room beyond their capacities; `None` if they have none.
     pub(crate) fn with_less_room(&self) -> Result<Option<Self>, BuildError> {
-        if self.room == 0 {
+        if self.shape.room == 0 {
             return Ok(None);
         }
         let classes = memory::boxed_slice(self.spans.len(), |class| {
@@ -133,21 +162,28 @@ impl Layout {
             Ok::<_, OutOfMemory>((buffer_size, capacity as usize))
         })?;
         let least = self.spans.len() * LEAST_ROOM;
-        let room = if self.room / 4 < least { 0 } else { self.room / 4 };
-        Self::new(&classes, self.alignment, self.huge_pages, room).map(Some)
+        let room = if self.shape.room / 4 < least { 0 } else { self.shape.room / 4 };
+        Self::new(&classes, Shape { room, ..self.shape }).map(Some)
     }
 }
 
-/// How many slots a class has beyond its capacity, in at most `most` bytes.
-fn room_of(slot_size: usize, most: usize) -> usize {
-    if slot_size > LARGEST_WITH_ROOM { 0 } else { most.min(ROOM_OF_CLASS) / slot_size }
+/// How many slots a class has beyond its capacity, in at most `most` bytes. Where they are many, all its slots fill the
+/// last slot group, so that its word need not be written when the pool is made.
+fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
+    if slot_size > LARGEST_WITH_ROOM {
+        return 0;
+    }
+    let room = most.min(ROOM_OF_CLASS) / slot_size;
+    let group = GROUP_SLOTS as usize;
+    if room < group { room } else { room - (capacity + room) % group }
 }
 
-/// The least slot that holds a buffer, is a multiple of the alignment, and whose number is found by one multiplication.
+/// The least slot from this size on that is a multiple of the alignment, as `least` is, and whose number is found by
+/// one multiplication.
 ///
 /// Nearly always the first try does: a few more are for terabytes of buffers of gigabytes.
-fn slot_of(buffer_size: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) {
-    let mut slot_size = buffer_size.next_multiple_of(alignment);
+fn slot_of(least: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) {
+    let mut slot_size = least;
     loop {
         let units = slot_size / UNIT;
         // A power of two leaves no excess, so this ends.
@@ -162,6 +198,8 @@ fn slot_of(buffer_size: usize, slots: usize, alignment: usize) -> (usize, Recipr
 mod tests {
     use super::*;
 
+    const SHAPE: Shape = Shape { alignment: 64, huge_pages: false, coloring: false, room: ROOM_OF_POOL };
+
     #[test]
     fn spans_are_apart_aligned_and_found_by_chunk() {
         let sets: [&[(usize, usize)]; 4] = [
@@ -172,12 +210,15 @@ mod tests {
         ];
         for classes in sets {
             for alignment in [1, 64, 4096, 2 << 20] {
-                let layout = Layout::new(classes, alignment, false, ROOM_OF_POOL).unwrap();
+                let layout = Layout::new(classes, Shape { alignment, ..SHAPE }).unwrap();
                 let mut end = 0;
                 for (class, span) in layout.spans.iter().enumerate() {
                     assert_eq!(span.start, end);
-                    assert!(span.start.is_multiple_of(alignment) && span.slot_size.is_multiple_of(alignment));
-                    assert!(span.slot_size >= span.buffer_size);
+                    assert!(span.start % alignment == 0 && span.slot_size % alignment == 0);
+                    assert!(span.slot_size >= span.buffer_size && span.alignment >= alignment.max(GRANULE));
+                    for start in [layout.base_alignment, span.start, span.slot_size] {
+                        assert!(start % span.alignment == 0);
+                    }
                     assert!(span.slot_size * span.slots as usize <= span.len && span.capacity <= span.slots);
                     for offset in [span.start, span.start + span.len - 1] {
                         assert_eq!(usize::from(layout.class_of_chunk[offset >> layout.chunk_shift]), class);
@@ -193,12 +234,12 @@ mod tests {
     #[test]
     fn room_is_bounded_by_class_by_pool_and_by_the_system() {
         let room = |classes: &[(usize, usize)], room| -> Vec<u32> {
-            let layout = Layout::new(classes, 64, false, room).unwrap();
+            let layout = Layout::new(classes, Shape { room, ..SHAPE }).unwrap();
             layout.spans.iter().map(|span| span.slots - span.capacity).collect()
         };
-        assert_eq!(room(&[(64, 10), (4096, 10)], ROOM_OF_POOL), [1 << 20, 16 << 10]);
+        assert_eq!(room(&[(64, 16), (4096, 10)], ROOM_OF_POOL), [1 << 20, (16 << 10) - 10]);
         assert_eq!(room(&[(32 << 20, 3), ((32 << 20) + 1, 3)], ROOM_OF_POOL), [2, 0]);
-        assert_eq!(room(&[(64, 10), (4096, 10)], 2 << 20), [1 << 14, 256]);
+        assert_eq!(room(&[(64, 16), (4096, 16)], 2 << 20), [1 << 14, 256]);
         assert_eq!(room(&[(64, 10), (4096, 10)], 0), [0, 0]);
         // Capacities come first.
         assert_eq!(room(&[(1 << 30, 1 << 14)], ROOM_OF_POOL), [0]);
@@ -206,13 +247,27 @@ mod tests {
 
     #[test]
     fn less_room_ends_with_none() {
-        let mut layout = Layout::new(&[(64, 10), (4096, 10)], 64, false, ROOM_OF_POOL).unwrap();
+        let mut layout = Layout::new(&[(64, 10), (4096, 10)], SHAPE).unwrap();
         let mut tries = 0;
         while let Some(less) = layout.with_less_room().unwrap() {
-            assert!(less.len <= layout.len && less.room < layout.room);
+            assert!(less.len <= layout.len && less.shape.room < layout.shape.room);
             layout = less;
             tries += 1;
         }
         assert!(layout.spans.iter().all(|span| span.slots == 10) && tries < 10, "{tries}");
+    }
+
+    #[test]
+    fn colored_slots_of_whole_pages_are_a_line_longer() {
+        let slots = |alignment, coloring| -> Vec<usize> {
+            let page = page_size();
+            let classes = [(64, 10), (page - 1, 10), (page + 1, 10), (4 * page, 10)];
+            let layout = Layout::new(&classes, Shape { alignment, coloring, ..SHAPE }).unwrap();
+            layout.spans.iter().map(|span| span.slot_size - span.buffer_size).collect()
+        };
+        assert_eq!(slots(64, false), [0, 1, 63, 0]);
+        assert_eq!(slots(64, true), [0, 1 + 64, 63, 64]);
+        // Where every slot is to start with a page there is no place for it.
+        assert_eq!(slots(page_size(), true), slots(page_size(), false));
     }
 }

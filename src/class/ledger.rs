@@ -1,29 +1,29 @@
 //! The ledger: the state of every slot of a class, kept apart from the buffers themselves.
 //!
-//! One 64-bit entry per slot. A user who writes past a buffer cannot reach it, and a put reads no byte of the
+//! One 64-bit mark per slot. A user who writes past a buffer cannot reach it, and a put reads no byte of the
 //! buffer. Between two gets of a slot exactly one put takes it from its holder, whatever threads race: that
 //! is the whole double-put and wrong-size check.
 //!
 //! ```text
-//! entry   63       62 ....... 32   31 .......... 0
+//! mark    63       62 ....... 32   31 .......... 0
 //!         0        0               0                  idle or fresh: nobody may put it
 //!         0        bias or 0       1 + n              outstanding as a raw pointer, requested with n bytes
 //!         1        end's number    1 + n              the same, and its bias is being ended
 //!         1 ................................... 1     outstanding in a PooledBuffer: no raw put matches it
 //! ```
 //!
-//! **The entry says how it is put.** Without a bias anybody puts it, by an atomic exchange. An exchange costs more than all
-//! other checks together, so an entry may be biased to the thread that got the slot. On the fast path its *bias owner* reads
-//! the entry and then writes it, plainly. Every other thread [ends the bias](Ledger::end_bias) first: it exchanges the entry
-//! for one that says so, waits until the bias owner is not in the fast path, and takes the bias off what is still there.
-//! Then it puts by exchange.
+//! **The mark says how the slot is put.** Without a bias anybody puts it, by an atomic exchange. An exchange costs more
+//! than all other checks together, so a mark may be biased to the thread that got the slot. On the fast path its *bias
+//! owner* reads the mark and then writes it, plainly. Every other thread [ends the bias](Ledger::end_bias) first: it
+//! exchanges the mark for one that says so, waits until the bias owner is not in the fast path, and takes the bias off
+//! what is still there. Then it puts by exchange.
 //!
 //! - The bias owner reads that the bias is being ended: it puts as every other thread does.
-//! - The bias owner read the entry before: its write may come after the first exchange, and is a put that won. The wait is
-//!   its partner ([`wait_for_fast_path`](crate::os::thread_state::wait_for_fast_path)): after it the bias owner is not
-//!   between its read and its write, and reads what was written since. So what is still there, stays.
+//! - The bias owner read the mark before: its write may come after the first exchange, and is a put that won. The wait
+//!   is its partner ([`wait_for_fast_path`](crate::os::thread_state::wait_for_fast_path)): after it the bias owner is
+//!   not between its read and its write, and reads what was written since. So what is still there, stays.
 //!
-//! Each end of a bias has a number, so that nobody takes the bias off an entry for whose owner he did not wait. Whoever
+//! Each end of a bias has a number, so that nobody takes the bias off a mark for whose owner he did not wait. Whoever
 //! finds an end under way waits for himself and finishes it: a thread that is stopped in the middle keeps nobody.
 //!
 //! The bias owner's own slow paths exchange atomically.
@@ -31,7 +31,7 @@
 //! One unlocked `cmpxchg` of the bias owner would save the wait, as no interrupt divides it. But it writes what it read
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
 //!
-//! Every access is Relaxed: an entry is the only word its decision rests on. What the owners wrote into the
+//! Every access is Relaxed: a mark is the only word its decision rests on. What the owners wrote into the
 //! buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -41,7 +41,7 @@ use crate::os::bits::bits_of;
 use crate::os::region::page_size;
 use crate::os::thread_state::MAX_THREADS;
 
-/// An entry's value.
+/// A mark's value.
 pub(crate) type Mark = u64;
 
 /// Idle or fresh.
@@ -57,8 +57,8 @@ const SIZE_BITS: Mark = (1 << BIAS_SHIFT) - 1;
 // A thread's number fits between the two.
 const _: () = assert!(MAX_THREADS < 1 << 31);
 
-/// The entries whose bias ends together: those of one thread among so many neighbours. One wait costs more than to look at
-/// them all.
+/// The marks whose bias ends together: those of one thread among so many neighbours. One wait costs more than to look
+/// at them all.
 const END_TOGETHER: usize = if cfg!(bytepool_shuttle) { 4 } else { 512 };
 
 /// What a size is added to for the mark of a raw pointer with a bias, or with 0 for none.
@@ -98,6 +98,11 @@ pub(crate) fn is_biased_to_another(mark: Mark, own: Mark) -> bool {
     mark != OWNED && !is_unbiased(mark) && mark >> BIAS_SHIFT != own >> BIAS_SHIFT
 }
 
+/// A raw mark after the [end of its bias](Ledger::end_bias).
+pub(crate) fn without_bias(mark: Mark) -> Mark {
+    mark & SIZE_BITS
+}
+
 /// The thread that a mark is biased to. `None`: its bias is being ended, so it does not say.
 fn bias_owner(mark: Mark) -> Option<u32> {
     debug_assert!(mark != OWNED && !is_unbiased(mark));
@@ -113,7 +118,7 @@ pub(crate) fn raw_size(mark: Mark) -> Option<usize> {
     }
 }
 
-/// The largest buffer size whose every requested size fits an entry, in bytes.
+/// The largest buffer size whose every requested size fits a mark, in bytes.
 pub(crate) const MAX_BUFFER_SIZE: usize = (u32::MAX - 2) as usize;
 
 /// Who holds an outstanding buffer.
@@ -126,7 +131,7 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
-    /// As a ledger entry; for a raw pointer of a size up to [`MAX_BUFFER_SIZE`], with the bias of this
+    /// As a mark; for a raw pointer of a size up to [`MAX_BUFFER_SIZE`], with the bias of this
     /// [`raw_base`].
     #[inline(always)]
     pub(crate) fn mark(self, raw_base: Mark) -> Mark {
@@ -140,7 +145,7 @@ impl Holder {
     }
 }
 
-/// A slot's holder, as its entry without a bias; `None` while nobody has it.
+/// A slot's holder, as its mark without a bias; `None` while nobody has it.
 #[inline]
 fn encode(holder: Option<Holder>) -> Mark {
     match holder {
@@ -159,32 +164,32 @@ pub(crate) fn decode(mark: Mark) -> Option<Holder> {
     }
 }
 
-/// The entries of one class.
+/// The marks of one class.
 pub(crate) struct Ledger {
-    entries: Words,
-    /// A bit for each page of entries that may be memory: some slot of it was got since the page was given back.
+    marks: Words,
+    /// A bit for each page of marks that may be memory: some slot of it was got since the page was given back.
     used: Words,
 }
 
 impl Ledger {
-    /// With an entry for each of so many slots. It begins two parts of the books.
+    /// With a mark for each of so many slots. It begins two parts of the books.
     pub(crate) fn new(slots: u32, books: &mut Books) -> Self {
-        let entries = books.take_pages(slots as usize);
-        Self { entries, used: books.take_pages(Self::more_words_of(slots)) }
+        let marks = books.take_pages(slots as usize);
+        Self { marks, used: books.take_pages(Self::more_words_of(slots)) }
     }
 
-    /// How many words it takes besides its entries.
+    /// How many words it takes besides its marks.
     pub(super) fn more_words_of(slots: u32) -> usize {
-        (slots as usize).div_ceil(Self::entries_per_page()).div_ceil(64)
+        (slots as usize).div_ceil(Self::marks_per_page()).div_ceil(64)
     }
 
-    pub(super) fn entries_per_page() -> usize {
+    pub(super) fn marks_per_page() -> usize {
         page_size() / size_of::<Mark>()
     }
 
-    /// Notes that the entry of a slot, which was fresh and is the caller's, is going to be written.
+    /// Notes that the mark of a slot, which was fresh and is the caller's, is going to be written.
     pub(crate) fn use_first(&self, slot: u32) {
-        let page = slot as usize / Self::entries_per_page();
+        let page = slot as usize / Self::marks_per_page();
         let (word, bit) = (&self.used[page / 64], 1 << (page % 64));
         // Relaxed: the page is given back only while all of its slots are fresh, and known to be.
         if word.load(Relaxed) & bit == 0 {
@@ -192,21 +197,21 @@ impl Ledger {
         }
     }
 
-    /// The pages of entries that may be memory, by number.
+    /// The pages of marks that may be memory, by number.
     pub(super) fn used_pages(&self) -> impl Iterator<Item = usize> {
         let words = self.used.iter().enumerate();
         words.flat_map(|(at, word)| bits_of(word.load(Relaxed)).map(move |bit| at * 64 + bit as usize))
     }
 
-    /// Gives a page of entries back.
+    /// Gives a page of marks back.
     ///
     /// # Safety
-    /// - all its entries are zero, and nobody writes one meanwhile
+    /// - all of them are zero, and nobody writes one meanwhile
     pub(super) unsafe fn discard_page(&self, books: &Books, page: usize) {
-        let start = page * Self::entries_per_page();
+        let start = page * Self::marks_per_page();
         // SAFETY:
         // - as the caller promised
-        if unsafe { self.entries.discard(books, start, start + Self::entries_per_page()) } {
+        if unsafe { self.marks.discard(books, start, start + Self::marks_per_page()) } {
             self.used[page / 64].fetch_and(!(1 << (page % 64)), Relaxed);
         }
     }
@@ -214,24 +219,24 @@ impl Ledger {
     /// Who holds `slot` now.
     #[inline]
     pub(crate) fn holder(&self, slot: u32) -> Option<Holder> {
-        decode(self.entry(slot).load(Relaxed))
+        decode(self.word(slot).load(Relaxed))
     }
 
     /// Sets the holder (of a size up to [`MAX_BUFFER_SIZE`]) of a slot that the caller alone has: one it just
     /// took, or one in a `PooledBuffer`.
     #[inline]
     pub(crate) fn set(&self, slot: u32, holder: Option<Holder>) {
-        self.entry(slot).store(encode(holder), Relaxed);
+        self.word(slot).store(encode(holder), Relaxed);
     }
 
-    /// The entry of `slot` now.
+    /// The mark of `slot` now.
     #[inline]
     pub(crate) fn mark(&self, slot: u32) -> Mark {
-        self.entry(slot).load(Relaxed)
+        self.word(slot).load(Relaxed)
     }
 
     /// Passes an outstanding slot from the holder that was found, a mark of [`mark`](Self::mark), to another, or to
-    /// nobody. Of racing callers that found the same one succeeds; `false` if the entry is another by now.
+    /// nobody. Of racing callers that found the same one succeeds; `false` if the mark is another by now.
     ///
     /// A raw buffer that stays raw keeps its bias: a put of it that races is misuse, and wins. Otherwise the mark is not
     /// [biased to another](is_biased_to_another) thread, and the caller is not in the fast path.
@@ -241,12 +246,12 @@ impl Ledger {
             (Some(Holder::Raw(_)), Some(Holder::Raw(size))) => found & !SIZE_BITS | raw(size),
             _ => encode(to),
         };
-        self.entry(slot).compare_exchange(found, new, Relaxed, Relaxed).is_ok()
+        self.word(slot).compare_exchange(found, new, Relaxed, Relaxed).is_ok()
     }
 
-    /// Ends the bias of an entry that was found biased to another thread, and of the same thread's nearby. It writes only
-    /// what is outstanding. `wait_for_fast_path` is run in the middle, with the bias owner's number, or with none for all
-    /// threads.
+    /// Ends the bias of a mark that was found biased to another thread, and of the same thread's nearby. It writes only
+    /// what is outstanding. `wait_for_fast_path` is run in the middle, with the bias owner's number, or with none for
+    /// all threads.
     pub(crate) fn end_bias(&self, slot: u32, found: Mark, wait_for_fast_path: impl FnOnce(Option<u32>)) {
         let (owner, nearby) = (bias_owner(found), self.nearby(slot));
         let ending = if owner.is_some() {
@@ -264,28 +269,28 @@ impl Ledger {
 
     fn nearby(&self, slot: u32) -> &[AtomicU64] {
         let start = slot as usize / END_TOGETHER * END_TOGETHER;
-        let entries = &self.entries[start..];
-        &entries[..entries.len().min(END_TOGETHER)]
+        let words = &self.marks[start..];
+        &words[..words.len().min(END_TOGETHER)]
     }
 
-    /// The first entry, for the fast path, which checks slot numbers itself.
+    /// The first mark, for the fast path, which checks slot numbers itself.
     pub(crate) fn first_entry(&self) -> *const AtomicU64 {
-        self.entries.as_ptr()
+        self.marks.as_ptr()
     }
 
     #[inline]
-    fn entry(&self, slot: u32) -> &AtomicU64 {
-        &self.entries[slot as usize]
+    fn word(&self, slot: u32) -> &AtomicU64 {
+        &self.marks[slot as usize]
     }
 }
 
 /// Gives those marks that have the bias of `old`, or its end's number, that of `new`.
-fn replace_bias(entries: &[AtomicU64], old: Mark, new: Mark) {
-    for entry in entries {
-        let mark = entry.load(Relaxed);
+fn replace_bias(words: &[AtomicU64], old: Mark, new: Mark) {
+    for word in words {
+        let mark = word.load(Relaxed);
         if mark >> BIAS_SHIFT == old >> BIAS_SHIFT && mark != OWNED {
             // One that changes meanwhile was put, or got another size. Then who puts it looks again.
-            let _ = entry.compare_exchange(mark, new & !SIZE_BITS | mark & SIZE_BITS, Relaxed, Relaxed);
+            let _ = word.compare_exchange(mark, new & !SIZE_BITS | mark & SIZE_BITS, Relaxed, Relaxed);
         }
     }
 }
@@ -354,7 +359,7 @@ mod tests {
     #[test]
     fn a_raw_buffer_that_stays_raw_keeps_its_bias() {
         let (_books, ledger) = ledger(1);
-        ledger.entry(0).store(bias_to(7) | raw(100), Relaxed);
+        ledger.word(0).store(bias_to(7) | raw(100), Relaxed);
         let to = Some(Holder::Raw(5));
         assert!(!ledger.pass(0, bias_to(7) | raw(99), to));
         assert!(ledger.pass(0, bias_to(7) | raw(100), to));
@@ -362,14 +367,14 @@ mod tests {
         assert!(!ledger.pass(0, NOBODY, to));
     }
 
-    /// Of two windows of entries, all biased to thread 7 but some of the first.
+    /// Of two windows of marks, all biased to thread 7 but some of the first.
     fn biased_to_7() -> (Books, Ledger) {
         let (books, ledger) = ledger(2 * END_TOGETHER as u32 - 1);
         for slot in 0..2 * END_TOGETHER as u32 - 1 {
-            ledger.entry(slot).store(bias_to(7) | raw(slot as usize), Relaxed);
+            ledger.word(slot).store(bias_to(7) | raw(slot as usize), Relaxed);
         }
         for (slot, mark) in [(0, NOBODY), (1, OWNED), (2, bias_to(8) | raw(2)), (3, raw(3))] {
-            ledger.entry(slot).store(mark, Relaxed);
+            ledger.word(slot).store(mark, Relaxed);
         }
         (books, ledger)
     }
@@ -402,8 +407,8 @@ mod tests {
     fn an_end_of_bias_leaves_what_changed_meanwhile() {
         let (_books, ledger) = biased_to_7();
         ledger.end_bias(9, ledger.mark(9), |_| {
-            ledger.entry(9).store(NOBODY, Relaxed);
-            ledger.entry(10).store(bias_to(7) | raw(11), Relaxed);
+            ledger.word(9).store(NOBODY, Relaxed);
+            ledger.word(10).store(bias_to(7) | raw(11), Relaxed);
             assert!(ledger.pass(11, ledger.mark(11), Some(Holder::Raw(12))));
         });
         assert_eq!([9, 10, 11].map(|slot| ledger.mark(slot)), [NOBODY, bias_to(7) | raw(11), raw(12)]);
@@ -414,7 +419,7 @@ mod tests {
         let (_books, ledger) = biased_to_7();
         ledger.end_bias(9, ledger.mark(9), |_| {
             let found = ledger.mark(9);
-            // Another end of an entry nearby, which this one must leave.
+            // Another end of a mark nearby, which this one must leave.
             ledger.end_bias(2, ledger.mark(2), |_| {
                 ledger.end_bias(9, found, |owner| assert_eq!(owner, None));
                 assert_eq!((ledger.mark(9), ledger.mark(10)), (raw(9), raw(10)));

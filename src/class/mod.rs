@@ -7,9 +7,10 @@
 //! - [`shelf`]: the idle and fresh slots that all threads share
 //! - [`quota`]: how many idle slots threads may keep
 //! - [`bias`]: whether puts are to be cheap, or hand-overs
-//! - [`slots`]: from an address to a slot and its ledger entry
+//! - [`slots`]: from an address to a slot and its mark
 //! - [`discard`]: giving idle memory back
 //! - [`excess`]: how many idle slots are too many
+//! - [`huge`]: huge pages
 //! - [`mapped_bytes`]: what is memory, and the limit on it
 //! - [`table`]: all classes of a pool, and its region
 //! - `arithmetic`: `index`, for the fuzz targets
@@ -23,6 +24,7 @@ pub(crate) mod bias;
 pub(crate) mod books;
 mod discard;
 mod excess;
+mod huge;
 pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod ledger;
@@ -40,6 +42,7 @@ use std::io;
 use self::bias::Bias;
 use self::books::Books;
 use self::excess::Excess;
+use self::huge::HugeBlocks;
 use self::layout::Span;
 use self::ledger::{Ledger, Mark};
 use self::quota::Quota;
@@ -61,6 +64,8 @@ pub(crate) struct Class {
     pub(crate) quota: Quota,
     pub(crate) bias: Bias,
     pub(crate) excess: Excess,
+    /// `None`: the pool asks for no huge pages.
+    huge: Option<HugeBlocks>,
     pub(crate) counters: ClassCounters,
     /// Bytes of the span, from its start, that are readable and writable.
     opened: AtomicUsize,
@@ -105,6 +110,7 @@ impl Class {
             quota: Quota::new(&span),
             bias: Bias::new(),
             excess: Excess::new(&span),
+            huge: huge_pages.then(|| HugeBlocks::new(&span, books)),
             counters: ClassCounters::default(),
             opened: AtomicUsize::new(0),
             opening: Lock::new(()),
@@ -130,6 +136,11 @@ impl Class {
         self.span.slot_size
     }
 
+    /// Every slot starts at a multiple of this, in bytes.
+    pub(crate) fn alignment(&self) -> usize {
+        self.span.alignment
+    }
+
     /// How many idle slots are kept.
     pub(crate) fn capacity(&self) -> u32 {
         self.span.capacity
@@ -151,22 +162,23 @@ impl Class {
         self.span.start + slot as usize * self.span.slot_size
     }
 
-    /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is read
-    /// first, lest one be counted twice for another that is out.
+    /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is
+    /// read first, lest one be counted twice for another that is out.
     pub(crate) fn is_whole(&self) -> bool {
         self.shelf.fresh() + self.shelf.idle() == self.slot_count()
     }
 
-    /// What the books of this class take, in bytes: pages of the ledger that were used, words of the shelf as far as they
-    /// were, and the queue.
+    /// What the books of this class take, in bytes: pages of the ledger that were used, words of the shelf as far as
+    /// they were, and the queue.
     pub(crate) fn book_bytes(&self) -> usize {
         self.ledger.used_pages().count() * page_size() + self.shelf.book_bytes()
     }
 
     /// How many slots are neither fresh nor on the shelf: out, or in thread caches.
     pub(crate) fn off_shelf(&self) -> u32 {
+        let (idle, fresh) = self.shelf.counted();
         // A get or put in flight may be seen half.
-        self.slot_count().saturating_sub(self.shelf.fresh()).saturating_sub(self.shelf.idle())
+        self.slot_count().saturating_sub(fresh).saturating_sub(idle)
     }
 
     /// Notes how many slots are out, where a batch is taken: the thread that takes it has none cached.
@@ -200,6 +212,22 @@ impl Class {
         if self.is_open(slot) { Ok(()) } else { self.open_up_to(guard, region, self.end_of(slot)) }
     }
 
+    /// Makes all slots memory, and idle. Before anybody gets one.
+    pub(crate) fn pin(&self, guard: &ForkGuard, region: &Region) -> io::Result<()> {
+        let bytes = self.span.slots as usize * self.span.slot_size;
+        self.open_up_to(guard, region, bytes)?;
+        let bytes = bytes.next_multiple_of(page_size());
+        if self.has_huge_pages() {
+            region.make_huge(self.span.start, bytes / HUGE_PAGE * HUGE_PAGE, false);
+        }
+        region.touch(self.span.start, bytes)?;
+        while let Some(slot) = self.shelf.take_fresh(None) {
+            self.ledger.use_first(slot);
+            self.shelf.put(slot);
+        }
+        Ok(())
+    }
+
     /// Where a slot ends, in bytes from the start of the span.
     fn end_of(&self, slot: u32) -> usize {
         (slot as usize + 1) * self.span.slot_size
@@ -215,7 +243,9 @@ impl Class {
         if end <= opened {
             return Ok(());
         }
-        let step = opened.clamp(self.open_step, MAX_OPEN_STEP);
+        // Locked pages count against a limit when they are opened.
+        let most = if region.is_locked() { self.open_step } else { MAX_OPEN_STEP };
+        let step = opened.clamp(self.open_step, most);
         let granularity = self.open_step.max(page_size());
         let generous = end.max(opened + step).next_multiple_of(granularity).min(self.span.len);
         let open_to = |target: usize| region.open(self.span.start + opened, target - opened).map(|()| target);

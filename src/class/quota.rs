@@ -29,13 +29,14 @@ pub(crate) fn most_slots(slot_size: usize) -> u32 {
     }
 }
 
-/// Threads together keep so many slots of a class of little capacity, too, which may have many more out; and so many bytes.
+/// Threads together keep so many slots of a class of little capacity, too, which may have many more out; and so many
+/// bytes.
 const LEAST_SLOTS: usize = 64;
 const LEAST_BYTES: usize = 1 << 20;
 
-/// How much of a class may be in thread caches, whatever the number of threads: half of its capacity. Where that is less
-/// than [`LEAST_SLOTS`] and [`LEAST_BYTES`], as much as the room beyond the capacity allows: a class that keeps ten buffers
-/// may have a thousand out, and they are not to move one by one.
+/// How much of a class may be in thread caches, whatever the number of threads: half of its capacity. Where that is
+/// less than [`LEAST_SLOTS`] and [`LEAST_BYTES`], as much as the room beyond the capacity allows: a class that keeps
+/// ten buffers may have a thousand out, and they are not to move one by one.
 pub(crate) struct Quota {
     left: AtomicU32,
 }
@@ -50,8 +51,8 @@ impl Quota {
         (capacity / 2).max(least.min((slots - capacity) / 2))
     }
 
-    /// A share for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last` may
-    /// be taken, too. 0 or at least 2.
+    /// A share for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last`
+    /// may be taken, too. 0 or at least 2.
     pub(crate) fn take(&self, wanted: u32, last: bool) -> u32 {
         let most = |left: u32| if last { left } else { left.div_ceil(2) };
         let share = |left: u32| Some(wanted.min(most(left))).filter(|&share| share >= MIN_SHARE);

@@ -1,7 +1,7 @@
 //! The shelf: the slots of a class that nobody holds, idle or fresh, shared by all threads without a lock.
 //!
-//! Slots are kept by *slot group*: the 16 slots whose ledger entries share a pair of cache lines. Each group has one word
-//! that says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups that
+//! Slots are kept by *slot group*: the 16 slots whose marks share a pair of cache lines. Each group has one word that
+//! says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups that
 //! have idle slots. So a slot costs half a byte here, and slots that mixed threads put in any order go out again as
 //! neighbours.
 //!
@@ -37,7 +37,7 @@ use crate::os::bits::bits_of;
 use crate::os::memory::OutOfMemory;
 use crate::os::region::page_size;
 
-/// Slots per group: 64-bit ledger entries in two cache lines, which processors fetch as a pair.
+/// Slots per group: 64-bit marks in two cache lines, which processors fetch as a pair.
 pub(crate) const GROUP_SLOTS: u32 = 16;
 
 /// A hint that leads to no group yet.
@@ -117,8 +117,8 @@ impl Shelf {
         self.idle.available()
     }
 
-    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same, a class that was
-    /// seen without an idle slot has none.
+    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same,
+    /// a class that was seen without an idle slot has none.
     pub(crate) fn times_put(&self) -> u32 {
         self.idle.times_given()
     }
@@ -126,6 +126,11 @@ impl Shelf {
     /// How many slots are fresh.
     pub(crate) fn fresh(&self) -> u32 {
         self.fresh.available()
+    }
+
+    /// How many slots are idle and how many are fresh, with those that a trim has in its hands: figures.
+    pub(crate) fn counted(&self) -> (u32, u32) {
+        (self.idle.counted(), self.fresh.counted())
     }
 
     pub(crate) fn group_count(&self) -> u32 {
@@ -228,8 +233,8 @@ impl Shelf {
     /// Takes one slot that was never handed out, from the group `near` says if it has one; else `near` becomes the next
     /// group. `None` if there is no such slot.
     ///
-    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not share
-    /// their ledger entries' cache lines. Threads without one share the shelf's.
+    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not
+    /// share their marks' cache lines. Threads without one share the shelf's.
     pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;
@@ -250,6 +255,13 @@ impl Shelf {
         }
     }
 
+    /// Whether a slot is idle, or out: it was handed out since it was fresh.
+    pub(super) fn is_touched(&self, slot: u32) -> bool {
+        // Relaxed: a hint; another thread may be about to take it.
+        let group = Group(self.groups[(slot / GROUP_SLOTS) as usize].load(Relaxed));
+        group.fresh() & 1 << (slot % GROUP_SLOTS) == 0
+    }
+
     /// Runs `then` if all slots of these groups are fresh, and keeps them from being taken meanwhile.
     pub(crate) fn while_all_are_fresh(&self, groups: Range<u32>, then: impl FnOnce()) {
         const ALL: u64 = GROUP_MASK << TOUCHED_SHIFT;
@@ -261,7 +273,7 @@ impl Shelf {
             return;
         }
         let slots = words.len() as u32 * GROUP_SLOTS;
-        let permits = self.fresh.take(slots);
+        let permits = self.fresh.reserve(slots);
         // Acquire: as in `take_fresh_from`.
         let take = |word: &&AtomicU64| word.fetch_update(Acquire, Relaxed, all_taken).is_ok();
         let taken = if permits == slots { words.iter().take_while(take).count() } else { 0 };
@@ -270,7 +282,7 @@ impl Shelf {
         }
         // Release: partner in `take_fresh_from`.
         words[..taken].iter().for_each(|word| _ = word.fetch_and(!ALL, Release));
-        self.fresh.return_reserved(permits);
+        self.fresh.return_reserved(permits, permits);
     }
 
     /// The bytes that its words and its queue take: whole pages, as far as groups were used.
@@ -333,10 +345,8 @@ impl Shelf {
                     .map(|group| (group, self.take_many_from(group, max)))
                     .find(|&(_, bits)| bits != 0),
             };
-            if let Some((group, bits)) = found
-                && bits != 0
-            {
-                return (group, bits);
+            if let Some(found) = found.filter(|&(_, bits)| bits != 0) {
+                return found;
             }
             crate::sync::hint::spin_loop();
         }

@@ -1,4 +1,4 @@
-//! From an address to the slot that starts there, and to its ledger entry: what the fast path knows of a class.
+//! From an address to the slot that starts there, and to its mark: what the fast path knows of a class.
 
 use crate::sync::atomic::AtomicU64;
 use std::ptr;
@@ -7,7 +7,7 @@ use super::index::{Reciprocal, UNIT};
 use super::layout::Span;
 use super::ledger::Ledger;
 
-/// Where a class's slots and their ledger entries are. Good as long as the class is.
+/// Where a class's slots and their marks are. Good as long as the class is.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Slots {
@@ -20,7 +20,7 @@ pub(crate) struct Slots {
 }
 
 // SAFETY:
-// - its pointer leads to a ledger, whose entries are atomic
+// - its pointer leads to a ledger, whose marks are atomic
 unsafe impl Send for Slots {}
 // SAFETY: as for Send.
 unsafe impl Sync for Slots {}
@@ -62,9 +62,9 @@ impl Slots {
         slot * slot_size < self.units * UNIT
     }
 
-    /// The ledger entry of a slot that came from [`at`](Self::at) or from the shelf.
+    /// The mark of a slot that came from [`at`](Self::at) or from the shelf.
     #[inline(always)]
-    pub(crate) fn entry(&self, slot: usize) -> &AtomicU64 {
+    pub(crate) fn mark(&self, slot: usize) -> &AtomicU64 {
         // SAFETY:
         // - the ledger lives as long as the pool, and `slot` is one of the class's (caller)
         unsafe { &*self.ledger.add(slot) }

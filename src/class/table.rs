@@ -39,9 +39,6 @@ impl Classes {
     /// Reserves the region, and makes the classes' books. `max_bytes` is `usize::MAX` for no limit.
     pub(crate) fn new(layout: Layout, max_bytes: usize, huge_pages: bool) -> Result<Self, BuildError> {
         let (layout, region, mut books) = reserve(layout)?;
-        if huge_pages {
-            region.advise_huge_pages();
-        }
         let sizes = memory::boxed_slice(layout.spans.len(), |class| {
             Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
         })?;
@@ -84,6 +81,13 @@ impl Classes {
         self.index.class_of(size).map(|class| &self.classes[class])
     }
 
+    /// The smallest class with buffers of at least `size` bytes whose every slot starts at a multiple of `alignment`
+    /// bytes.
+    pub(crate) fn for_aligned(&self, size: usize, alignment: usize) -> Option<&Class> {
+        let first = self.index.class_of(size)?;
+        self.classes[first..].iter().find(|class| class.alignment() >= alignment)
+    }
+
     /// The region is divided into chunks of this power of two, in bytes.
     pub(crate) fn chunk_shift(&self) -> u32 {
         self.chunk_shift
@@ -115,8 +119,9 @@ impl Classes {
 /// The region and the books, with less room beyond the capacities where the system refuses as much.
 fn reserve(mut layout: Layout) -> Result<(Layout, Region, Books), BuildError> {
     loop {
-        let reserved = Region::reserve(layout.len, layout.base_alignment)
-            .and_then(|region| Ok((region, Books::new(&layout.spans)?)));
+        let books_len = Books::len_for(&layout.spans);
+        let reserved = Region::reserve_two(layout.len, layout.base_alignment, books_len)
+            .and_then(|(region, books)| Ok((region, Books::new(books)?)));
         match reserved {
             Ok((region, books)) => return Ok((layout, region, books)),
             Err(source) => match layout.with_less_room()? {

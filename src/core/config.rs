@@ -14,11 +14,20 @@ pub(crate) struct Flags {
     pub(crate) zero_on_get: bool,
     pub(crate) zero_on_put: bool,
     pub(crate) huge_pages: bool,
+    pub(crate) pinned: bool,
+    pub(crate) coloring: bool,
 }
 
 impl Default for Flags {
     fn default() -> Self {
-        Self { thread_cache: true, zero_on_get: false, zero_on_put: false, huge_pages: false }
+        Self {
+            thread_cache: true,
+            zero_on_get: false,
+            zero_on_put: false,
+            huge_pages: false,
+            pinned: false,
+            coloring: false,
+        }
     }
 }
 

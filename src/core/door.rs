@@ -1,6 +1,6 @@
-//! The one door: every get and put comes in here, whatever its language. The fast path answers done, or not done. What is
-//! not done goes through one cold function with all it needs: first this thread's cache once more, wherever its key is,
-//! then the pool itself.
+//! The one door: every get and put comes in here, whatever its language. The fast path answers done, or not done. What
+//! is not done goes through one cold function with all it needs: first this thread's cache once more, wherever its key
+//! is, then the pool itself.
 //!
 //! ```text
 //! C: a context -----\
@@ -13,8 +13,8 @@ use std::ptr::NonNull;
 
 use super::Core;
 use super::get::Request;
-use crate::cache;
 pub(crate) use crate::cache::Unfinished;
+use crate::cache::{self, Position};
 use crate::class::ledger::Holder;
 use crate::class::location::{Buffer, Location, PutSize};
 use crate::error::{GetError, Misuse};
@@ -82,8 +82,8 @@ fn get_from_pool<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refu
     H::enter(|guard| with_live_pool(handle, guard, |pool, guard| pool.get(guard, request)))
 }
 
-/// Runs a get of a pool whose handle is live, after this thread was attached: a slot then comes from a slot group of its
-/// own.
+/// Runs a get of a pool whose handle is live, after this thread was attached: a slot then comes from a slot group of
+/// its own.
 #[inline(always)]
 pub(crate) fn with_live_pool<H: Handle, T>(
     handle: H,
@@ -94,7 +94,9 @@ pub(crate) fn with_live_pool<H: Handle, T>(
     if !handle.is_live(guard, &pool) {
         return Err(Refused::Error(GetError::Closed));
     }
-    attach(handle, &pool, guard);
+    if !cache::is_attached(guard, handle.key()) {
+        attach(handle, &pool, guard);
+    }
     get(&pool, guard).map_err(Refused::Error)
 }
 
@@ -115,8 +117,8 @@ pub(crate) fn put_unsized<H: Handle>(handle: H, data: *mut u8) -> bool {
     cache::put_unsized(handle.key(), data.addr())
 }
 
-/// The fast path's second step, out of line: puts a buffer that anybody may put. `false`: nothing was done, [`put_slow`]
-/// must look.
+/// The fast path's second step, out of line: puts a buffer that anybody may put. `false`: nothing was done,
+/// [`put_slow`] must look.
 ///
 /// # Safety
 /// - [`put`] just gave `unfinished` for this buffer
@@ -137,21 +139,28 @@ pub(crate) unsafe fn put_slow<H: Handle>(
     data: *mut u8,
     size: PutSize,
 ) -> Result<(), Refused<Misuse>> {
-    if cache::are_in_use() && cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size) {
-        return Ok(());
-    }
+    let put = match cache::are_in_use() {
+        true => cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size),
+        false => Err(None),
+    };
+    let Err(position) = put else { return Ok(()) };
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { put_to_pool(handle, data, size) }
+    unsafe { put_to_pool(handle, data, size, position) }
 }
 
 /// # Safety
 /// - as for [`put_slow`]
 #[inline(never)]
-unsafe fn put_to_pool<H: Handle>(handle: H, data: *mut u8, size: PutSize) -> Result<(), Refused<Misuse>> {
+unsafe fn put_to_pool<H: Handle>(
+    handle: H,
+    data: *mut u8,
+    size: PutSize,
+    position: Option<Position>,
+) -> Result<(), Refused<Misuse>> {
     // SAFETY:
     // - the caller owns the buffer
-    H::enter(|guard| unsafe { put_in_guard(handle, guard, data, size) })
+    H::enter(|guard| unsafe { put_in_guard(handle, guard, data, size, position) })
 }
 
 /// # Safety
@@ -162,13 +171,14 @@ unsafe fn put_in_guard<H: Handle>(
     guard: &mut ForkGuard,
     data: *mut u8,
     size: PutSize,
+    position: Option<Position>,
 ) -> Result<(), Refused<Misuse>> {
     let Some(data) = NonNull::new(data) else { return Ok(()) };
     let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
     // SAFETY:
     // - the caller owns the buffer
-    unsafe { pool.put(guard, data, size) }.map_err(Refused::Error)?;
-    if handle.is_live(guard, &pool) {
+    unsafe { pool.put(guard, data, size, position) }.map_err(Refused::Error)?;
+    if position.is_none() && handle.is_live(guard, &pool) {
         attach(handle, &pool, guard);
     }
     Ok(())
@@ -190,23 +200,25 @@ pub(crate) fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u
 /// Puts the buffer of a `PooledBuffer`.
 ///
 /// # Safety
-/// - `data` and `location` are of an outstanding buffer of the handle's pool held as [`Holder::Owned`], which the caller
-///   owns; its reference is given up
+/// - `data` and `location` are of an outstanding buffer of the handle's pool held as [`Holder::Owned`], which the
+///   caller owns; its reference is given up
 #[cold]
 pub(crate) unsafe fn put_owned_slow<H: Handle>(handle: H, data: NonNull<u8>, location: Location) {
     let address = data.addr().get();
     let put = H::enter(|guard| {
-        if let Location::Slot { class, slot } = location
-            && cache::put_owned_slow(guard, handle.key(), address, class, slot)
-        {
+        let position = cache::position(handle.key());
+        let cached = position.and_then(|position| cache::put_taken(guard, position, address));
+        if cached == Some(true) {
             return Ok(());
         }
         // The buffer's reference may be the last but this.
         let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
         // SAFETY:
         // - as the caller promised
-        unsafe { pool.put_owned(guard, data, location) };
-        attach(handle, &pool, guard);
+        unsafe { pool.put_owned(guard, data, location, None) };
+        if cached.is_none() {
+            attach(handle, &pool, guard);
+        }
         Ok::<_, Refused<Misuse>>(())
     });
     debug_assert!(put.is_ok());
@@ -267,12 +279,13 @@ pub(crate) mod many {
     pub(crate) fn undo<H: Handle>(handle: H, guard: &mut ForkGuard, size: usize, got: &mut [*mut c_void]) {
         // They keep the pool, which a context that was freed meanwhile names still.
         let pool = handle.resolve(guard);
+        let position = cache::position(handle.key());
         for data in got {
             let buffer = NonNull::new(std::mem::replace(data, ptr::null_mut()).cast());
             if let (Some(buffer), Some(pool)) = (buffer, &pool) {
                 // SAFETY:
                 // - this thread's buffer
-                let undone = unsafe { pool.put(guard, buffer, PutSize::Sized(size)) };
+                let undone = unsafe { pool.put(guard, buffer, PutSize::Sized(size), position) };
                 debug_assert!(undone.is_ok());
             }
         }
@@ -299,10 +312,10 @@ pub(crate) mod many {
         let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
         while let [next, rest @ ..] = data {
             let size_given = PutSize::Sized(size);
-            if !cache::put_slow(guard, key, next.addr(), size_given) {
+            if let Err(position) = cache::put_slow(guard, key, next.addr(), size_given) {
                 // SAFETY:
                 // - as the caller promised
-                match unsafe { put_in_guard(handle, guard, next.cast(), size_given) } {
+                match unsafe { put_in_guard(handle, guard, next.cast(), size_given, position) } {
                     Err(Refused::Error(misuse)) => refuse(guard, &misuse, *next),
                     other => other?,
                 }

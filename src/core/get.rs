@@ -104,7 +104,7 @@ impl Core {
     #[inline]
     pub(super) fn counting_failures<T>(&self, outcome: Result<T, GetError>) -> Result<T, GetError> {
         outcome.inspect_err(|error| {
-            if matches!(error, GetError::Limit { .. } | GetError::Timeout { .. }) {
+            if matches!(error, GetError::Limit { .. } | GetError::Pinned { .. } | GetError::Timeout { .. }) {
                 self.counters.count_limit_failure();
             }
         })
@@ -136,12 +136,12 @@ impl Core {
     /// The class that serves a request; `None`: it is oversize.
     pub(super) fn class_for(&self, rounded: usize, request: &Request) -> Option<&Class> {
         match request.alignment {
-            Some(alignment) if alignment > self.alignment => None,
+            Some(alignment) if alignment > self.alignment => self.classes.for_aligned(rounded, alignment),
             _ => self.classes.for_size(rounded),
         }
     }
 
-    fn alignment_for(&self, request: &Request) -> usize {
+    pub(super) fn alignment_for(&self, request: &Request) -> usize {
         request.alignment.map_or(self.alignment, |alignment| alignment.max(self.alignment))
     }
 
@@ -200,7 +200,7 @@ impl Core {
     pub(super) fn keep_idle(&self, guard: &ForkGuard, class: &Class, slot: u32) -> Result<Taken, GetError> {
         // SeqCst: the order against the closing thread is told in `unmap_if_unused`.
         if self.closed.load(SeqCst) {
-            self.lay_back(guard, class, slot);
+            self.shelve(guard, class, slot);
             return Err(GetError::Closed);
         }
         Ok(Taken { slot, fresh: false })
@@ -239,6 +239,7 @@ impl Core {
             GetError::OutOfMemory { requested: bytes }
         } else {
             class.ledger.use_first(slot);
+            class.fill_huge_pages(self.classes.region(), slot);
             return Ok(Taken { slot, fresh: true });
         };
         self.untake_fresh(guard, class, slot);
@@ -283,7 +284,7 @@ impl Core {
         Ok(Buffer { data, capacity, location: Location::Slot { class: class.number(), slot } })
     }
 
-    /// Larger than the largest class, or aligned more strictly than the pool; its bytes are reserved.
+    /// Larger than the largest class, or aligned more strictly than any that fits; its bytes are reserved.
     #[cold]
     fn get_oversize(
         &self,
@@ -306,7 +307,7 @@ impl Core {
 
     /// Where a buffer that is no slot comes from, and its capacity, which usually is `usual`.
     pub(super) fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
-        self.instrument.source().map_or((Source::Allocator, usual), |source| (source, size))
+        self.instrument.source().map_or((Source::SYSTEM, usual), |source| (source, size))
     }
 
     /// Allocates a buffer outside the region, with a reference.

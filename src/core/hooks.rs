@@ -31,5 +31,127 @@ pub(super) fn give_up(guard: &ForkGuard, owner: Evicted, state: &'static ThreadS
 }
 
 fn child_begins(guard: &ForkGuard) {
-    live_pools(guard).for_each(|pool| pool.forget_other_threads(guard));
+    live_pools(guard).for_each(|pool| pool.forget_waiters_of_parent(guard));
+}
+
+#[cfg(all(test, unix, not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+    use crate::cache::caches::count_as_they_are;
+    use crate::core::testing::TestPool;
+    use crate::os::{fork, thread_pointer};
+    use std::sync::Barrier;
+
+    const OTHERS: usize = 3;
+    const SIZE: usize = 1024;
+    const CAPACITY: usize = 1000;
+
+    fn caches(pool: &TestPool) -> usize {
+        count_as_they_are(&ForkGuard::new(), &pool.caches)
+    }
+
+    /// Runs `child` in a child whose parent has three more threads with caches of these pools.
+    fn fork_among_caches(pools: &[TestPool], child: impl FnOnce()) {
+        let (ready, done) = (Barrier::new(OTHERS + 1), Barrier::new(OTHERS + 1));
+        std::thread::scope(|scope| {
+            for _ in 0..OTHERS {
+                scope.spawn(|| {
+                    pools.iter().for_each(|pool| pool.use_buffers(SIZE, 10));
+                    ready.wait();
+                    done.wait();
+                });
+            }
+            ready.wait();
+            let status = in_child(child);
+            done.wait();
+            assert_eq!(status, 0, "the child failed");
+        });
+    }
+
+    /// Its status.
+    fn in_child(child: impl FnOnce()) -> i32 {
+        // SAFETY:
+        // - the child does what this library promises to be fit for it, and ends without destructors of others
+        unsafe {
+            match libc::fork() {
+                0 => {
+                    libc::alarm(30);
+                    let run = std::panic::AssertUnwindSafe(child);
+                    libc::_exit(i32::from(std::panic::catch_unwind(run).is_err()))
+                }
+                pid => {
+                    let mut status = 0;
+                    assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+                    status
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_ends_the_caches_of_a_pool_when_it_uses_that_pool() {
+        let pools: Vec<_> = (0..7).map(|_| TestPool::new(&[(SIZE, CAPACITY)], usize::MAX)).collect();
+        pools.iter().for_each(|pool| pool.use_buffers(SIZE, 10));
+        if caches(&pools[0]) == 0 {
+            return; // a build without
+        }
+        fork_among_caches(&pools, || {
+            let left = || -> Vec<usize> { pools.iter().map(caches).collect() };
+            assert_eq!(fork::generation(), 1);
+            assert_eq!(left(), [4; 7]);
+            pools[0].use_buffers(SIZE, 1);
+            assert_eq!(left(), [1, 4, 4, 4, 4, 4, 4], "used");
+            let class = pools[1].figures().classes[0];
+            assert_eq!((class.outstanding, class.idle), (0, class.touched), "{class:?}");
+            assert_eq!(left(), [1, 1, 4, 4, 4, 4, 4], "counted");
+            pools[2].trim(&ForkGuard::new(), 0);
+            assert_eq!((left(), pools[2].figures().mapped_bytes), (vec![1, 1, 0, 4, 4, 4, 4], 0), "trimmed");
+            pools[3].close(&mut ForkGuard::new());
+            assert_eq!((left(), pools[3].figures().mapped_bytes), (vec![1, 1, 0, 0, 4, 4, 4], 0), "closed");
+            // By another thread, which has the state of one that is not here.
+            std::thread::scope(|scope| drop(scope.spawn(|| pools[4].use_buffers(SIZE, 1)).join()));
+            assert_eq!(left(), [1, 1, 0, 0, 1, 4, 4], "used by another thread, which ended");
+            let child = || {
+                assert_eq!((fork::generation(), left()), (2, vec![1, 1, 0, 0, 1, 4, 4]));
+                pools[5].use_buffers(SIZE, 1);
+                assert_eq!(left(), [1, 1, 0, 0, 1, 1, 4], "used by a child's child");
+            };
+            assert_eq!(in_child(child), 0);
+            assert_eq!(left(), [1, 1, 0, 0, 1, 4, 4]);
+            // Nothing that was cached is lost.
+            for pool in &pools[4..] {
+                let all: Vec<_> = (0..CAPACITY).map(|_| pool.get(SIZE)).collect();
+                assert_eq!(pool.figures().system_allocations, 0);
+                all.into_iter().for_each(|buffer| pool.put(buffer));
+            }
+        });
+        assert_eq!(
+            pools.iter().map(caches).collect::<Vec<_>>(),
+            [1; 7],
+            "those of threads that ended are gone"
+        );
+    }
+
+    /// As when the child's main thread returns, having used one of many pools.
+    #[test]
+    fn a_child_s_thread_that_ends_ends_no_caches_but_its_own() {
+        let pools = [(); 2].map(|()| TestPool::new(&[(SIZE, CAPACITY)], usize::MAX));
+        std::thread::scope(|scope| {
+            let forking = scope.spawn(|| {
+                pools.iter().for_each(|pool| pool.use_buffers(SIZE, 10));
+                if caches(&pools[0]) == 0 {
+                    return;
+                }
+                fork_among_caches(&pools, || {
+                    pools[0].use_buffers(SIZE, 1);
+                    let mut guard = ForkGuard::new();
+                    thread_ends(&mut guard, thread_pointer::get());
+                    assert_eq!(pools.each_ref().map(caches), [0, OTHERS]);
+                    let class = pools[1].figures().classes[0];
+                    assert_eq!((class.idle, class.cached), (class.touched, 0), "{class:?}");
+                });
+            });
+            forking.join().unwrap();
+        });
+    }
 }

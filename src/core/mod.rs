@@ -10,22 +10,26 @@
 //! - [`get`] and [`put`]: one buffer out and back
 //! - [`ownership`]: where a buffer is, and the one transition between its holders
 //! - [`overflow`]: what a class has no slot for
+//! - [`oversize`]: another size for what is larger than the largest class
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
+//! - [`pinned`]: pools whose slots are memory from the start
 //! - [`wait`] and [`wait_queue`]: gets that wait at the limit
 //! - [`registry`], [`stats`]: what is counted and kept
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
 //!
 //! Any thread may call anything at any time. What may run a function of the user's, or sleep, takes the fork guard for
-//! itself, so that no lock is held then. References are the caller's affair: who calls has one, leaves one to each buffer
-//! it gets, and takes one over from each buffer it puts.
+//! itself, so that no lock is held then. References are the caller's affair: who calls has one, leaves one to each
+//! buffer it gets, and takes one over from each buffer it puts.
 
 pub(crate) mod config;
 pub(crate) mod door;
 pub(crate) mod get;
 mod hooks;
 mod overflow;
+mod oversize;
 pub(crate) mod ownership;
+pub(crate) mod pinned;
 mod put;
 mod reclaim;
 pub(crate) mod reference;
@@ -94,14 +98,6 @@ impl Core {
     ) -> Result<Self, BuildError> {
         hooks::register(guard);
         let instrument = Instrument::new(guard, config.sampling);
-        Self::instrumented(config, registration, instrument)
-    }
-
-    fn instrumented(
-        config: Config,
-        registration: Registration,
-        instrument: Instrument,
-    ) -> Result<Self, BuildError> {
         let Config { layout, alignment, max_bytes, round, flags, .. } = config;
         // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
         // cache.
@@ -111,7 +107,7 @@ impl Core {
         // No other pool of this process has the same.
         let own_key = key_of(registration.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let caches = Caches::new(may_cache, &classes, round.is_some(), own_key, registration.references())?;
-        Ok(Self {
+        let pool = Self {
             own_key: OwnKey(own_key),
             classes,
             alignment,
@@ -127,7 +123,11 @@ impl Core {
             #[cfg(feature = "capi")]
             handles: Handles::new(),
             registration,
-        })
+        };
+        if flags.pinned {
+            pool.pin(guard)?;
+        }
+        Ok(pool)
     }
 
     #[cfg(any(feature = "capi", test))]
@@ -175,8 +175,8 @@ impl Core {
         &self.classes
     }
 
-    /// Lets the calling thread cache idle slots from now on, if it may and does not yet, and reach them by `key`, if that
-    /// is valid.
+    /// Lets the calling thread cache idle slots from now on, if it may, and reach them by `key`, if that is valid. The
+    /// key leads to no cache yet.
     pub(crate) fn attach(&self, guard: &ForkGuard, key: u64, is_valid: impl FnOnce() -> bool) {
         // Nor while a get waits: then what is put must come past it.
         let may_cache = || !self.is_closed() && !self.waiting.has_waiters();

@@ -37,7 +37,7 @@ impl Core {
     ) -> Result<Buffer, GetError> {
         let (source, capacity) = self.source_and_capacity(request.size, class.buffer_size());
         let role = Role::Overflow { class: class.number() };
-        let (alignment, holder) = (self.alignment, request.holder);
+        let (alignment, holder) = (self.alignment_for(request), request.holder);
         let buffer = SystemBuffer { role, source, capacity, alignment, holder };
         let got = self.get_system(guard, buffer, request);
         let buffer = got.inspect_err(|_| self.unreserve(guard, class.slot_size()))?;

@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use super::Core;
 use super::get::Request;
 use super::registry::{Role, SystemBuffer};
+use crate::cache;
 use crate::class::Class;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, Location, PutSize};
@@ -40,13 +41,19 @@ pub(super) struct Found {
 }
 
 impl Core {
-    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts. Whether
-    /// the registry has it is not looked up.
-    pub(super) fn locate(&self, data: NonNull<u8>) -> Result<Location, Misuse> {
+    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts.
+    /// Whether the registry has it is not looked up.
+    pub(super) fn locate(&self, guard: &ForkGuard, data: NonNull<u8>) -> Result<Location, Misuse> {
         let address = data.addr().get();
         match self.classes.locate(address) {
-            Spot::Slot { class, slot } => Ok(Location::Slot { class, slot }),
             Spot::Outside => Ok(Location::System),
+            // A realloc may have moved a buffer to where the region of a pool was that closed meanwhile.
+            Spot::Inside | Spot::Slot { .. }
+                if self.classes.region().is_unmapped() && self.registry.find(guard, address).is_some() =>
+            {
+                Ok(Location::System)
+            }
+            Spot::Slot { class, slot } => Ok(Location::Slot { class, slot }),
             Spot::Inside => Err(Misuse::ForeignPointer { address }),
         }
     }
@@ -103,10 +110,10 @@ impl Core {
             let stays_raw = matches!(to, Some(Holder::Raw(_)));
             if !stays_raw && ledger::is_biased_to_another(mark, own_bias()) {
                 class.end_bias(guard, slot, mark);
-            } else if let Some(holder) = holder
-                && class.ledger.pass(slot, mark, to)
-            {
-                return Ok(found(holder));
+            } else if class.ledger.pass(slot, mark, to) {
+                if let Some(holder) = holder {
+                    return Ok(found(holder));
+                }
             }
         }
     }
@@ -182,12 +189,12 @@ impl Core {
 
     /// What the buffer that starts at `data` has room for, in bytes; 0 if none that is outstanding here does.
     pub(crate) fn usable_size(&self, guard: &ForkGuard, data: NonNull<u8>) -> usize {
-        let location = self.locate(data).ok();
+        let location = self.locate(guard, data).ok();
         location.and_then(|location| self.holder(guard, data, location)).map_or(0, |(_, capacity)| capacity)
     }
 
-    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too. On misuse nothing changed
-    /// but its count.
+    /// Passes an outstanding raw buffer to a `PooledBuffer`, which takes over its reference too. On misuse nothing
+    /// changed but its count.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -198,18 +205,19 @@ impl Core {
         size: usize,
     ) -> Result<Buffer, Misuse> {
         let from = From::Raw(PutSize::Sized(size));
-        let adopted = self.locate(data).and_then(|location| {
+        let adopted = self.locate(guard, data).and_then(|location| {
             let found = self.transfer(guard, data, location, from, Some(Holder::Owned))?;
             Ok(Buffer { data, capacity: found.capacity, location })
         });
         adopted.inspect_err(|misuse| self.counters.count(misuse))
     }
 
-    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes, at most its
-    /// capacity.
+    /// Passes the buffer of a `PooledBuffer` to the owner of a raw pointer, as if asked for with `size` bytes, at most
+    /// its capacity.
     ///
     /// # Safety
-    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller
+    ///   owns
     pub(crate) unsafe fn release(
         &self,
         guard: &mut ForkGuard,
@@ -221,9 +229,9 @@ impl Core {
         debug_assert!(released.is_ok());
     }
 
-    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with the old
-    /// one's bytes, as many as both have room for. To make it smaller never fails, but where the pool is closed. The outcome says whether a new buffer took
-    /// the place of the old one, which is put then.
+    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with
+    /// the old one's bytes, as many as both have room for. One that stays oversize is left to the system. To make it
+    /// smaller never fails, but where the pool is closed. The outcome says whether the buffer is elsewhere now.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -239,14 +247,23 @@ impl Core {
             ReallocError::from(misuse)
         };
         let any_size = From::Raw(PutSize::Unsized);
-        let location = self.locate(data).map_err(counted)?;
+        let location = self.locate(guard, data).map_err(counted)?;
+        // Before anything is done: it is the user's function.
+        let rounded = self.rounded(guard, new_size);
+        let buffer_size = self.classes.for_size(rounded).map(Class::buffer_size);
+        if location == Location::System
+            && buffer_size.is_none()
+            && self.may_resize()
+            // SAFETY:
+            // - the caller owns the buffer
+            && let Some(outcome) = unsafe { self.resize_oversize(guard, data, new_size, rounded) }
+        {
+            return outcome;
+        }
         self.check_raw(guard, data, location).map_err(counted)?;
         if self.is_closed() {
             return Err(GetError::Closed.into());
         }
-        // Before anything is done: it is the user's function.
-        let rounded = self.rounded(guard, new_size);
-        let buffer_size = self.classes.for_size(rounded).map(Class::buffer_size);
         if self.slot_at(location).is_some_and(|(class, _)| Some(class.buffer_size()) == buffer_size) {
             let to = Some(Holder::Raw(new_size));
             self.transfer(guard, data, location, any_size, to).map_err(counted)?;
@@ -255,7 +272,9 @@ impl Core {
         }
         // Nobody else's put gets it while it is copied, and none did before.
         let old = self.transfer(guard, data, location, any_size, Some(Holder::Owned)).map_err(counted)?;
-        let request = Request::raw(new_size, caller);
+        // What stays oversize keeps an alignment above the pool's.
+        let alignment = old.system.filter(|_| buffer_size.is_none()).map(|system| system.alignment);
+        let request = Request { alignment, ..Request::raw(new_size, caller) };
         let replaced = old.system.filter(|system| {
             matches!(system.role, Role::Replacement { .. })
                 && Some(self.buffer_size_of(system)) == buffer_size
@@ -303,8 +322,8 @@ impl Core {
     /// A new buffer with the bytes of the old one, which is put.
     ///
     /// # Safety
-    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller owns,
-    ///   with room for `capacity` bytes
+    /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller
+    ///   owns, with room for `capacity` bytes
     unsafe fn move_to_new(
         &self,
         guard: &mut ForkGuard,
@@ -321,7 +340,7 @@ impl Core {
         // - the old one is put with what it was taken with
         unsafe {
             new.data.copy_from_nonoverlapping(data, capacity.min(request.size));
-            self.put_owned(guard, data, location);
+            self.put_owned(guard, data, location, cache::position(self.own_key()));
         }
         Ok(new.data)
     }
@@ -332,9 +351,9 @@ fn own_bias() -> Mark {
     ledger::bias_to(thread_pointer::get().number())
 }
 
-/// Whether a put with this size may take a buffer from the holder that was found. `is_of_class` says whether a size is of
-/// the buffer's class; it is asked only where the size is not the one asked for.
-fn check_put(
+/// Whether a put with this size may take a buffer from the holder that was found. `is_of_class` says whether a size is
+/// of the buffer's class; it is asked only where the size is not the one asked for.
+pub(super) fn check_put(
     found: Option<Holder>,
     data: NonNull<u8>,
     size: PutSize,

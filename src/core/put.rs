@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use super::Core;
 use super::ownership::{Found, From};
 use super::registry::{Role, SystemBuffer};
-use crate::cache;
+use crate::cache::{self, Position};
 use crate::class::Class;
 use crate::class::location::{Location, PutSize};
 use crate::error::Misuse;
@@ -15,7 +15,7 @@ use crate::os::memory;
 
 impl Core {
     /// Takes an outstanding raw buffer back, and its reference: the caller has another. On misuse nothing
-    /// changed but its count.
+    /// changed but its count. A slot goes to the thread's cache at `position`, if that is given, else to the shelf.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it and nobody uses it any more
@@ -24,41 +24,56 @@ impl Core {
         guard: &mut ForkGuard,
         data: NonNull<u8>,
         size: PutSize,
+        position: Option<Position>,
     ) -> Result<(), Misuse> {
-        let taken = self.locate(data).and_then(|location| {
+        let taken = self.locate(guard, data).and_then(|location| {
             let found = self.transfer(guard, data, location, From::Raw(size), None)?;
             Ok((location, found))
         });
         let (location, found) = taken.inspect_err(|misuse| self.counters.count(misuse))?;
         // SAFETY:
         // - just passed to nobody, so it is this thread's
-        unsafe { self.take_back(guard, data, location, found) };
+        unsafe { self.take_back(guard, data, location, found, position) };
         Ok(())
     }
 
-    /// Takes the buffer of a `PooledBuffer` back, and its reference: the caller has another.
+    /// Takes the buffer of a `PooledBuffer` back, and its reference: the caller has another. `position` is as for
+    /// `put`.
     ///
     /// # Safety
     /// - `data` and `location` are of an outstanding buffer of this pool held as
     ///   [`Holder::Owned`](crate::class::ledger::Holder::Owned), which the caller owns
-    pub(crate) unsafe fn put_owned(&self, guard: &mut ForkGuard, data: NonNull<u8>, location: Location) {
+    pub(crate) unsafe fn put_owned(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        location: Location,
+        position: Option<Position>,
+    ) {
         let taken = self.transfer(guard, data, location, From::Owned, None);
         debug_assert!(taken.is_ok());
         if let Ok(found) = taken {
             // SAFETY:
             // - just passed to nobody, so it is this thread's
-            unsafe { self.take_back(guard, data, location, found) };
+            unsafe { self.take_back(guard, data, location, found, position) };
         }
     }
 
     /// # Safety
     /// - the buffer at `data` was just passed to nobody by this thread
-    unsafe fn take_back(&self, guard: &mut ForkGuard, data: NonNull<u8>, location: Location, found: Found) {
+    unsafe fn take_back(
+        &self,
+        guard: &mut ForkGuard,
+        data: NonNull<u8>,
+        location: Location,
+        found: Found,
+        position: Option<Position>,
+    ) {
         match (location, found.system) {
             (Location::Slot { class, slot }, _) => {
                 // SAFETY:
                 // - as the caller promised
-                unsafe { self.put_slot(guard, &self.classes[usize::from(class)], slot, data) };
+                unsafe { self.put_slot(guard, &self.classes[usize::from(class)], slot, data, position) };
             }
             (Location::System, Some(system)) => {
                 // SAFETY:
@@ -69,19 +84,26 @@ impl Core {
         }
     }
 
-    /// Lays a slot in this thread's cache, or on the shelf.
+    /// Puts a slot to this thread's cache at a position, or on the shelf.
     ///
     /// # Safety
     /// - the slot at `data` was taken from its holder by this thread
-    pub(super) unsafe fn put_slot(&self, guard: &ForkGuard, class: &Class, slot: u32, data: NonNull<u8>) {
+    pub(super) unsafe fn put_slot(
+        &self,
+        guard: &ForkGuard,
+        class: &Class,
+        slot: u32,
+        data: NonNull<u8>,
+        position: Option<Position>,
+    ) {
         self.instrument.put(guard, data);
         if self.flags.zero_on_put {
             // SAFETY:
             // - the slot is open, of at least this size, and this thread's (caller)
             unsafe { memory::wipe(data, class.buffer_size()) };
         }
-        let (key, address) = (self.own_key(), data.addr().get());
-        if !cache::put_owned_slow(guard, key, address, class.number(), slot) {
+        let cached = position.and_then(|position| cache::put_taken(guard, position, data.addr().get()));
+        if cached != Some(true) {
             self.put_on_shelf(guard, class, slot);
         }
     }
@@ -90,11 +112,11 @@ impl Core {
     pub(super) fn put_on_shelf(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.counters.puts.fetch_add(1, Relaxed);
         self.registration.references().release_some(1);
-        self.lay_back(guard, class, slot);
+        self.shelve(guard, class, slot);
     }
 
     /// Returns a slot that nobody holds.
-    pub(super) fn lay_back(&self, guard: &ForkGuard, class: &Class, slot: u32) {
+    pub(super) fn shelve(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.shelf.put(slot);
         // SeqCst: the order against `close` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {

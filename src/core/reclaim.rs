@@ -28,7 +28,8 @@ pub(super) enum Discard {
 
 /// The limit.
 impl Core {
-    /// Reserves bytes below the limit, giving up idle memory if need be; or takes an idle slot of the class they are for.
+    /// Reserves bytes below the limit, giving up idle memory if need be; or takes an idle slot of the class they are
+    /// for.
     #[inline]
     pub(super) fn reserve(
         &self,
@@ -68,10 +69,10 @@ impl Core {
             if let Some(slot) = class.and_then(|class| class.shelf.take_idle()) {
                 return Ok(Reserved::Idle(slot));
             }
-            let (limit, mapped) = (self.classes.mapped().limit(), self.classes.mapped().get());
+            let limit = self.classes.mapped().limit();
             // Nothing is given up for a request that can never fit.
             if bytes > limit {
-                return Err(GetError::Limit { limit, mapped, requested: bytes });
+                return Err(self.limit_error(bytes));
             }
             if pause.is_none() {
                 if self.classes.mapped().try_reserve(bytes) {
@@ -82,8 +83,17 @@ impl Core {
                 return Ok(Reserved::Bytes);
             } else if self.times_put() == puts {
                 // No slot was put behind the search: none was idle when there were too few bytes.
-                return Err(GetError::Limit { limit, mapped: self.classes.mapped().get(), requested: bytes });
+                return Err(self.limit_error(bytes));
             }
+        }
+    }
+
+    /// Why a get of so many more bytes fails at the limit.
+    pub(super) fn limit_error(&self, requested: usize) -> GetError {
+        let (limit, mapped) = (self.classes.mapped().limit(), self.classes.mapped().get());
+        match self.pinned_bytes() {
+            0 => GetError::Limit { limit, mapped, requested },
+            pinned => GetError::Pinned { pinned, limit, mapped, requested },
         }
     }
 
@@ -121,6 +131,9 @@ impl Core {
     /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The
     /// caller holds the reclaiming lock.
     pub(super) fn discard_idle(&self, wanted: Discard) -> usize {
+        if self.pinned_bytes() > 0 {
+            return 0;
+        }
         let mut discarded = 0;
         for class in self.classes.iter().rev() {
             let slots = match wanted {
@@ -184,10 +197,10 @@ impl Core {
     /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put.
     /// Again has no effect.
     pub(crate) fn close(&self, guard: &mut ForkGuard) {
-        if self.close_memory(guard)
-            && let Some(tracker) = self.tracker()
-        {
-            tracking::report_at_close(guard, self.number(), tracker);
+        if self.close_memory(guard) {
+            if let Some(tracker) = self.tracker() {
+                tracking::report_at_close(guard, self.number(), tracker);
+            }
         }
     }
 
@@ -241,12 +254,14 @@ impl Core {
         unsafe { self.classes.region().unmap() };
     }
 
-    /// In a child of a fork: what threads had that it does not have comes back.
-    pub(super) fn forget_other_threads(&self, guard: &ForkGuard) {
+    /// In a child of a fork: what waiters of other threads had been granted comes back. What those threads cached does
+    /// when the pool is used.
+    pub(super) fn forget_waiters_of_parent(&self, guard: &ForkGuard) {
+        if !self.waiting.has_waiters() {
+            return;
+        }
         self.forget_waiters(guard);
-        self.caches.end_all_of_other_threads(guard);
         if self.is_closed() {
-            // What a waiter had been granted before.
             let queue = self.lock_reclaiming(guard);
             self.discard_idle(Discard::AtMost(usize::MAX));
             self.unmap_if_unused(&queue);

@@ -83,7 +83,8 @@ impl Deref for Reference {
 impl Drop for Reference {
     #[inline]
     fn drop(&mut self) {
-        // Of its own, as a destructor has none to borrow: a fork must not divide the last reference from the pool's end.
+        // Of its own, as a destructor has none to borrow: a fork must not divide the last reference from the pool's
+        // end.
         let mut guard = ForkGuard::new();
         let references = self.registration.references();
         if let Some(pool) = references.release() {
@@ -99,6 +100,7 @@ impl Drop for Reference {
 /// - `core` came from `Box::leak` in [`Reference::to_new_pool`], and nobody else can reach it
 #[cold]
 unsafe fn destroy(guard: &mut ForkGuard, core: NonNull<Core>) {
+    let _errno = KeptErrno::new();
     // SAFETY:
     // - leaked from a box, and nobody else's (caller)
     let mut core = unsafe { Box::from_raw(core.as_ptr()) };

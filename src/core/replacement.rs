@@ -1,8 +1,8 @@
 //! Replacements: what an instrumented pool hands out in place of slots.
 //!
-//! The slot is taken and put as ever, so every figure and limit is as ever. While its replacement is out the slot's ledger
-//! entry is that of a `PooledBuffer`, which no put by the slot's own address matches; the registry holds the replacement's
-//! holder, and its lock decides between racing puts.
+//! The slot is taken and put as ever, so every figure and limit is as ever. While its replacement is out the slot's
+//! mark is that of a `PooledBuffer`, which no put by the slot's own address matches; the registry holds the
+//! replacement's holder, and its lock decides between racing puts.
 
 use std::ptr::NonNull;
 
@@ -31,11 +31,12 @@ impl Core {
         class.ledger.set(slot, Some(Holder::Owned));
         let role = Role::Replacement { class: class.number(), slot };
         let Request { size: capacity, holder, .. } = *request;
-        let replacement = SystemBuffer { role, source, capacity, alignment: self.alignment, holder };
+        let alignment = self.alignment_for(request);
+        let replacement = SystemBuffer { role, source, capacity, alignment, holder };
         let got = self.get_system(guard, replacement, request);
         got.inspect_err(|_| {
             class.ledger.set(slot, None);
-            self.lay_back(guard, class, slot);
+            self.shelve(guard, class, slot);
         })
     }
 

@@ -104,8 +104,8 @@ pub struct Stats {
     pub max_bytes: usize,
     /// Bytes taken from the system for buffers: touched slots, and overflow and oversize of the system allocator.
     pub mapped_bytes: usize,
-    /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a class's
-    /// capacity counts.
+    /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a
+    /// class's capacity counts.
     pub allocated_bytes: usize,
     /// Bytes of memory that the pool takes for its books, as far as they were used: ledgers, shelves, and the table of
     /// buffers from the system allocator. Beside `mapped_bytes`, and beside the limit; so are thread caches.
@@ -157,7 +157,8 @@ pub struct ClassStats {
     /// The most slots that were out at a time. It is looked up once in a batch, so it may lack up to a batch for each
     /// thread.
     pub peak: usize,
-    /// The original library's figure: the buffer size, times what is out and those idle buffers that the capacity counts.
+    /// The original library's figure: the buffer size, times what is out and those idle buffers that the capacity
+    /// counts.
     pub allocated_bytes: usize,
     /// Gets that succeeded in this class, overflow included.
     pub gets: u64,
@@ -172,32 +173,15 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    const NONE: Self = Self {
-        buffer_size: 0,
-        slot_size: 0,
-        capacity: 0,
-        touched: 0,
-        outstanding: 0,
-        idle: 0,
-        cached: 0,
-        overflow: 0,
-        system_overflow: 0,
-        peak: 0,
-        allocated_bytes: 0,
-        gets: 0,
-        puts: 0,
-        moves: 0,
-        bias_ends: 0,
-    };
-
     /// Adds a class's own figures, where what caches have of it was added before.
     fn add(&mut self, class: &Class) {
         // A get or put in flight may be seen half; saturating keeps such a figure plausible.
         self.buffer_size = class.buffer_size();
         self.slot_size = class.slot_size();
         self.capacity = class.capacity() as usize;
-        self.touched = (class.slot_count() - class.shelf.fresh()) as usize;
-        self.idle = class.shelf.idle() as usize + self.cached;
+        let (idle, fresh) = class.shelf.counted();
+        self.touched = class.slot_count().saturating_sub(fresh) as usize;
+        self.idle = idle as usize + self.cached;
         let out = self.touched.saturating_sub(self.idle);
         self.outstanding = out.min(self.capacity);
         self.system_overflow = class.counters.overflow.load(Relaxed);
@@ -214,23 +198,9 @@ impl ClassStats {
 
 impl Stats {
     /// To be [`fill`](Self::fill)ed in.
-    pub(crate) const NONE: Self = Self {
-        classes: ClassList { first: [ClassStats::NONE; MAX_CLASSES], count: 0 },
-        max_bytes: 0,
-        mapped_bytes: 0,
-        allocated_bytes: 0,
-        bookkeeping_bytes: 0,
-        oversize_bytes: 0,
-        oversize_buffers: 0,
-        gets: 0,
-        puts: 0,
-        system_allocations: 0,
-        limit_failures: 0,
-        waits: 0,
-        double_puts: 0,
-        size_mismatches: 0,
-        foreign_pointers: 0,
-    };
+    // SAFETY:
+    // - every field is an integer, or an array of structs of integers
+    pub(crate) const NONE: Self = unsafe { std::mem::zeroed() };
 
     /// The figures of a pool. In place: they are large, and stacks are small.
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {

@@ -9,12 +9,14 @@ use super::door;
 use super::get::Request;
 use super::reference::Reference;
 use super::stats::Stats;
-use crate::class::layout::{Layout, ROOM_OF_POOL};
+use crate::class::layout::{Layout, ROOM_OF_POOL, Shape};
 use crate::class::location::Buffer;
 use crate::debug::environment::Sampling;
 use crate::debug::tracking::Caller;
 use crate::os::anchor::Registration;
 use crate::os::fork::ForkGuard;
+
+const SHAPE: Shape = Shape { alignment: 64, huge_pages: false, coloring: false, room: ROOM_OF_POOL };
 
 /// One handle.
 pub(crate) struct TestPool(Reference);
@@ -24,7 +26,7 @@ impl TestPool {
     pub(crate) fn new(classes: &[(usize, usize)], max_bytes: usize) -> Self {
         let guard = ForkGuard::new();
         let config = Config {
-            layout: Layout::new(classes, 64, false, ROOM_OF_POOL).unwrap(),
+            layout: Layout::new(classes, SHAPE).unwrap(),
             alignment: 64,
             max_bytes,
             round: None,

@@ -30,7 +30,8 @@ impl Core {
         // Who comes while others wait queues behind them.
         if !self.waiting.has_waiters() {
             match self.get_at_once(guard, rounded, request) {
-                Err(GetError::Limit { limit, requested, .. }) if requested <= limit => {}
+                Err(GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. })
+                    if requested <= limit => {}
                 outcome => return outcome,
             }
         }
@@ -48,11 +49,11 @@ impl Core {
     fn demand(&self, rounded: usize, request: &Request) -> Result<Demand, GetError> {
         let class = self.class_for(rounded, request);
         let bytes = class.map_or(rounded, |class| class.slot_size());
-        check_oversize(bytes, self.alignment)?;
+        check_oversize(bytes, self.alignment_for(request))?;
         let limit = self.classes.mapped().limit();
         match bytes <= limit {
             true => Ok(Demand { class: class.map(|class| class.number().into()), bytes }),
-            false => Err(GetError::Limit { limit, mapped: self.classes.mapped().get(), requested: bytes }),
+            false => Err(self.limit_error(bytes)),
         }
     }
 
@@ -72,7 +73,7 @@ impl Core {
             // It stood before others.
             self.serve(guard, &mut queue);
         }
-        self.caches.cool_down();
+        self.caches.prolong_pause();
         Ok(grant)
     }
 
@@ -112,8 +113,8 @@ impl Core {
 
     /// Gives every waiter what it demands, first come first served.
     ///
-    /// All waiters compete for bytes, so who cannot get enough keeps those behind from taking any; idle slots are given up
-    /// for it. What idle slots are left then are of no use to it: those behind may have the ones of their class.
+    /// All waiters compete for bytes, so who cannot get enough keeps those behind from taking any; idle slots are given
+    /// up for it. What idle slots are left then are of no use to it: those behind may have the ones of their class.
     pub(super) fn serve(&self, guard: &ForkGuard, queue: &mut Queue) {
         let closed = self.is_closed();
         let mut bytes_are_taken = false;
@@ -193,7 +194,7 @@ mod tests {
         let parker = Parker::new();
         let waiter = pool.waiting.enter(&mut pool.lock_reclaiming(&guard), DEMAND, &parker).unwrap();
         pool.caches.drain(&guard);
-        // More than the operations that go to the shelf after any cooldown.
+        // More than the operations that go to the shelf after any pause.
         (0..10_000).for_each(|_| pool.use_buffers(SIZE, 1));
         assert_eq!(cached(&pool), 0);
         // The first of the puts was for the waiter.

@@ -43,8 +43,8 @@ pub(crate) enum Grant {
     Closed,
 }
 
-/// Wakes one waiter. Its lock is the one that asks for no fork guard, as its waiter sleeps with it: in the child of a fork
-/// both are nobody's.
+/// What one waiter sleeps on, and is woken by. Its lock is the one that asks for no fork guard, as its waiter sleeps
+/// with it: in the child of a fork both are nobody's.
 pub(crate) struct Parker {
     unparked: Mutex<bool>,
     condvar: Condvar,
@@ -200,8 +200,8 @@ impl WaitQueue {
         }
     }
 
-    /// Forgets all waiters: the child of a fork has none of their threads. What they were granted and did not take yet is
-    /// `take_back`'s. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
+    /// Forgets all waiters: the child of a fork has none of their threads. What they were granted and did not take yet
+    /// is `take_back`'s. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
     pub(crate) fn after_fork_in_child(&self, guard: &ForkGuard, mut take_back: impl FnMut(Demand, Grant)) {
         let mut queue = self.lock(guard);
         for waiter in queue.waiters.drain(..) {

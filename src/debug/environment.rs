@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use crate::os::fork::ForkGuard;
 use crate::os::lock::Once;
@@ -19,8 +20,8 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// With what the environment said when the first pool was made, where nothing was asked for. What is no number is said
-    /// so, once.
+    /// With what the environment said when the first pool was made, where nothing was asked for. What is no number is
+    /// said so, once.
     pub(crate) fn or_environment(self, guard: &mut ForkGuard) -> Self {
         let environment = of_environment(guard);
         let or = |asked: u32, said: u32| if asked == 0 { said } else { asked };
@@ -64,6 +65,6 @@ fn number(name: &str, bad: &mut Option<OsString>) -> u32 {
 #[inline(never)]
 fn complain(name: &str, value: &OsStr) {
     let mut line = Line::new();
-    line.add(format_args!("bytepool: {name}={} is ignored: it is no number", value.display()));
+    line.add(format_args!("bytepool: {name}={} is ignored: it is no number", Path::new(value).display()));
     line.print();
 }

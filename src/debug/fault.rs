@@ -34,8 +34,8 @@ mod system {
             let handler: unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_fault;
             let mut action = *previous;
             action.sa_sigaction = handler as usize;
-            // The mask, and what else it may have, are those of the one before, which may be called from here. Its stack
-            // may be what is exhausted.
+            // The mask, and what else it may have, are those of the one before, which may be called from here. Its
+            // stack may be what is exhausted.
             action.sa_flags = previous.sa_flags & libc::SA_NODEFER | libc::SA_SIGINFO | libc::SA_ONSTACK;
             // SAFETY:
             // - `action` is complete, and its handler lives as long as the process: the library is not unloaded

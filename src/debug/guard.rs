@@ -315,9 +315,9 @@ mod tests {
             for size in [0, 1, 63, 64, 100, page - 1, page, page + 1, 5 * page + 7] {
                 let data = allocate(&guard, size, alignment).unwrap();
                 let address = data.addr().get();
-                assert!(address.is_multiple_of(alignment));
+                assert!(address % alignment == 0);
                 let end = address + size.next_multiple_of(alignment.min(page));
-                assert!(end.is_multiple_of(page), "{size} bytes aligned to {alignment}");
+                assert!(end % page == 0, "{size} bytes aligned to {alignment}");
                 // SAFETY:
                 // - just allocated with this size, and freed once
                 unsafe {

@@ -1,12 +1,12 @@
-//! What a pool does for whoever looks for a fault: tracking, guards, and a part for checkers of memory. It is decided once,
-//! when the pool is made.
+//! What a pool does for whoever looks for a fault: tracking, guards, and a part for checkers of memory. It is decided
+//! once, when the pool is made.
 //!
-//! An *instrumented* pool has no thread caches, so that every get and put comes through `core/`. There a get takes its slot
-//! with all its figures, limits and checks. It may hand out a *replacement*: memory from elsewhere, which the [`Source`]
-//! says, of exactly the size asked for. The registry keeps track of it; the slot itself stays untouched meanwhile, marked
-//! as one that no put by its own address matches.
+//! An *instrumented* pool has no thread caches, so that every get and put comes through `core/`. There a get takes its
+//! slot with all its figures, limits and checks. It may hand out a *replacement*: memory from elsewhere, which the
+//! [`Source`] says, of exactly the size asked for. The registry keeps track of it; the slot itself stays untouched
+//! meanwhile, marked as one that no put by its own address matches.
 //!
-//! - [`checker`]: whether this process runs under a sanitizer or memcheck
+//! - [`checker`]: whether this process runs under a sanitizer or memcheck, which `callers` and `steps` show who called
 //! - [`environment`]: variables that turn tracking and guards on
 //! - [`fault`]: the handler that tells of guarded buffers
 //! - [`guard`]: buffers between unreadable pages
@@ -26,6 +26,8 @@ mod memcheck;
 #[cfg(unix)]
 mod sanitizer;
 mod source;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod steps;
 pub(crate) mod tracking;
 
 use std::num::NonZeroU32;
@@ -134,6 +136,6 @@ impl Sampler {
     /// Counts a get; whether it is chosen.
     fn chooses(&self) -> bool {
         // Relaxed: a count only.
-        self.gets.fetch_add(1, Relaxed).is_multiple_of(self.every.get())
+        self.gets.fetch_add(1, Relaxed) % self.every.get() == 0
     }
 }

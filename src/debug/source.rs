@@ -3,22 +3,26 @@
 use std::ptr::NonNull;
 
 use super::{checker, guard};
+use crate::os::block::Block;
 use crate::os::fork::ForkGuard;
-use crate::os::memory::{self, Content, OutOfMemory};
+use crate::os::memory::{Content, OutOfMemory};
 
 /// Where a buffer outside the region has its memory from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The global allocator.
-    Allocator,
+    /// The system.
+    System(Block),
     /// The `malloc` that a checker watches.
     Checker,
-    /// Pages of its own between unreadable ones. Where they cannot be had, the global allocator serves.
+    /// Pages of its own between unreadable ones. Where they cannot be had, the system serves.
     Guard,
 }
 
 impl Source {
-    /// A buffer of `size` bytes; give it back with [`free`](Self::free) and the same figures.
+    /// The system, in whatever way suits the buffer.
+    pub(crate) const SYSTEM: Self = Self::System(Block::Aligned);
+
+    /// A buffer of `size` bytes. Its address, and the source to give it back to, with the same figures.
     #[inline(always)]
     pub(crate) fn allocate(
         self,
@@ -26,12 +30,16 @@ impl Source {
         size: usize,
         alignment: usize,
         content: Content,
-    ) -> Result<NonNull<u8>, OutOfMemory> {
-        match self {
-            Self::Allocator => memory::allocate_buffer(size, alignment, content),
-            Self::Checker => checker::allocate(guard, size, alignment, content),
-            Self::Guard => guard::allocate(guard, size, alignment),
+    ) -> Result<(NonNull<u8>, Self), OutOfMemory> {
+        if self == Self::Checker {
+            return checker::allocate(guard, size, alignment, content).map(|data| (data, self));
         }
+        if self == Self::Guard
+            && let Ok(data) = guard::allocate(guard, size, alignment)
+        {
+            return Ok((data, self));
+        }
+        Block::allocate(size, alignment, content).map(|(data, block)| (data, Self::System(block)))
     }
 
     /// Gives a buffer back.
@@ -44,7 +52,7 @@ impl Source {
         match self {
             // SAFETY:
             // - as the caller promised
-            Self::Allocator => unsafe { memory::free_buffer(data, size, alignment) },
+            Self::System(block) => unsafe { block.free(data, size, alignment) },
             // SAFETY: as above
             Self::Checker => unsafe { checker::free(guard, data) },
             // SAFETY: as above

@@ -20,7 +20,9 @@ use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, set_last_error};
-use crate::ffi::types::{CClassStats, CStats, Config, SizeClass, builder_of, timeout_of};
+use crate::ffi::types::{
+    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_regions,
+};
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
 use crate::pool::Pool;
@@ -78,6 +80,7 @@ extern_type!(SizeClass, "bytepool_size_class");
 extern_type!(Config, "bytepool_config");
 extern_type!(CStats, "bytepool_stats");
 extern_type!(CClassStats, "bytepool_class_stats");
+extern_type!(CRegion, "bytepool_region");
 
 #[cxx::bridge(namespace = "bytepool")]
 mod cpp {
@@ -108,6 +111,9 @@ mod cpp {
         #[namespace = ""]
         #[cxx_name = "bytepool_class_stats"]
         type CClassStats = crate::ffi::types::CClassStats;
+        #[namespace = ""]
+        #[cxx_name = "bytepool_region"]
+        type CRegion = crate::ffi::types::CRegion;
     }
 
     extern "Rust" {
@@ -132,6 +138,9 @@ mod cpp {
         /// As `bytepool_read_class_stats`.
         #[cxx_name = "class_stats"]
         fn c_class_stats(self: &Pool, index: usize) -> Result<CClassStats>;
+        /// As `bytepool_pinned_regions`.
+        #[cxx_name = "pinned_regions"]
+        fn c_pinned_regions(self: &Pool, out: &mut [CRegion]) -> usize;
     }
 
     #[namespace = "bytepool::detail"]
@@ -144,6 +153,14 @@ mod cpp {
 
         unsafe fn get_at(
             pool: &Pool,
+            size: usize,
+            file: *const c_char,
+            line: u32,
+            column: u32,
+        ) -> Result<BufferParts>;
+        unsafe fn get_aligned_at(
+            pool: &Pool,
+            alignment: usize,
             size: usize,
             file: *const c_char,
             line: u32,
@@ -232,6 +249,10 @@ impl Pool {
         let class = classes.get(index).ok_or(CppError::ClassIndex { index, classes: classes.len() })?;
         Ok(CClassStats::from(class))
     }
+
+    fn c_pinned_regions(&self, out: &mut [CRegion]) -> usize {
+        write_regions(self.pinned_regions(), out)
+    }
 }
 
 // ---- PooledBuffer ----
@@ -248,14 +269,18 @@ fn take_apart(buffer: PooledBuffer) -> BufferParts {
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
 }
 
+fn location_of(parts: &BufferParts) -> Location {
+    match parts.class_number {
+        SYSTEM => Location::System,
+        class => Location::Slot { class: class as u8, slot: parts.slot },
+    }
+}
+
 /// # Safety
 /// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
-    let BufferParts { data, size, capacity, pool, slot, class_number } = *parts;
-    let location = match class_number {
-        SYSTEM => Location::System,
-        class => Location::Slot { class: class as u8, slot },
-    };
+    let BufferParts { data, size, capacity, pool, .. } = *parts;
+    let location = location_of(parts);
     // SAFETY:
     // - parts of a PooledBuffer (caller), whose pointers are not null, used once
     unsafe {
@@ -319,7 +344,9 @@ unsafe fn get_timeout_at(
         }
         Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
         // It did not wait.
-        Err(CppError::Get(GetError::Limit { limit, requested, .. })) if requested <= limit => Ok(false),
+        Err(CppError::Get(
+            GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. },
+        )) if requested <= limit => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -336,6 +363,22 @@ unsafe fn get_at(
     // SAFETY:
     // - as the caller promised
     get_for(pool, &Request::owned(size, unsafe { caller_at(file, line, column) }))
+}
+
+/// # Safety
+/// - as [`get_at`]
+unsafe fn get_aligned_at(
+    pool: &Pool,
+    alignment: usize,
+    size: usize,
+    file: *const c_char,
+    line: u32,
+    column: u32,
+) -> Result<BufferParts, CppError> {
+    // SAFETY:
+    // - as the caller promised
+    let request = Request::owned(size, unsafe { caller_at(file, line, column) });
+    get_for(pool, &Request { alignment: Some(alignment), ..request })
 }
 
 /// # Safety
@@ -398,8 +441,13 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn put_slow(parts: &BufferParts) {
-    // SAFETY: as the caller promised
-    drop(unsafe { put_together(parts) });
+    // SAFETY:
+    // - the pointers of parts are not null, and the buffer holds a reference until it is put
+    // - of a PooledBuffer that the caller owns
+    unsafe {
+        let pool = OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>()));
+        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts));
+    }
 }
 
 /// # Safety
@@ -415,8 +463,10 @@ unsafe fn release(parts: &BufferParts) {
 fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
     let handle = CppHandle::new(pool);
     let is_plain = alignment <= pool.alignment();
-    if is_plain && let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
-        return buffer.data.as_ptr();
+    if is_plain {
+        if let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
+            return buffer.data.as_ptr();
+        }
     }
     let request = Request::raw(size, Caller::somewhere(Language::Cpp));
     let got = door::get_slow(handle, &Request { alignment: (!is_plain).then_some(alignment), ..request });
@@ -444,5 +494,29 @@ unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
     };
     if let Err(Refused::<Misuse>::Error(misuse)) = put {
         refuse_pointer(&mut ForkGuard::new(), &misuse, ptr::null_mut(), data.cast(), size);
+    }
+}
+
+#[cfg(all(test, not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+    use crate::os::thread_state::looks;
+
+    #[test]
+    fn a_destructor_looks_its_cache_up_at_most_twice() {
+        let pool = Pool::builder().size_class(1024, 1000).build().unwrap();
+        let get = || -> Vec<PooledBuffer> { (0..200).map(|_| pool.get(1024).unwrap()).collect() };
+        let of_another_thread = std::thread::scope(|scope| scope.spawn(get).join().unwrap());
+        let buffers = get().into_iter().chain(of_another_thread).chain([pool.get(1 << 20).unwrap()]);
+        for buffer in buffers {
+            let parts = take_apart(buffer);
+            looks::take();
+            // SAFETY:
+            // - parts of a buffer, put once
+            unsafe { bytepool_cpp_put(&parts) };
+            let looks = looks::take();
+            assert!((1..=2).contains(&looks), "{looks} looks");
+        }
+        assert_eq!(pool.stats().puts, 401);
     }
 }

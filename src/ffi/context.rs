@@ -21,6 +21,7 @@ use crate::core::door::{Handle, Refused};
 use crate::core::reference::Reference;
 use crate::ffi::status::boundary;
 use crate::os::anchor::{GENERATION_BITS, INDEX_BITS, PoolId};
+use crate::os::caller::KeptErrno;
 use crate::os::cells::NoCell;
 use crate::os::fork::ForkGuard;
 use crate::os::handle::{HandleState, MAX_HANDLES, NUMBER_BITS};
@@ -48,8 +49,8 @@ const fn inverse(odd: u64) -> u64 {
 }
 const _: () = assert!(MIX.wrapping_mul(UNMIX) == 1);
 
-/// Differs between copies of the library in one process and from run to run. It tells mistakes apart, and keeps no secret:
-/// what the process has of randomness is enough, and nothing that a sandbox may refuse is asked for it.
+/// Differs between copies of the library in one process and from run to run. It tells mistakes apart, and keeps no
+/// secret: what the process has of randomness is enough, and nothing that a sandbox may refuse is asked for it.
 fn key(guard: &ForkGuard) -> u64 {
     static KEY: Once<u64> = Once::new();
     // No anchor has the number INDEX_MASK, so no context is the key itself, and none is NULL.
@@ -250,6 +251,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        let _errno = KeptErrno::new();
         // Not live any more only if C freed it against the contract; that call was the one to act.
         free(&ForkGuard::new(), self.context);
     }

@@ -82,7 +82,7 @@ impl From<&GetError> for Status {
     fn from(error: &GetError) -> Self {
         match error {
             GetError::Closed => Self::Closed,
-            GetError::Limit { .. } => Self::Limit,
+            GetError::Limit { .. } | GetError::Pinned { .. } => Self::Limit,
             GetError::Timeout { .. } => Self::Timeout,
             GetError::OutOfMemory { .. } => Self::OutOfMemory,
             GetError::Alignment { .. } => Self::InvalidArgument,
@@ -103,8 +103,10 @@ impl From<&Misuse> for Status {
 impl From<&BuildError> for Status {
     fn from(error: &BuildError) -> Self {
         match error {
-            BuildError::Reserve { .. } | BuildError::OutOfMemory { .. } => Self::OutOfMemory,
-            BuildError::TooManyPools { .. } => Self::Limit,
+            BuildError::Reserve { .. } | BuildError::OutOfMemory { .. } | BuildError::Pin { .. } => {
+                Self::OutOfMemory
+            }
+            BuildError::TooManyPools { .. } | BuildError::PinnedBeyondLimit { .. } => Self::Limit,
             _ => Self::InvalidArgument,
         }
     }
@@ -135,7 +137,8 @@ pub(crate) fn set_last_error(status: Status) {
     LAST_ERROR.set(status);
 }
 
-/// Runs the body of a C function, with a fork guard; `errno` stays. A panic becomes `Status::Panic` and the value `failed`.
+/// Runs the body of a C function, with a fork guard; `errno` stays. A panic becomes `Status::Panic` and the value
+/// `failed`.
 ///
 /// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
 /// function runs: so unwinding out of it is safe.

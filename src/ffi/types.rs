@@ -4,6 +4,7 @@
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
 
+use crate::core::pinned::PinnedRegion;
 use crate::core::stats::{ClassStats, Stats};
 use crate::debug::tracking::{Language, Outstanding};
 use crate::debug::written;
@@ -56,7 +57,9 @@ const ZERO_ON_GET: u32 = 1;
 const ZERO_ON_PUT: u32 = 2;
 const NO_THREAD_CACHE: u32 = 4;
 const HUGE_PAGES: u32 = 8;
-const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES;
+const PINNED: u32 = 16;
+const COLORING: u32 = 32;
+const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES | PINNED | COLORING;
 
 /// `bytepool_stats`.
 #[derive(Clone, Copy, Debug)]
@@ -130,48 +133,59 @@ pub struct CClassStats {
     pub peak: usize,
 }
 
+/// A struct of C's with these fields of one of Rust's, which have the same names.
+macro_rules! with_fields_of {
+    ($stats:ident, $($own:ident: $value:expr,)? { $($field:ident)* }) => {
+        Self { struct_size: size_of::<Self>(), $($own: $value,)? $($field: $stats.$field),* }
+    };
+}
+
 impl From<&Stats> for CStats {
     fn from(stats: &Stats) -> Self {
-        Self {
-            struct_size: size_of::<Self>(),
-            size_class_count: stats.classes.len(),
-            max_bytes: stats.max_bytes,
-            mapped_bytes: stats.mapped_bytes,
-            allocated_bytes: stats.allocated_bytes,
-            oversize_bytes: stats.oversize_bytes,
-            oversize_buffers: stats.oversize_buffers,
-            gets: stats.gets,
-            puts: stats.puts,
-            system_allocations: stats.system_allocations,
-            limit_failures: stats.limit_failures,
-            waits: stats.waits,
-            double_puts: stats.double_puts,
-            size_mismatches: stats.size_mismatches,
-            foreign_pointers: stats.foreign_pointers,
-            bookkeeping_bytes: stats.bookkeeping_bytes,
-        }
+        with_fields_of!(stats, size_class_count: stats.classes.len(), {
+            max_bytes mapped_bytes allocated_bytes oversize_bytes oversize_buffers gets puts system_allocations
+            limit_failures waits double_puts size_mismatches foreign_pointers bookkeeping_bytes
+        })
     }
 }
 
 impl From<&ClassStats> for CClassStats {
     fn from(stats: &ClassStats) -> Self {
-        Self {
-            struct_size: size_of::<Self>(),
-            buffer_size: stats.buffer_size,
-            slot_size: stats.slot_size,
-            capacity: stats.capacity,
-            touched: stats.touched,
-            outstanding: stats.outstanding,
-            idle: stats.idle,
-            cached: stats.cached,
-            overflow: stats.overflow,
-            allocated_bytes: stats.allocated_bytes,
-            gets: stats.gets,
-            puts: stats.puts,
-            system_overflow: stats.system_overflow,
-            peak: stats.peak,
-        }
+        with_fields_of!(stats, {
+            buffer_size slot_size capacity touched outstanding idle cached overflow allocated_bytes gets puts
+            system_overflow peak
+        })
     }
+}
+
+/// `bytepool_region`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CRegion {
+    /// Where its first slot starts.
+    pub start: *mut c_void,
+    /// Bytes.
+    pub length: usize,
+    /// Bytes from one buffer to the next.
+    pub slot_size: usize,
+}
+
+impl From<PinnedRegion> for CRegion {
+    fn from(region: PinnedRegion) -> Self {
+        Self { start: region.start.as_ptr().cast(), length: region.len, slot_size: region.slot_size }
+    }
+}
+
+/// Writes as many regions as `out` has room for; how many there are.
+pub(crate) fn write_regions(regions: impl Iterator<Item = PinnedRegion>, out: &mut [CRegion]) -> usize {
+    let mut count = 0;
+    for region in regions {
+        if let Some(place) = out.get_mut(count) {
+            *place = region.into();
+        }
+        count += 1;
+    }
+    count
 }
 
 /// `bytepool_outstanding`.
@@ -284,6 +298,8 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
         .zero_on_put(has(ZERO_ON_PUT))
         .thread_cache(!has(NO_THREAD_CACHE))
         .huge_pages(has(HUGE_PAGES))
+        .pinned(has(PINNED))
+        .coloring(has(COLORING))
         .track_every(config.track_every)
         .guard_every(config.guard_every);
     for class in classes {

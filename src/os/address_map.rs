@@ -125,6 +125,7 @@ impl<T> AddressMap<T> {
         match self.get_mut(address) {
             Some(old) => *old = value,
             None => {
+                debug_assert!((self.len + 1) * 4 <= self.places.len() * 3, "nobody made room");
                 self.len += 1;
                 self.take_place(Entry { address: !address, value });
             }

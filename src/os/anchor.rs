@@ -1,16 +1,16 @@
 //! Anchors: one never-freed cell for each pool that counts references and tells a live pool from a gone one.
 //!
-//! A context from C may be stale, and must be refused without touching the pool. So what keeps a pool alive is not in the
-//! pool: each pool is registered in a static table of anchors. An anchor's memory is never given back, only used again by
-//! a later pool under another generation.
+//! A context from C may be stale, and must be refused without touching the pool. So what keeps a pool alive is not in
+//! the pool: each pool is registered in a static table of anchors. An anchor's memory is never given back, only used
+//! again by a later pool under another generation.
 //!
 //! ```text
 //! word of an anchor    63 ........ 46   45 .................. 0
 //!                      generation       references
 //! ```
 //!
-//! - A reference is held by every handle, every outstanding buffer, every slot in a thread cache, and every C call that is
-//!   running.
+//! - A reference is held by every handle, every outstanding buffer, every slot in a thread cache, and every C call that
+//!   is running.
 //! - Who gives up the last one owns the pool alone and destroys it. Then the anchor takes its next generation.
 //! - A generation is used once. An anchor that has used its last is retired: an id never names two pools.
 //!

@@ -47,9 +47,8 @@ mod system {
     pub(super) fn wait_for_stores() {
         const LONG_ENOUGH: Duration = Duration::from_millis(2);
         let start = Instant::now();
-        while let Some(rest) = LONG_ENOUGH.checked_sub(start.elapsed())
-            && !rest.is_zero()
-        {
+        let rest = || LONG_ENOUGH.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero());
+        while let Some(rest) = rest() {
             // A signal ends a sleep, and a sandbox may refuse it.
             sleep(rest);
             thread::yield_now();
@@ -114,11 +113,12 @@ const GIVEN_UP: u8 = 4;
 
 /// Whether this system has the heavy fence; registers for it when first asked. Without it there are no thread caches.
 pub(crate) fn is_available() -> bool {
-    // SeqCst, here and in `is_in_use`: the order against the gate of a fork is told in `fork::wait_for_others`.
-    if STATE.load(SeqCst) == UNKNOWN {
+    // Relaxed, and where the exchange fails: `is_in_use` looks again.
+    if STATE.load(Relaxed) == UNKNOWN {
         let state = if system::register() { REGISTERED } else { MISSING };
-        // Two threads may do it; what the first found counts.
-        let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, SeqCst);
+        // Two threads may do it; what the first found counts. SeqCst, here and in `is_in_use`: the order against the
+        // gate of a fork is told in `fork::wait_for_others`.
+        let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, Relaxed);
     }
     is_in_use()
 }

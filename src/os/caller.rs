@@ -37,11 +37,14 @@ impl Drop for Uncancelled {
 mod system {
     use libc::c_int;
 
+    #[cfg(target_os = "android")]
+    use libc::__errno as errno_location;
     #[cfg(target_os = "linux")]
     use libc::__errno_location as errno_location;
     #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
     use libc::__error as errno_location;
 
+    #[cfg(not(target_os = "android"))]
     unsafe extern "C" {
         // POSIX; not in the libc crate for every target.
         fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
@@ -49,6 +52,7 @@ mod system {
 
     pub(super) const DISABLED: c_int = if cfg!(target_vendor = "apple") { 0 } else { 1 };
 
+    #[cfg(not(target_os = "android"))]
     pub(super) fn set_cancel_state(state: c_int) -> c_int {
         let mut old = state;
         // SAFETY:
@@ -57,7 +61,13 @@ mod system {
         old
     }
 
-    #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"))]
+    /// No thread can be cancelled.
+    #[cfg(target_os = "android")]
+    pub(super) fn set_cancel_state(state: c_int) -> c_int {
+        state
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "freebsd"))]
     #[inline]
     pub(super) fn errno() -> c_int {
         // SAFETY:
@@ -65,7 +75,7 @@ mod system {
         unsafe { *errno_location() }
     }
 
-    #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd"))]
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "freebsd"))]
     #[inline]
     pub(super) fn set_errno(errno: c_int) {
         // SAFETY:
@@ -74,12 +84,22 @@ mod system {
     }
 
     /// Where its place is not known it is left to chance.
-    #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd"
+    )))]
     pub(super) fn errno() -> c_int {
         0
     }
 
-    #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd"
+    )))]
     pub(super) fn set_errno(_: c_int) {}
 }
 

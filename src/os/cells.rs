@@ -82,10 +82,10 @@ impl<T: Zeroable, const FIRST: usize, const CHUNKS: usize> Cells<T, FIRST, CHUNK
     /// What was done with the cell before it was given back comes before this returns.
     pub(crate) fn take(&self, guard: &ForkGuard, prefer: Prefer, most: usize) -> Result<u32, NoCell> {
         let mut unused = self.unused.lock(guard);
-        if prefer == Prefer::Unused
-            && let Some(index) = unused.cells.pop_front()
-        {
-            return Ok(index);
+        if prefer == Prefer::Unused {
+            if let Some(index) = unused.cells.pop_front() {
+                return Ok(index);
+            }
         }
         let new = self.make(guard, &mut unused, most);
         new.or_else(|error| unused.cells.pop_front().ok_or(error))

@@ -8,17 +8,18 @@
 //! before the fork     close the gate -> wait until no other thread has a guard
 //!                     -> detach every thread's caches -> wait until no thread uses one
 //! in the parent       open the gate: threads find their caches again as they go on
-//! in the child        the first guard: put what the other threads cached on the shelves, open the gate
+//! in the child        the first guard: forget the other threads and those that waited, open the gate
+//!                     the first use of a pool: put what the other threads cached of it on its shelves
 //! ```
 //!
-//! Until it uses a pool, a child pays nothing. What it loses is what only threads knew that it does not have: the buffers
-//! they held stay outstanding.
+//! Until it uses a pool, a child pays nothing for it. What it loses is what only threads knew that it does not have:
+//! the buffers they held stay outstanding.
 //!
 //! The user's functions run [`unguarded`](ForkGuard::unguarded): they may take any time, or fork.
 
 use crate::sync;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -48,7 +49,8 @@ impl ForkGuard {
     }
 
     /// Runs a function of the user's, or one that waits for other threads: neither may keep a process from forking. A
-    /// cancellation of the thread waits meanwhile. What holds a lock of ours borrows the guard, and so cannot come here.
+    /// cancellation of the thread waits meanwhile. What holds a lock of ours borrows the guard, and so cannot come
+    /// here.
     pub(crate) fn unguarded<R>(&mut self, run: impl FnOnce() -> R) -> R {
         struct Back(u32);
         impl Drop for Back {
@@ -101,9 +103,9 @@ fn enter(guards: u32) {
 
 /// Says that the calling thread has so many more guards; whether it had none.
 ///
-/// It says so before it looks at the gate, and the forking thread closes the gate before it looks who has one: one of them
-/// sees the other. Without a state both are SeqCst. With one the light fence keeps the order here, and its partner is
-/// the heavy fence in [`wait_for_others`].
+/// It says so before it looks at the gate, and the forking thread closes the gate before it looks who has one: one of
+/// them sees the other. Without a state both are SeqCst. With one the light fence keeps the order here, and its partner
+/// is the heavy fence in [`wait_for_others`].
 #[inline]
 fn count_in(guards: u32) -> bool {
     let before = match thread_pointer::own_state() {
@@ -167,6 +169,15 @@ pub(super) fn change_state(_guard: &ForkGuard, state: &'static ThreadState) {
 
 /// The thread that closed the gate, by an address that only it has; 0 if none did.
 static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many forks lie between the first process and this one. Written while a process has one thread.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The number of this process among its forebears: what was noted under another one is its parent's.
+pub(crate) fn generation() -> u32 {
+    // Relaxed: written before this process had another thread.
+    GENERATION.load(Relaxed)
+}
 
 /// The caller counted itself in, and the gate was not open.
 #[cold]
@@ -254,6 +265,7 @@ extern "C" fn in_child() {
     // Others may have counted themselves in to look at the gate. The rest is done by who takes over.
     UNREGISTERED.store(usize::from(thread_pointer::own_state().is_none()), Relaxed);
     thread_state::note_forked();
+    GENERATION.store(generation().wrapping_add(1), Relaxed);
     FORKING.store(0, Relaxed);
     // Registered, or this would not run; the thread that was about to say so may be in the parent.
     PREPARED.store(true, Release);
@@ -267,6 +279,14 @@ pub(crate) fn fork_without_child(meanwhile: impl FnOnce()) {
     before();
     meanwhile();
     in_parent();
+}
+
+/// What it is to its child, for models: the calling thread goes on as the only one that the child has. Others
+/// [`vanish`](thread_state::vanish) without calling anything.
+#[cfg(bytepool_shuttle)]
+pub(crate) fn fork_into_child() {
+    before();
+    in_child();
 }
 
 /// Whether the handlers are registered.

@@ -1,7 +1,7 @@
 //! Numbered handles on one pool: what a context from C names besides the pool.
 //!
-//! Each live handle has a cell `{ uses, live }`. A handle's number is its cell and the cell's use count, so a handle given
-//! up twice is noticed. New cells come first, then those longest unused, and a cell's use count starts anew after
+//! Each live handle has a cell `{ uses, live }`. A handle's number is its cell and the cell's use count, so a handle
+//! given up twice is noticed. New cells come first, then those longest unused, and a cell's use count starts anew after
 //! 16,384: so the number of a handle that was given up comes back, on the same pool, after 2^28 later handles.
 //!
 //! Looking a handle up takes no lock; making one and giving one up do.

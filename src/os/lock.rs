@@ -1,9 +1,9 @@
-//! Locks of ours. Each asks for a [`ForkGuard`]: a lock that another thread holds while the process forks stays locked in
-//! the child for ever.
+//! Locks of ours. Each asks for a [`ForkGuard`]: a lock that another thread holds while the process forks stays locked
+//! in the child for ever.
 //!
 //! A lock borrows the guard as long as it is held. What sleeps, or calls the user's code, needs the guard for itself
-//! ([`ForkGuard::unguarded`]): so it does not compile while a lock is held. A thread may
-//! have a second guard, made by a destructor, which borrows do not show: that no lock is held then is a debug assertion.
+//! ([`ForkGuard::unguarded`]): so it does not compile while a lock is held. A thread may have a second guard, made by a
+//! destructor, which borrows do not show: that no lock is held then is a debug assertion.
 //!
 //! No lock is poisoned. Nothing is half done where code of ours may panic.
 
@@ -48,10 +48,12 @@ impl<T> DerefMut for Locked<'_, T> {
     }
 }
 
-/// How many locks the calling thread holds: what borrows cannot show where a thread has several fork guards. Counted with
-/// debug assertions only.
+/// How many locks the calling thread holds: what borrows cannot show where a thread has several fork guards; and that
+/// none is taken while it uses a thread cache. Who waits for a lock may change `errno`, and keeps those waiting who
+/// drain. With debug assertions only.
 #[cfg(all(debug_assertions, not(bytepool_shuttle)))]
 mod held {
+    use crate::os::thread_pointer;
     use std::cell::Cell;
 
     thread_local! {
@@ -62,6 +64,7 @@ mod held {
 
     impl Held {
         pub(super) fn new() -> Self {
+            assert!(!thread_pointer::get().is_active(), "a lock is taken while a thread's cache is in use");
             HELD.set(HELD.get() + 1);
             Self
         }

@@ -2,6 +2,7 @@
 //!
 //! - [`memory`]: tables and single buffers from the global allocator, with failure as a value
 //! - [`region`]: reserved addresses, and the pages in them
+//! - [`block`]: one buffer outside the region; [`mapping`] is for large ones
 //! - [`stderr`]: lines of text for the user
 //! - [`caller`]: what a call leaves as it found it: errno, and the thread's cancellation
 //! - [`barrier`]: a fence on every thread of the process
@@ -18,6 +19,7 @@ pub(crate) mod address_map;
 pub(crate) mod anchor;
 pub(crate) mod barrier;
 pub(crate) mod bits;
+pub(crate) mod block;
 pub(crate) mod caller;
 pub(crate) mod cells;
 pub(crate) mod fork;
@@ -25,6 +27,7 @@ pub(crate) mod fork;
 pub(crate) mod handle;
 pub(crate) mod hooks;
 pub(crate) mod lock;
+pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod region;
 pub(crate) mod stderr;

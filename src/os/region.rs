@@ -7,8 +7,10 @@
 //!                        class 0     class 1         class 2              (tail)
 //! ```
 //!
-//! - Reserving costs addresses, not memory. Pages are opened in growing steps, since under strict overcommit,
-//!   `RLIMIT_AS` or `mlockall` opened pages are not free.
+//! - Reserving costs addresses, not memory. Pages are opened in growing steps, since under strict overcommit or
+//!   `RLIMIT_AS` opened pages are not free.
+//! - Where the process locks all its memory, what is only reserved is unlocked, and what is opened is locked as it is
+//!   touched.
 //! - Opened pages hold zeros until they are first written, and again after [`Region::discard`].
 //! - Any thread may open and discard; the callers make sure that nobody uses what is discarded.
 //!
@@ -48,8 +50,25 @@ impl Region {
     /// Reserves `len` bytes that start at a multiple of `alignment` (a power of two), without access.
     pub(crate) fn reserve(len: usize, alignment: usize) -> io::Result<Self> {
         let (mapping, base) = system::Mapping::reserve(len, alignment)?;
-        debug_assert!(base.as_ptr().addr().is_multiple_of(alignment));
-        Ok(Self { unmapped: AtomicBool::new(false), base, len, mapping })
+        Ok(Self::at_base(mapping, base, len, alignment))
+    }
+
+    /// Reserves two regions, of `len` bytes that start at a multiple of `alignment`, and of `second` bytes that start
+    /// with a page, both of whole pages. Where that is possible by one request of the system.
+    pub(crate) fn reserve_two(len: usize, alignment: usize, second: usize) -> io::Result<(Self, Self)> {
+        let [(first, base), (rest, second_base)] = system::Mapping::reserve_two(len, alignment, second)?;
+        let first = Self::at_base(first, base, len, alignment);
+        Ok((first, Self::at_base(rest, second_base, second, page_size())))
+    }
+
+    fn at_base(mapping: system::Mapping, base: NonNull<u8>, len: usize, alignment: usize) -> Self {
+        debug_assert!(base.as_ptr().addr() % alignment == 0);
+        Self { unmapped: AtomicBool::new(false), base, len, mapping }
+    }
+
+    /// Whether the process locks its memory: opened pages count against its limit on locked memory.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.mapping.is_locked()
     }
 
     /// The first address. The memory is reached through pointers made from addresses, too.
@@ -82,6 +101,12 @@ impl Region {
     pub(crate) fn open(&self, offset: usize, len: usize) -> io::Result<()> {
         self.check_pages(offset, len);
         self.mapping.open(self.at(offset), len)
+    }
+
+    /// Makes whole opened pages, which nobody uses yet, memory.
+    pub(crate) fn touch(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.check_pages(offset, len);
+        self.mapping.touch(self.at(offset), len)
     }
 
     /// Gives the memory of whole opened pages back to the system; they read as zeros afterwards. `false` if
@@ -117,7 +142,8 @@ impl Region {
 
     /// Whether [`unmap`](Self::unmap) was called.
     pub(crate) fn is_unmapped(&self) -> bool {
-        // Relaxed: callers hold the lock under which it is unmapped.
+        // Relaxed: callers hold the lock under which it is unmapped, or ask because of what the system gave them after
+        // it was.
         self.unmapped.load(Relaxed)
     }
 
@@ -135,17 +161,28 @@ impl Region {
         }
     }
 
-    /// Asks for transparent huge pages; a system without them ignores it.
-    pub(crate) fn advise_huge_pages(&self) {
-        if self.len > 0 {
-            self.mapping.advise_huge_pages(self.base, self.len);
+    /// Asks for huge pages in place of whole ones of [`HUGE_PAGE`] bytes, which are open. `now`: what they hold is
+    /// moved at once; else they are huge when they are first touched. A system without them ignores it.
+    pub(crate) fn make_huge(&self, offset: usize, len: usize, now: bool) {
+        self.check_pages(offset, len);
+        self.mapping.advise(self.at(offset), len, system::HUGE);
+        if now {
+            self.mapping.advise(self.at(offset), len, system::COLLAPSE);
+        }
+    }
+
+    /// Asks for no huge pages: one is all resident where a part of it is touched, and where the system puts small pages
+    /// together, what was given back is memory again.
+    pub(crate) fn keep_small(&self, offset: usize, len: usize) {
+        if len > 0 {
+            self.mapping.advise(self.at(offset), len, system::SMALL);
         }
     }
 
     fn check_pages(&self, offset: usize, len: usize) {
         let page = page_size();
         assert!(
-            offset.is_multiple_of(page) && len.is_multiple_of(page) && offset + len <= self.len,
+            offset % page == 0 && len % page == 0 && offset + len <= self.len,
             "pages {offset}+{len} leave the region of {} bytes or split a page of {page}",
             self.len
         );
@@ -182,6 +219,7 @@ mod system {
     pub(super) struct Mapping {
         base: NonNull<u8>,
         len: usize,
+        is_locked: bool,
     }
 
     // FreeBSD and DragonFly reserve no swap for what is mapped, and have no flag that says so.
@@ -192,27 +230,46 @@ mod system {
     const FLAGS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | NO_RESERVE;
 
     impl Mapping {
+        /// Both from one mapping.
+        pub(super) fn reserve_two(
+            len: usize,
+            alignment: usize,
+            second: usize,
+        ) -> io::Result<[(Self, NonNull<u8>); 2]> {
+            let both = len.checked_add(second).ok_or(io::ErrorKind::OutOfMemory)?;
+            let (Self { base, len: mapped, is_locked }, aligned) = Self::reserve(both, alignment)?;
+            // SAFETY:
+            // - as much was reserved from here on
+            let second_base = unsafe { aligned.add(len) };
+            let first = Self { base, len: mapped - second, is_locked };
+            Ok([(first, aligned), (Self { base: second_base, len: second, is_locked }, second_base)])
+        }
+
         /// The mapping is longer than asked for by what alignment may cost; the aligned start comes with it.
         pub(super) fn reserve(len: usize, alignment: usize) -> io::Result<(Self, NonNull<u8>)> {
             if len == 0 {
                 // An aligned address that is never dereferenced: no mapping has no slots.
                 let base =
                     NonNull::new(ptr::without_provenance_mut(alignment)).expect("alignment is not zero");
-                return Ok((Self { base, len: 0 }, base));
+                return Ok((Self { base, len: 0, is_locked: false }, base));
             }
             let slack = alignment.saturating_sub(page_size());
             let mapped = len.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
-            // SAFETY:
-            // - a new anonymous mapping at an address of the kernel's choice affects no existing memory
-            let base = unsafe { libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, FLAGS, -1, 0) };
-            if base == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            let base = NonNull::new(base.cast::<u8>()).expect("mmap does not map address zero by itself");
+            let (base, is_locked) = match map(mapped) {
+                Ok(base) => (base, locked::unlock(base, mapped)),
+                // Addresses that are only reserved count as locked, too: then perhaps unlocked ones can be had.
+                Err(error) => (locked::map_unlocked(mapped).ok_or(error)?, true),
+            };
+            let mapping = Self { base, len: mapped, is_locked };
+            mapping.advise(base, mapped, SMALL);
             let aligned = base.as_ptr().addr().next_multiple_of(alignment) - base.as_ptr().addr();
             // SAFETY:
             // - `aligned` is at most `slack`, so the sum stays inside the mapping
-            Ok((Self { base, len: mapped }, unsafe { base.add(aligned) }))
+            Ok((mapping, unsafe { base.add(aligned) }))
+        }
+
+        pub(super) fn is_locked(&self) -> bool {
+            self.is_locked
         }
 
         /// # Safety
@@ -234,7 +291,35 @@ mod system {
             // - access is only widened
             let refused =
                 unsafe { libc::mprotect(at.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE) } != 0;
-            if refused { Err(io::Error::last_os_error()) } else { Ok(()) }
+            if refused {
+                return Err(io::Error::last_os_error());
+            }
+            if self.is_locked {
+                locked::lock(at, len);
+            }
+            Ok(())
+        }
+
+        pub(super) fn touch(&self, at: NonNull<u8>, len: usize) -> io::Result<()> {
+            // Linux's, since 5.14: where it cannot have so much memory it says so.
+            const POPULATE_WRITE: libc::c_int = 23;
+            if cfg!(target_os = "linux") {
+                // SAFETY:
+                // - the pages belong to this mapping (Region::check_pages); their content does not change
+                if unsafe { libc::madvise(at.as_ptr().cast(), len, POPULATE_WRITE) } == 0 {
+                    return Ok(());
+                }
+                let error = io::Error::last_os_error();
+                if error.raw_os_error() != Some(libc::EINVAL) {
+                    return Err(error);
+                }
+            }
+            for page in (0..len).step_by(page_size()) {
+                // SAFETY:
+                // - open, and used by nobody yet (caller)
+                unsafe { at.add(page).write_volatile(0) };
+            }
+            Ok(())
         }
 
         /// # Safety
@@ -243,7 +328,9 @@ mod system {
         pub(super) unsafe fn discard(&self, at: NonNull<u8>, len: usize) -> bool {
             // SAFETY:
             // - the pages belong to this mapping, and nobody needs their content (caller)
-            unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
+            let discarded = unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 };
+            // SAFETY: as above
+            discarded || unsafe { locked::discard(at, len) }
         }
 
         /// # Safety
@@ -268,14 +355,115 @@ mod system {
             new != libc::MAP_FAILED
         }
 
-        pub(super) fn advise_huge_pages(&self, _at: NonNull<u8>, _len: usize) {
-            // SAFETY:
-            // - the advice changes no content and no access
-            #[cfg(target_os = "linux")]
-            unsafe {
-                libc::madvise(_at.as_ptr().cast(), _len, libc::MADV_HUGEPAGE);
+        /// Only with one of the advices below.
+        pub(super) fn advise(&self, at: NonNull<u8>, len: usize, advice: libc::c_int) {
+            if cfg!(target_os = "linux") {
+                // SAFETY:
+                // - these advices change no content and no access
+                unsafe { libc::madvise(at.as_ptr().cast(), len, advice) };
             }
         }
+    }
+
+    // Linux's; COLLAPSE since 6.1.
+    pub(super) const HUGE: libc::c_int = 14;
+    pub(super) const SMALL: libc::c_int = 15;
+    pub(super) const COLLAPSE: libc::c_int = 25;
+
+    /// Reserves addresses.
+    fn map(len: usize) -> io::Result<NonNull<u8>> {
+        // SAFETY:
+        // - a new anonymous mapping at an address of the kernel's choice affects no existing memory
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, FLAGS, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(NonNull::new(base.cast()).expect("mmap does not map address zero by itself"))
+    }
+
+    /// What `mlockall` changes: new mappings are locked, count against a limit as they are reserved, and are not given
+    /// back by the usual advice.
+    #[cfg(target_os = "linux")]
+    mod locked {
+        use super::{map, page_size};
+        use std::io;
+        use std::ptr::NonNull;
+
+        /// Reserves addresses that do not count as locked: a page that is mapped, unlocked and grown stays unlocked.
+        pub(super) fn map_unlocked(len: usize) -> Option<NonNull<u8>> {
+            let page = map(page_size()).ok()?;
+            // SAFETY:
+            // - the page was just mapped, for this alone; it may move
+            let grown = unsafe {
+                libc::munlock(page.as_ptr().cast(), page_size());
+                libc::mremap(page.as_ptr().cast(), page_size(), len, libc::MREMAP_MAYMOVE)
+            };
+            if grown == libc::MAP_FAILED {
+                // SAFETY:
+                // - mapped above, and used by nobody
+                unsafe { libc::munmap(page.as_ptr().cast(), page_size()) };
+                return None;
+            }
+            NonNull::new(grown.cast())
+        }
+
+        /// Unlocks a new mapping if it is locked; whether it was.
+        pub(super) fn unlock(base: NonNull<u8>, len: usize) -> bool {
+            let flags = libc::MS_ASYNC | libc::MS_INVALIDATE;
+            // SAFETY:
+            // - the mapping was just made; asking for this, which fails where it is locked, changes nothing of it
+            // - the system's call, as the C library's is a point of cancellation
+            let refused = unsafe { libc::syscall(libc::SYS_msync, base.as_ptr(), page_size(), flags) } != 0;
+            let is_locked = refused && io::Error::last_os_error().raw_os_error() == Some(libc::EBUSY);
+            if is_locked {
+                // SAFETY:
+                // - the mapping was just made; its content does not change
+                unsafe { libc::munlock(base.as_ptr().cast(), len) };
+            }
+            is_locked
+        }
+
+        /// Locks pages as they are touched. Where the limit refuses, they serve unlocked.
+        pub(super) fn lock(at: NonNull<u8>, len: usize) {
+            // SAFETY:
+            // - the content of the pages does not change
+            unsafe { libc::syscall(libc::SYS_mlock2, at.as_ptr(), len, libc::MLOCK_ONFAULT) };
+        }
+
+        /// Discards pages that are locked.
+        ///
+        /// # Safety
+        /// As [`Region::discard`](super::super::Region::discard).
+        pub(super) unsafe fn discard(at: NonNull<u8>, len: usize) -> bool {
+            // Since Linux 5.18.
+            const DONTNEED_LOCKED: libc::c_int = 24;
+            // SAFETY:
+            // - the pages belong to the mapping, and nobody needs their content (caller)
+            unsafe {
+                if libc::madvise(at.as_ptr().cast(), len, DONTNEED_LOCKED) == 0 {
+                    return true;
+                }
+                libc::munlock(at.as_ptr().cast(), len);
+                let discarded = libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0;
+                lock(at, len);
+                discarded
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    mod locked {
+        use std::ptr::NonNull;
+
+        pub(super) fn map_unlocked(_len: usize) -> Option<NonNull<u8>> {
+            None
+        }
+
+        pub(super) fn unlock(_base: NonNull<u8>, _len: usize) -> bool {
+            false
+        }
+
+        pub(super) fn lock(_at: NonNull<u8>, _len: usize) {}
     }
 
     /// What the limit on the process's addresses leaves, in bytes; `None` without one.
@@ -335,6 +523,23 @@ mod system {
     }
 
     impl Mapping {
+        pub(super) fn reserve_two(
+            len: usize,
+            alignment: usize,
+            second: usize,
+        ) -> io::Result<[(Self, NonNull<u8>); 2]> {
+            let first = Self::reserve(len, alignment)?;
+            match Self::reserve(second, super::page_size()) {
+                Ok(second) => Ok([first, second]),
+                Err(error) => {
+                    // SAFETY:
+                    // - just reserved, and used by nobody
+                    unsafe { first.0.unmap() };
+                    Err(error)
+                }
+            }
+        }
+
         pub(super) fn reserve(len: usize, alignment: usize) -> io::Result<(Self, NonNull<u8>)> {
             let base =
                 allocate_buffer(len, alignment, Content::Zeros).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -349,7 +554,16 @@ mod system {
             unsafe { free_buffer(self.base, self.len, self.alignment) }
         }
 
+        pub(super) fn is_locked(&self) -> bool {
+            false
+        }
+
         pub(super) fn open(&self, _at: NonNull<u8>, _len: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        /// All of it is, since it was reserved.
+        pub(super) fn touch(&self, _at: NonNull<u8>, _len: usize) -> io::Result<()> {
             Ok(())
         }
 
@@ -365,8 +579,12 @@ mod system {
             false
         }
 
-        pub(super) fn advise_huge_pages(&self, _at: NonNull<u8>, _len: usize) {}
+        pub(super) fn advise(&self, _at: NonNull<u8>, _len: usize, _advice: ()) {}
     }
+
+    pub(super) const HUGE: () = ();
+    pub(super) const SMALL: () = ();
+    pub(super) const COLLAPSE: () = ();
 
     pub(super) fn addresses_left() -> Option<usize> {
         Some(0)
@@ -385,7 +603,7 @@ mod tests {
     fn regions_are_aligned_zeroed_and_usable_where_opened() {
         for alignment in [64, 4096, 64 << 10, 2 << 20] {
             let region = Region::reserve(4 << 20, alignment).unwrap();
-            assert!(region.base.as_ptr().addr().is_multiple_of(alignment));
+            assert!(region.base.as_ptr().addr() % alignment == 0);
             region.open(1 << 20, 64 << 10).unwrap();
             let data = region.at(1 << 20).as_ptr();
             // SAFETY:

@@ -46,7 +46,8 @@ impl fmt::Write for Line {
 }
 
 /// Writes if that neither waits nor ends the program, and drops the text else: nobody may read stderr, or nobody has it
-/// open. The system's calls themselves: `std`'s stderr has a lock, and the C library's functions are points of cancellation.
+/// open. The system's calls themselves: `std`'s stderr has a lock, and the C library's functions are points of
+/// cancellation.
 #[cfg(target_os = "linux")]
 fn write_to_stderr(text: &[u8]) {
     let _errno = KeptErrno::new();

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! - Only the owning thread writes keys and `activity`.
-//! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits until
-//!   the state is inactive.
+//! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits
+//!   until the state is inactive.
 //! - Who ends a bias in a ledger waits until the bias owner's state is not [`FAST`] ([`wait_for_fast_path`]).
 //! - Where the system refuses the fence that both rest on, all entries are made to lead nowhere for ever.
 //! - States are never freed, only used again by later threads: who looks at one never sees memory that is gone.
@@ -38,6 +38,10 @@ impl Entry {
         Self { key: AtomicU64::new(unused_key(position)), cache: AtomicPtr::new(ptr::null_mut()) }
     }
 }
+
+/// Where a key was found, to go there again without another search. Something else may stand there by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position(u32);
 
 /// These bits of a key choose the first position of its entry. Where they stand, they are its offset in bytes.
 const POSITION_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
@@ -105,7 +109,8 @@ pub(crate) struct ThreadState {
     /// Guards against the owner and detaching threads changing entries at once. The owner's fast path does not take it.
     changing: Lock<()>,
     entries: [Entry; POSITIONS],
-    /// A bit for each entry that leads to a cache: few, so that who looks for those looks at few. Changed under the lock.
+    /// A bit for each entry that leads to a cache: few, so that who looks for those looks at few. Changed under the
+    /// lock.
     occupied: [AtomicU64; WORDS],
 }
 
@@ -124,11 +129,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static ThreadState> {
     iter::successors(newest, |state| state.older)
 }
 
-/// After it, a bias owner is not between reading an entry of a ledger and writing it, unless it reads what the caller wrote
-/// there before. `owner` is its number; without one it is so of all threads. The caller's own state is inactive.
+/// After it, a bias owner is not between reading a mark of a ledger and writing it, unless it reads what the caller
+/// wrote there before. `owner` is its number; without one it is so of all threads. The caller's own state is inactive.
 ///
 /// The partner of [`ThreadState::enter`], as for detaching: the bias owner says that it is `FAST` before it reads the
-/// entry, and the caller changes the entry before it looks whether it is.
+/// mark, and the caller changes the mark before it looks whether it is.
 pub(crate) fn wait_for_fast_path(guard: &ForkGuard, owner: Option<u32>) {
     fence_all_threads(guard);
     for state in all().filter(|state| owner.is_none_or(|number| state.number == number)) {
@@ -162,6 +167,8 @@ impl Unused {
     /// The state of an ended thread, or a new one. `None` without memory.
     fn take(&mut self, nowhere: *mut AnyCache) -> Option<&'static ThreadState> {
         if let Some(state) = self.states.pop() {
+            // Of an ended thread, or of one that only the parent of this process has.
+            state.was_detached.store(false, Relaxed);
             return Some(state);
         }
         if self.made >= MAX_THREADS as usize {
@@ -248,6 +255,8 @@ impl ThreadState {
     /// The entry for `key` if it is at the key's first position.
     #[inline(always)]
     pub(crate) fn first(&self, key: u64) -> Option<&Entry> {
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+        looks::count();
         // Summed up as a number, which compilers turn into fewer instructions than an index.
         let offset = first_position(key) * size_of::<Entry>() + offset_of!(ThreadState, entries);
         let entry = ptr::from_ref(self).expose_provenance() + offset;
@@ -261,10 +270,25 @@ impl ThreadState {
 
     /// The entry for `key`, wherever it is.
     pub(crate) fn find(&self, key: u64) -> Option<&Entry> {
+        #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+        looks::count();
         if key == 0 {
             return None; // NULL as a context: unused entries have it
         }
         positions(key).map(|at| &self.entries[at]).find(|entry| entry.key.load(Relaxed) == key)
+    }
+
+    /// Where one of this state's entries stands.
+    pub(crate) fn position(&self, entry: &Entry) -> Position {
+        let offset = ptr::from_ref(entry).addr() - self.entries.as_ptr().addr();
+        Position((offset / size_of::<Entry>()) as u32)
+    }
+
+    /// What stands at a position, if anything does.
+    pub(crate) fn entry(&self, position: Position) -> Option<&Entry> {
+        let entry = &self.entries[position.0 as usize % POSITIONS];
+        // Relaxed: only the owner, which this is, makes it null, or no longer null.
+        (!entry.cache.load(Relaxed).is_null()).then_some(entry)
     }
 
     /// The cache that an entry leads to, good until `Active` is dropped; `ACTIVITY` is [`FAST`] or [`SLOW`].
@@ -277,10 +301,16 @@ impl ThreadState {
         self.activity.store(ACTIVITY, Relaxed);
         compiler_fence(SeqCst);
         // SAFETY:
-        // - the cache of an entry that a key led to is not null: it is `nowhere`, or one that is freed only after it was
-        //   detached from all entries and the state was seen inactive
+        // - the cache of an entry that a key led to, or that is used, is not null: it is `nowhere`, or one that is
+        //   freed only after it was detached from all entries and the state was seen inactive
         let cache = unsafe { NonNull::new_unchecked(entry.cache.load(Relaxed)) };
         (cache, Active(self))
+    }
+
+    /// Whether the owner, which this is, uses a cache.
+    #[cfg(all(debug_assertions, not(bytepool_shuttle)))]
+    pub(super) fn is_active(&self) -> bool {
+        self.activity.load(Relaxed) != INACTIVE
     }
 
     /// What [`Active::stay`] left.
@@ -293,11 +323,11 @@ impl ThreadState {
         Active(self)
     }
 
-    /// Leads `key`, which leads to no cache yet, to `cache` from now on. Not while the state is active.
+    /// Leads `key`, which leads to no other cache, to `cache` from now on. Not while the state is active.
     ///
-    /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted, `keep`
-    /// is called with it while it is sure to exist, and what that gives is returned. Nothing happens where caches were given
-    /// up.
+    /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted,
+    /// `keep` is called with it while it is sure to exist, and what that gives is returned. Nothing happens where caches
+    /// were given up.
     pub(crate) fn attach<R>(
         &self,
         guard: &ForkGuard,
@@ -329,7 +359,7 @@ impl ThreadState {
         let entry = &self.entries[at];
         let other = entry.key.load(Relaxed);
         let is_own = self.cache_at(at).is_some_and(|cache| own_key(cache) == other && other != key);
-        if is_own && let Some(to) = self.free_position(other) {
+        if let Some(to) = is_own.then(|| self.free_position(other)).flatten() {
             self.lead(to, entry.cache.load(Relaxed));
             self.entries[to].key.store(other, Relaxed);
             entry.key.store(unused_key(at), Relaxed);
@@ -339,6 +369,25 @@ impl ThreadState {
 
     fn free_position(&self, key: u64) -> Option<usize> {
         positions(key).find(|&at| self.cache_at(at).is_none())
+    }
+}
+
+/// For tests: how often the calling thread's table was searched.
+#[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+pub(crate) mod looks {
+    use std::cell::Cell;
+
+    thread_local! {
+        static LOOKS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        LOOKS.set(LOOKS.get() + 1);
+    }
+
+    /// Since this was asked last.
+    pub(crate) fn take() -> u32 {
+        LOOKS.take()
     }
 }
 
@@ -451,13 +500,21 @@ pub(super) fn forget_other_threads(guard: &ForkGuard) {
     let mut unused = UNUSED.lock(guard);
     unused.states.clear();
     for state in all().filter(|state| is_of_other_thread(state)) {
-        // Relaxed, all: no other thread of this process uses a state yet.
-        state.activity.store(INACTIVE, Relaxed);
-        state.guards.store(0, Relaxed);
-        state.was_detached.store(false, Relaxed);
+        // Relaxed: no other thread of this process uses a state yet. Its thread was inactive when the process forked,
+        // but may have counted itself in to look at the gate. Hardly any did, and a write copies the page.
+        debug_assert_eq!(state.activity.load(Relaxed), INACTIVE);
+        if state.guards.load(Relaxed) != 0 {
+            state.guards.store(0, Relaxed);
+        }
         // There is memory for all that were made.
         unused.states.push(state);
     }
+}
+
+/// Makes the calling thread one that a child of a fork does not have, for models.
+#[cfg(bytepool_shuttle)]
+pub(crate) fn vanish() {
+    thread_pointer::set(&EMPTY);
 }
 
 /// Ends the thread's caching when its thread-locals are torn down.

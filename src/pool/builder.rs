@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::Pool;
 use crate::class::index::MAX_CLASSES;
-use crate::class::layout::{Layout, ROOM_OF_POOL};
+use crate::class::layout::{Layout, ROOM_OF_POOL, Shape};
 use crate::class::ledger::MAX_BUFFER_SIZE;
 use crate::core::config::{Config, Flags, Rounding};
 use crate::debug::environment::Sampling;
@@ -90,7 +90,8 @@ impl Builder {
         self
     }
 
-    /// The most bytes the pool may have mapped, overflow and oversize included; 0 means no limit.
+    /// The most bytes the pool may have mapped, overflow and oversize included; 0 means no limit. Beside it is what a
+    /// reallocation copies at the moment: see [`Pool::realloc_raw`](super::Pool::realloc_raw).
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
@@ -128,9 +129,35 @@ impl Builder {
         self
     }
 
-    /// Asks the system for transparent huge pages. Where it has none, ordinary pages serve.
+    /// Asks the system for huge pages where a class's slots fill them, 2 MiB each. Where it has none, ordinary pages
+    /// serve.
+    ///
+    /// Idle memory in a huge page is given back when all of the page is idle. So trim gives back less.
     pub fn huge_pages(mut self, on: bool) -> Self {
         self.flags.huge_pages = on;
+        self
+    }
+
+    /// Makes every slot memory when the pool is built, and keeps it until the pool closes, so that its addresses can be
+    /// registered with the kernel or with a device: io_uring, RDMA, a GPU. [`Pool::pinned_regions`] lists them.
+    ///
+    /// - All of it counts in [`mapped_bytes`](crate::Stats::mapped_bytes) from the start, and neither trim nor a get at
+    ///   the limit gives any back.
+    /// - A class has exactly its capacity of slots. More comes from the system allocator, and is in no region.
+    /// - Only a pinned pool's memory may be registered: any other gives idle pages back, and a registration of them
+    ///   then names memory that the pool does not use.
+    pub fn pinned(mut self, on: bool) -> Self {
+        self.flags.pinned = on;
+        self
+    }
+
+    /// Spreads slots whose size is a multiple of the page by one cache line each, so that the first bytes of many
+    /// buffers, packet headers say, do not compete for the same few places of the processor's cache.
+    ///
+    /// It costs a line a slot, 1.6 % of 4 KiB; such slots do not start with a page, and go back to the system only with
+    /// their neighbours. Without effect where [`alignment`](Self::alignment) is a page or more.
+    pub fn coloring(mut self, on: bool) -> Self {
+        self.flags.coloring = on;
         self
     }
 
@@ -178,8 +205,9 @@ impl Builder {
         }
         let mut size_classes = self.size_classes;
         validate_classes(guard, &mut size_classes, self.round.as_deref())?;
-        let room = addresses_to_spare(ROOM_OF_POOL);
-        let layout = Layout::new(&size_classes, alignment, self.flags.huge_pages, room)?;
+        let Flags { huge_pages, coloring, pinned, .. } = self.flags;
+        let room = if pinned { 0 } else { addresses_to_spare(ROOM_OF_POOL) };
+        let layout = Layout::new(&size_classes, Shape { alignment, huge_pages, coloring, room })?;
         Ok(Config {
             layout,
             alignment,

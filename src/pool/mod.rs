@@ -21,11 +21,13 @@ use crate::core::Core;
 use crate::core::config::Config;
 use crate::core::door::{self, Refused};
 use crate::core::get::{Fill, Request};
+use crate::core::pinned::PinnedRegion;
 use crate::core::reference::Reference;
 use crate::core::stats::Stats;
 use crate::debug::tracking::{Caller, Outstanding, Tracker};
 use crate::error::{BuildError, GetError, Misuse, ReallocError};
 use crate::os::anchor::{MAX_POOLS, Registration};
+use crate::os::caller::KeptErrno;
 use crate::os::cells::NoCell;
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
@@ -108,8 +110,8 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// A buffer of `size` bytes, with whatever it held last, or zeros. Where the pool is at its limit, waits until memory
-    /// is put or given back, up to `timeout`.
+    /// A buffer of `size` bytes, with whatever it held last, or zeros. Where the pool is at its limit, waits until
+    /// memory is put or given back, up to `timeout`.
     ///
     /// Who waits is served first come first served, and before any get that starts to wait later; a [`get`](Self::get)
     /// does not queue. A timeout of zero does not wait, and [`Duration::MAX`] waits without end. The calling thread
@@ -162,6 +164,30 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
+    /// A buffer of `size` bytes that starts at a multiple of `alignment` bytes, with whatever it held last, or zeros.
+    ///
+    /// It comes from the smallest class that fits and whose slots are all so aligned, as those of a class whose buffer
+    /// size is a multiple of `alignment` are, up to 64 KiB. Without such a class the system allocator serves.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 100).size_class(4096, 100).build()?;
+    /// let page = pool.get_aligned(4096, 100)?;
+    /// assert!(page.as_ptr().addr() % 4096 == 0 && page.capacity() == 4096);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// - [`GetError::Alignment`]: `alignment` is not a power of two
+    /// - [`GetError`] otherwise: the pool is closed, at its limit, or the system has no memory
+    #[track_caller]
+    pub fn get_aligned(&self, alignment: usize, size: usize) -> Result<PooledBuffer, GetError> {
+        let caller = Caller::Rust(Location::caller());
+        let buffer = self.get_for(&Request { alignment: Some(alignment), ..Request::owned(size, caller) })?;
+        Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
+    }
+
     /// A buffer with a copy of `bytes`.
     ///
     /// # Errors
@@ -188,8 +214,8 @@ impl Pool {
         }
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes. Above the pool's own
-    /// alignment the buffer is oversize. It is the caller's until it is put by [`put_raw`](Self::put_raw).
+    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes, from where
+    /// [`get_aligned`](Self::get_aligned) takes it. It is the caller's until it is put by [`put_raw`](Self::put_raw).
     ///
     /// # Errors
     /// - [`GetError::Alignment`]: `alignment` is not a power of two
@@ -266,6 +292,15 @@ impl Pool {
     /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have room for: the same
     /// pointer, or another and the old one is put.
     ///
+    /// To a smaller size it does not fail in an open pool: where no other buffer is to be had, the old one stays. Its
+    /// place is then one of the larger class still, so put it with `new_size` exactly, or by
+    /// [`put_raw_unsized`](Self::put_raw_unsized): another size of the smaller class is refused.
+    ///
+    /// From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer
+    /// keeps its alignment, and only what it grows by has to fit the limit. While the system copies, it may hold the
+    /// old bytes too: less than 32 MiB, beside the limit. Pools that zero on put, track or guard get another buffer
+    /// instead.
+    ///
     /// # Errors
     /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
     ///
@@ -291,6 +326,25 @@ impl Pool {
     /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
         self.core.usable_size(&ForkGuard::new(), data)
+    }
+
+    /// The memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a GPU:
+    /// all slots of all classes, in pieces of at most 1 GiB. None of any other pool, nor of a closed one. A buffer of
+    /// the pool lies in one of them, unless it is oversize or overflow.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).pinned(true).build()?;
+    /// let regions: Vec<_> = pool.pinned_regions().collect();
+    /// assert_eq!((regions.len(), regions[0].len), (1, 100 * 4096));
+    /// let buffer = pool.get(4096)?;
+    /// let offset = buffer.as_ptr().addr() - regions[0].start.as_ptr().addr();
+    /// assert!(offset < regions[0].len);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pinned_regions(&self) -> impl Iterator<Item = PinnedRegion> {
+        self.core.pinned_regions()
     }
 
     /// The alignment of every buffer, in bytes.
@@ -345,6 +399,7 @@ impl Clone for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        let _errno = KeptErrno::new();
         self.core.close_handle(&mut ForkGuard::new());
     }
 }
@@ -356,5 +411,45 @@ impl fmt::Debug for Pool {
             .field("closed", &self.is_closed())
             .field("stats", &self.stats())
             .finish()
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(bytepool_shuttle)))]
+mod tests {
+    use super::*;
+
+    fn set_errno(errno: i32) {
+        // SAFETY:
+        // - the calling thread's own
+        unsafe { *libc::__errno_location() = errno };
+    }
+
+    /// The system takes no locked memory back, and says so in `errno`.
+    #[test]
+    fn the_end_of_a_handle_leaves_errno_alone() {
+        let ends: [fn(Pool); 2] = [drop, |pool| {
+            #[cfg(feature = "capi")]
+            let pool = {
+                let context = pool.context();
+                drop(pool);
+                context
+            };
+            drop(pool);
+        }];
+        for end in ends {
+            let pool = Pool::builder().size_class(4096, 4).alignment(4096).build().unwrap();
+            let (idle, keeps_the_region) = (pool.get(4096).unwrap(), pool.get(4096).unwrap());
+            let page = idle.as_ptr();
+            // SAFETY:
+            // - the buffer's own page, which stays mapped as long as the other buffer is out
+            unsafe { assert_eq!(libc::mlock(page.cast(), 4096), 0) };
+            drop(idle);
+            set_errno(libc::EXDEV);
+            end(pool);
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EXDEV));
+            // SAFETY: as above
+            unsafe { assert_eq!(libc::madvise(page.cast_mut().cast(), 4096, libc::MADV_DONTNEED), -1) };
+            drop(keeps_the_region);
+        }
     }
 }

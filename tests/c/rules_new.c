@@ -104,16 +104,55 @@ static void alignments(void) {
 }
 
 static void flags(void) {
-    static const uint32_t wrong[] = {16, 17, (uint32_t)1 << 31, UINT32_MAX};
+    static const uint32_t wrong[] = {64, 65, (uint32_t)1 << 31, UINT32_MAX};
     bytepool_config config = valid();
     size_t i;
-    for (config.flags = 0; config.flags < 16; config.flags++) {
+    for (config.flags = 0; config.flags < 64; config.flags++) {
         accept(&config);
     }
     for (i = 0; i < COUNT_OF(wrong); i++) {
         config.flags = wrong[i];
         CHECK_EQ(refusal(&config), BYTEPOOL_ERR_INVALID_ARGUMENT);
     }
+}
+
+/* All slots are mapped from the start, and listed. */
+static void pinned(void) {
+    bytepool_config config = valid();
+    bytepool_region regions[4];
+    const size_t bytes = 10 * (16384 + 512 + 4096);
+    size_t i, total = 0;
+    void *context, *data;
+    config.flags = BYTEPOOL_PINNED;
+    config.max_bytes = bytes - 1;
+    CHECK_EQ(refusal(&config), BYTEPOOL_ERR_LIMIT);
+    config.max_bytes = bytes;
+    context = new_pool(&config);
+    memset(regions, 0, sizeof regions);
+    CHECK_EQ(bytepool_pinned_regions(context, NULL, 0), 3);
+    CHECK_EQ(bytepool_pinned_regions(context, regions, 1), 3);
+    CHECK_PTR(regions[1].start, NULL);
+    CHECK_EQ(bytepool_pinned_regions(context, regions, COUNT_OF(regions)), 3);
+    for (i = 0; i < 3; i++) {
+        CHECK_EQ(regions[i].length, 10 * regions[i].slot_size);
+        total += regions[i].length;
+    }
+    CHECK_EQ(total, bytes);
+    CHECK_EQ(stats_of(context).mapped_bytes, bytes);
+    CHECK_EQ(bytepool_trim(context, 0), 0);
+    data = get_filled(context, 512, 1);
+    CHECK(is_watched() || (char *)data - (char *)regions[0].start < (ptrdiff_t)regions[0].length);
+    bytepool_put(context, data, 512);
+    /* Nothing that is pinned is given up. */
+    CHECK_PTR(bytepool_get(context, 20000), NULL);
+    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_LIMIT);
+    bytepool_free(context);
+    CHECK_EQ(bytepool_pinned_regions(context, regions, COUNT_OF(regions)), 0);
+    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_INVALID_CONTEXT);
+    config.flags = 0;
+    context = new_pool(&config);
+    CHECK_EQ(bytepool_pinned_regions(context, regions, COUNT_OF(regions)), 0);
+    bytepool_free(context);
 }
 
 /* A config of a later version of the header: longer by fields that this library does not know. */
@@ -282,6 +321,7 @@ int main(int argc, char **argv) {
     size_classes();
     alignments();
     flags();
+    pinned();
     versions_of_the_config();
     the_unused_field_of_the_config();
     versions_of_the_figures();

@@ -138,7 +138,7 @@ static void unsized_puts(void) {
     bytepool_put_unsized(context, overflow);
     CHECK_EQ(figures_of(context).classes[0].overflow, 0);
     bytepool_put_unsized(context, slot);
-    CHECK_EQ(figures_of(context).classes[0].idle, 1);
+    CHECK_EQ(figures_of(context).classes[0].idle, 2);
     CHECK_EQ(stats_of(context).puts, 3);
     bytepool_free(context);
 }
@@ -173,18 +173,26 @@ static void putting_twice(size_t capacity) {
     bytepool_free(context);
 }
 
-/* Buffers of the system allocator leave no trace once they were put. */
-static void putting_system_buffers_twice(void) {
-    static const bytepool_size_class classes[] = {{100, 1}};
-    void *context = pool_of(classes, 1);
+/* Overflow is slots; buffers of the system allocator leave no trace once they were put. */
+static void putting_overflow_and_system_buffers_twice(void) {
+    enum { huge = 32 << 20 };
+    static const bytepool_size_class classes[] = {{100, 1}, {huge, 1}};
+    void *context = pool_of(classes, 2);
     void *slot = get_filled(context, 100, 1);
     void *overflow = get_filled(context, 100, 2);
-    void *oversize = get_filled(context, 9000, 3);
+    void *oversize = get_filled(context, huge + 1, 3);
+    void *many[4];
+    /* A class of buffers of this size has two more slots than its capacity. */
+    REQUIRE(bytepool_get_many(context, huge, many, 4) == BYTEPOOL_OK);
+    CHECK_EQ(class_stats_of(context, 1).system_overflow, 1);
     check_taken(context, overflow, 100);
-    check_taken(context, oversize, 9000);
-    check_refused(context, overflow, 100, foreign, 0);
-    check_refused(context, oversize, 9000, foreign, 0);
+    check_taken(context, oversize, huge + 1);
+    check_taken(context, many[3], huge);
+    check_refused(context, overflow, 100, twice, 100);
+    check_refused(context, oversize, huge + 1, foreign, 0);
+    check_refused(context, many[3], huge, foreign, 0);
     check_taken(context, slot, 100);
+    CHECK_EQ(bytepool_put_many(context, many, 3, huge), BYTEPOOL_OK);
     bytepool_free(context);
 }
 
@@ -225,11 +233,12 @@ static void foreign_and_interior_pointers(size_t capacity) {
     CHECK_BYTES(large, 2, 4096);
     CHECK_BYTES(oversize, 3, 5000);
     CHECK_BYTES(others, 4, 100);
-    /* Slots never handed out, and the end of a span, which no slot starts at. */
+    /* Slots never handed out, and the end of a span, which no slot starts at: 64 MiB beyond the capacity. */
     if (!is_watched()) {
         check_refused(context, data + 128, 100, twice, 100);
+        check_refused(context, data + capacity * 128, 100, twice, 100);
+        check_refused(context, data + capacity * 128 + (64 << 20), 100, foreign, 0);
     }
-    check_refused(context, data + capacity * 128, 100, foreign, 0);
     free(on_heap);
     check_taken(context, data, 100);
     check_taken(context, large, 4096);
@@ -302,7 +311,7 @@ int main(int argc, char **argv) {
     bytepool_set_misuse_handler(remember, &seen);
     any_size_of_the_class_is_right(1);
     unsized_puts();
-    putting_system_buffers_twice();
+    putting_overflow_and_system_buffers_twice();
     for (i = 0; i < COUNT_OF(capacities); i++) {
         any_size_of_the_class_is_right(capacities[i]);
         rounding_applies_to_the_size_of_a_put(capacities[i]);

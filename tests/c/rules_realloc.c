@@ -172,6 +172,134 @@ static void a_failure_keeps_the_old_buffer(void) {
     }
 }
 
+/* One mark in each KiB, and one at the end. */
+static void mark(unsigned char *data, size_t size) {
+    size_t i;
+    for (i = 0; i < size; i += 1024) {
+        data[i] = (unsigned char)(i / 1024 * 7 + 1);
+    }
+    data[size - 1] = 0x99;
+}
+
+static int is_marked(const unsigned char *data, size_t size) {
+    size_t i;
+    for (i = 0; i < size - 1 && data[i] == (unsigned char)(i / 1024 * 7 + 1); i += 1024) {
+    }
+    return i >= size - 1;
+}
+
+/* From oversize to oversize it is no get and no put, and only what it grows by has to fit the limit. */
+static void oversize_grows_by_the_difference(void) {
+    /* By the system's realloc, in pages of its own, and from one to the other; more than half of the limit each. */
+    static const size_t steps[][3] = {{60000, 99000, 100000},
+                                      {60 << 20, 61 << 20, 100 << 20},
+                                      {31 << 20, 33 << 20, 60 << 20},
+                                      {2 << 20, 5 << 20, 6 << 20}};
+    size_t i;
+    if (is_watched()) {
+        return; /* there each size is another block */
+    }
+    for (i = 0; i < COUNT_OF(steps); i++) {
+        const size_t *sizes = steps[i];
+        bytepool_config config = config_of(classes, COUNT_OF(classes));
+        void *context;
+        unsigned char *data;
+        figures before;
+        config.max_bytes = sizes[2];
+        context = new_pool(&config);
+        /* Idle memory is given up for a growth. */
+        CHECK_EQ(bytepool_put_checked(context, get_filled(context, 4096, 1), 4096), BYTEPOOL_OK);
+        data = bytepool_get(context, sizes[0]);
+        REQUIRE(data != NULL);
+        mark(data, sizes[0]);
+        CHECK_EQ(data[sizes[0] - 1], 0x99);
+        data = bytepool_realloc(context, data, sizes[1]);
+        REQUIRE(data != NULL);
+        CHECK(is_marked(data, sizes[0]));
+        CHECK_EQ(data[sizes[0] - 1], 0x99);
+        before = figures_of(context);
+        CHECK_EQ(before.pool.oversize_bytes, sizes[1]);
+        CHECK_EQ(before.pool.oversize_buffers, 1);
+        CHECK_EQ(before.pool.gets, 2);
+        CHECK_EQ(before.pool.system_allocations, 1);
+        CHECK_EQ(bytepool_usable_size(context, data), sizes[1]);
+        CHECK_PTR(bytepool_realloc(context, data, sizes[2] + 1), NULL);
+        CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_LIMIT);
+        before.pool.limit_failures++;
+        CHECK_SAME_FIGURES(context, before);
+        CHECK(is_marked(data, sizes[0]));
+        data = bytepool_realloc(context, data, sizes[2]);
+        REQUIRE(data != NULL);
+        CHECK_EQ(figures_of(context).pool.mapped_bytes, sizes[2]);
+        CHECK_EQ(bytepool_put_checked(context, data, sizes[1]), BYTEPOOL_ERR_SIZE_MISMATCH);
+        /* Smaller again: the rest can be got. */
+        data = bytepool_realloc(context, data, sizes[0]);
+        REQUIRE(data != NULL);
+        CHECK_EQ(figures_of(context).pool.mapped_bytes, sizes[0]);
+        CHECK(is_marked(data, sizes[0]));
+        CHECK_EQ(data[sizes[0] - 1], 0x99);
+        bytepool_put(context, get_filled(context, sizes[2] - sizes[0], 1), sizes[2] - sizes[0]);
+        CHECK_EQ(bytepool_put_checked(context, data, sizes[0]), BYTEPOOL_OK);
+        CHECK_EQ(figures_of(context).pool.oversize_bytes, 0);
+        bytepool_free(context);
+    }
+}
+
+/* In small steps, which mostly stay in place, past the largest class and beyond. */
+static void in_small_steps(void) {
+    void *context = pool_of(classes, COUNT_OF(classes));
+    unsigned char *data = get_filled(context, 100, 3);
+    void *in_the_way[100];
+    size_t held = 0;
+    size_t size;
+    for (size = 200; size <= 300000; size += 100) {
+        data = bytepool_realloc(context, data, size);
+        REQUIRE(data != NULL);
+        CHECK((uintptr_t)data % 64 == 0);
+        data[size - 1] = 3;
+        /* So that it has to move at times. */
+        if (size % 3100 == 0 && held < COUNT_OF(in_the_way)) {
+            in_the_way[held++] = malloc(100);
+        }
+    }
+    CHECK_BYTES(data, 3, 100);
+    for (size = 200; size <= 300000; size += 100) {
+        CHECK_EQ(data[size - 1], 3);
+    }
+    CHECK_EQ(bytepool_put_checked(context, data, 300000), BYTEPOOL_OK);
+    CHECK_EQ(figures_of(context).pool.oversize_bytes, 0);
+    while (held > 0) {
+        free(in_the_way[--held]);
+    }
+    bytepool_free(context);
+}
+
+/* An alignment above the pool's stays while the buffer is oversize. */
+static void alignment_stays(void) {
+    static const size_t alignments[] = {128, 4096, 65536, 2 << 20};
+    static const size_t steps[] = {5000, 70000, 1 << 20, 40 << 20, 41 << 20, 50000};
+    void *context = pool_of(classes, COUNT_OF(classes));
+    size_t i;
+    size_t j;
+    for (i = 0; i < COUNT_OF(alignments); i++) {
+        unsigned char *data = bytepool_get_aligned(context, alignments[i], 4500);
+        size_t size = 4500;
+        REQUIRE(data != NULL);
+        mark(data, size);
+        for (j = 0; j < COUNT_OF(steps); j++) {
+            data = bytepool_realloc(context, data, steps[j]);
+            REQUIRE(data != NULL);
+            CHECK((uintptr_t)data % alignments[i] == 0);
+            CHECK(is_marked(data, size < steps[j] ? size : steps[j]));
+            size = steps[j];
+            mark(data, size);
+        }
+        CHECK_EQ(bytepool_put_checked(context, data, size), BYTEPOOL_OK);
+    }
+    CHECK_EQ(out(context), 0);
+    bytepool_free(context);
+}
+
 /* A wrong pointer is misuse, as in a put; rules_put.c tries every kind on this function too. */
 static void misuse(void) {
     void *context = pool_of(classes, COUNT_OF(classes));
@@ -225,6 +353,9 @@ int main(int argc, char **argv) {
         within_a_class_it_stays_in_place();
         null_and_zero();
         a_failure_keeps_the_old_buffer();
+        oversize_grows_by_the_difference();
+        in_small_steps();
+        alignment_stays();
         misuse();
         rounding();
     }

@@ -37,9 +37,20 @@ void free(void *data) {
     }
     __libc_free(data);
 }
+
+/* Always elsewhere, so that what it leaves behind is seen. */
+void *realloc(void *data, size_t size) {
+    size_t kept = data == NULL ? 0 : malloc_usable_size(data);
+    void *new = malloc(size);
+    if (new != NULL && data != NULL) {
+        memcpy(new, data, kept < size ? kept : size);
+        free(data);
+    }
+    return new;
+}
 #endif
 
-enum { plain, checked, unsized, many, reallocated, ways };
+enum { plain, checked, unsized, many, reallocated, grown, shrunk, ways };
 
 static void put_somehow(void *context, void *data, size_t size, int way) {
     switch (way) {
@@ -56,8 +67,8 @@ static void put_somehow(void *context, void *data, size_t size, int way) {
         CHECK_EQ(bytepool_put_many(context, &data, 1, size), BYTEPOOL_OK);
         break;
     default: {
-        /* Into another class, or from there to oversize: the old buffer is put. */
-        size_t other = size <= 4096 ? 9000 : 100;
+        /* Into another class, or from there to oversize, and from oversize to oversize: the old buffer is put. */
+        size_t other = size <= 4096 ? 9000 : way == grown ? size * 2 : way == shrunk ? size - 100 : 100;
         unsigned char *moved = bytepool_realloc(context, data, other);
         REQUIRE(moved != NULL && moved != data);
         CHECK(has_secret(moved, other));
@@ -123,6 +134,10 @@ static void without_it_something_stays(void) {
     unsigned long before = with_secrets;
     bytepool_put(context, data, 9000);
     CHECK_EQ(with_secrets, before + 1);
+    data = bytepool_realloc(context, get_filled(context, 9000, secret), 18000);
+    CHECK_EQ(with_secrets, before + 2);
+    CHECK_EQ(bytepool_put_checked(context, data, 18000), BYTEPOOL_OK);
+    CHECK_EQ(with_secrets, before + 3);
     data = get_filled(context, 100, secret);
     bytepool_put(context, data, 100);
     CHECK_BYTES(data, secret, 100);

@@ -46,21 +46,21 @@ impl World {
         if self.pools.len() >= 4 {
             return;
         }
-        let clears = setup.flags() & 3 != 0;
+        let (clears, pins) = (setup.flags() & 3 != 0, setup.flags() & 16 != 0);
         let mut classes: Vec<SizeClass> = Vec::new();
         for &(size, capacity) in setup.classes.iter().take(70) {
             classes.push(SizeClass {
                 buffer_size: size as usize % LARGEST,
-                capacity: usize::from(capacity) % 300,
+                capacity: usize::from(capacity) % if pins { 4 } else { 300 },
             });
         }
-        // What would take too long to write or to list is made small.
-        classes.extend(setup.odd_class.map(|(size, capacity)| SizeClass {
+        // What would take too long to write or to list is made small, or left out.
+        classes.extend(setup.odd_class.filter(|_| !pins).map(|(size, capacity)| SizeClass {
             buffer_size: if clears { size as usize % LARGEST } else { size as usize },
             capacity: if capacity <= 1 << 30 { capacity as usize % (1 << 16) } else { capacity as usize },
         }));
         let alignment = self.alignment(setup.alignment);
-        let known_flags = setup.flags() < 16;
+        let known_flags = setup.flags() < 64;
         let (newer, last) = (usize::from(setup.newer.0) % 64, setup.newer.1);
         // As a caller with a larger struct has it.
         let mut memory = [const { std::mem::MaybeUninit::<Config>::zeroed() }; 3];
@@ -108,11 +108,8 @@ impl World {
         let sizes = classes.iter().map(|class| class.buffer_size).collect();
         self.pools.push(model_of(setup, sizes, alignment));
         self.enter_context(out, self.pools.len() - 1);
-        if let Some(class) = classes.first()
-            && setup.max_bytes.is_none()
-            && class.buffer_size < 4096
-            && class.capacity % 2 == 0
-        {
+        let overflows = |class: &&SizeClass| class.buffer_size < 4096 && class.capacity % 2 == 0;
+        if let (Some(class), None) = (classes.first().filter(overflows), setup.max_bytes) {
             self.overflow_often(out, *class);
         }
     }

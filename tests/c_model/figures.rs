@@ -139,10 +139,7 @@ impl World {
         assert_eq!(stats.oversize_bytes, oversize().map(|held| held.bytes).sum::<usize>());
         let (mut mapped, mut allocated) = (stats.oversize_bytes, stats.oversize_bytes);
         for (index, &buffer_size) in model.buffer_sizes.iter().enumerate() {
-            let mut class = CClassStats { struct_size: size_of::<CClassStats>(), ..zeroed() };
-            // SAFETY:
-            // - a struct of its size
-            assert_eq!(unsafe { bytepool_read_class_stats(context_of(context), index, &raw mut class) }, OK);
+            let class = class_stats_of(context, index);
             assert_eq!(class.buffer_size, buffer_size);
             let of_class = held().filter(|held| held.class == Some(index)).count();
             assert_eq!(class.outstanding + class.overflow, of_class, "outstanding of class {index}");
@@ -155,6 +152,14 @@ impl World {
         }
         assert_eq!((stats.mapped_bytes, stats.allocated_bytes), (mapped, allocated));
     }
+}
+
+pub(super) fn class_stats_of(context: usize, index: usize) -> CClassStats {
+    let mut class = CClassStats { struct_size: size_of::<CClassStats>(), ..zeroed() };
+    // SAFETY:
+    // - a struct of its size
+    assert_eq!(unsafe { bytepool_read_class_stats(context_of(context), index, &raw mut class) }, OK);
+    class
 }
 
 /// A struct of numbers, all 0.

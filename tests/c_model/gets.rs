@@ -8,7 +8,7 @@ use bytepool::ffi::status::Status;
 use crate::valgrind::replacements;
 
 use super::calls::{context_of, pointer_of, status_of};
-use super::figures::stats_of;
+use super::figures::{class_stats_of, stats_of};
 use super::program::{Alignment, Handle, Pointer, Size};
 use super::world::{Answer, HOPELESS, Held, OK, Resolved, World};
 
@@ -93,15 +93,22 @@ impl World {
         self.check_got(&answer, context, size, class);
     }
 
+    /// The first class from this one on whose slots are all so aligned.
+    fn aligned_class(&self, pool: usize, context: usize, from: usize, alignment: usize) -> Option<usize> {
+        let mut classes = from..self.pools[pool].buffer_sizes.len();
+        classes.find(|&class| class_stats_of(context, class).slot_size % alignment == 0)
+    }
+
     pub(super) fn get_aligned(&mut self, context: Handle, alignment: Alignment, size: Size) {
         let (context, size, class) = self.request(context, size);
         let alignment = self.alignment(alignment);
         if !self.may_hold(size) {
             return;
         }
+        let resolved = self.resolve(context);
+        let before = if let Resolved::Live(_) = resolved { stats_of(context).oversize_buffers } else { 0 };
         let answer =
             self.call(|| bytepool_get_aligned(context_of(context), alignment, size).expose_provenance());
-        let resolved = self.resolve(context);
         let Resolved::Live(pool) = resolved else {
             self.check_got(&answer, context, size, class);
             return;
@@ -113,9 +120,17 @@ impl World {
         if alignment >= HOPELESS && answer.value == 0 && answer.last_error == Status::OutOfMemory as i32 {
             return self.check_status(&answer, Status::OutOfMemory as i32, context);
         }
-        let is_oversize = alignment > self.pools[pool].alignment;
-        let got = self.check_got(&answer, context, size, class.filter(|_| !is_oversize));
-        assert!(!got || answer.value.is_multiple_of(alignment), "{:x} at {alignment}", answer.value);
+        let class = if alignment > self.pools[pool].alignment {
+            let aligned = class.and_then(|class| self.aligned_class(pool, context, class, alignment));
+            // Where spans start the model does not know beyond a page.
+            let is_slot = stats_of(context).oversize_buffers == before;
+            assert!(is_slot || answer.value == 0 || aligned.is_none() || alignment > 4096, "no slot was got");
+            aligned.filter(|_| is_slot)
+        } else {
+            class
+        };
+        let got = self.check_got(&answer, context, size, class);
+        assert!(!got || answer.value % alignment == 0, "{:x} at {alignment}", answer.value);
     }
 
     pub(super) fn get_many(&mut self, context: Handle, size: Size, count: u8) {
@@ -259,10 +274,17 @@ impl World {
             let status = self.check_failed(resolved, size, answer.last_error);
             return self.check_status(&answer, status, context);
         }
+        self.check_kept(answer.value, old.size.min(size), &old);
+        // The system resizes it, but where its bytes are to be wiped.
+        let is_oversize = class.is_none() && old.class.is_none();
+        if is_oversize && !replacements() && !self.pools[pool].zero_on_put {
+            assert_eq!(self.refusal(resolved), OK);
+            self.check_status(&answer, OK, context);
+            return self.resized_oversize(index, answer.value, size);
+        }
         // A smaller one stays where it is if nothing else can be had, so that it never fails.
         let shrinks_in_place = size <= old.size && answer.value == data;
         let in_place = class.is_some() && class == old.class || shrinks_in_place;
-        self.check_kept(answer.value, old.size.min(size), &old);
         // A replacement is replaced, and that is no get.
         let is_replaced = replacements() && Some(stats_of(context).gets) == gets;
         if in_place && (answer.value == data || is_replaced) {

@@ -45,7 +45,7 @@ pub(crate) struct Setup {
     pub(crate) alignment: Alignment,
     pub(crate) max_bytes: Option<u32>,
     pub(crate) round: Rounding,
-    /// From 64 on as 0: most pools have thread caches.
+    /// From 128 on as 0: most pools have thread caches.
     pub(crate) flags: u8,
     /// Bytes of a newer caller's config, and the value of the last.
     pub(crate) newer: (u8, u8),
@@ -53,7 +53,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn flags(&self) -> u32 {
-        if self.flags < 64 { self.flags.into() } else { 0 }
+        if self.flags < 128 { self.flags.into() } else { 0 }
     }
 }
 

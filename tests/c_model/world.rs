@@ -27,6 +27,7 @@ pub(crate) struct PoolModel {
     pub(crate) max_bytes: usize,
     pub(crate) round: Option<unsafe extern "C" fn(usize) -> usize>,
     pub(crate) zero_on_get: bool,
+    pub(crate) zero_on_put: bool,
     pub(crate) is_closed: bool,
     pub(crate) gets: u64,
     pub(crate) puts: u64,
@@ -277,12 +278,17 @@ impl World {
 
     /// Enters a buffer just got.
     pub(crate) fn enter(&mut self, data: usize, pool: usize, size: usize, class: Option<usize>) {
+        self.enter_over(data, pool, size, class, 0);
+    }
+
+    /// The same, where the first `kept` bytes are those of a buffer before.
+    fn enter_over(&mut self, data: usize, pool: usize, size: usize, class: Option<usize>, kept: usize) {
         self.next_mark = self.next_mark % 255 + 1;
         let known = &mut self.pools[pool];
         known.gets += 1;
         let usual = class.map_or_else(|| known.rounded(size), |class| known.buffer_sizes[class]);
         let capacity = valgrind::capacity(size, usual);
-        assert!(data != 0 && data.is_multiple_of(known.alignment), "{data:x} is not aligned");
+        assert!(data != 0 && data % known.alignment == 0, "{data:x} is not aligned");
         let held = Held { data, pool, size, capacity, bytes: usual, class, mark: self.next_mark };
         for other in &self.held {
             let apart = other.data + other.capacity <= data || data + capacity <= other.data;
@@ -290,9 +296,11 @@ impl World {
         }
         if known.zero_on_get {
             for end in held.ends() {
+                let start = kept.saturating_sub(end.cast::<u8>().addr() - data).min(end.len());
                 // SAFETY:
                 // - inside a buffer that the model owns, and whose pool wrote zeros
-                assert!(unsafe { &*end }.iter().all(|&byte| byte == 0), "{held:x?} is not zero");
+                let fresh = unsafe { &(&*end)[start..] };
+                assert!(fresh.iter().all(|&byte| byte == 0), "{held:x?} is not zero");
             }
         }
         held.write();
@@ -307,6 +315,14 @@ impl World {
             (held.data, held.capacity) = (data, size);
             held.write();
         }
+    }
+
+    /// An oversize buffer has another size, and perhaps another address. What it had room for before was checked.
+    pub(crate) fn resized_oversize(&mut self, index: usize, data: usize, size: usize) {
+        let held = self.held.swap_remove(index);
+        let (kept, before) = (held.capacity, self.pools[held.pool].gets);
+        self.enter_over(data, held.pool, size, None, kept);
+        self.pools[held.pool].gets = before;
     }
 
     /// Takes a buffer out that was put.
@@ -335,6 +351,7 @@ pub(crate) fn model_of(setup: &Setup, mut buffer_sizes: Vec<usize>, alignment: u
         max_bytes: setup.max_bytes.map_or(0, |bytes| bytes as usize),
         round,
         zero_on_get: setup.flags() & 1 != 0,
+        zero_on_put: setup.flags() & 2 != 0,
         is_closed: false,
         gets: 0,
         puts: 0,

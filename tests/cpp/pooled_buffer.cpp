@@ -325,7 +325,7 @@ void alignments_and_sizes() {
             REQUIRE(data != nullptr);
             CHECK_EQ(reinterpret_cast<std::uintptr_t>(data) % alignment, 0);
             std::memset(data, 1, size);
-            CHECK_EQ(checked_stats(*pool).oversize_buffers, alignment > 64 || size > 4096 ? 1 : 0);
+            CHECK_EQ(checked_stats(*pool).oversize_buffers, size > 4096 ? 1 : 0);
             resource.deallocate(data, size, alignment);
             CHECK_EQ(out(*pool), 0);
         }
@@ -338,6 +338,36 @@ void alignments_and_sizes() {
     }
     CHECK(thrown);
     CHECK_EQ(out(*pool), 0);
+}
+
+void owners_are_aligned() {
+    auto pool = bytepool::new_pool({{512, 4}, {4096, 4}});
+    for (std::size_t alignment = 64; alignment <= 4096; alignment *= 2) {
+        const PooledBuffer buffer = PooledBuffer::aligned(*pool, alignment, 100);
+        CHECK_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % alignment, 0);
+        CHECK_EQ(buffer.size(), 100);
+        CHECK_EQ(buffer.capacity(), room_of(100, alignment > 512 ? 4096 : 512));
+    }
+    EXPECT_ERROR(rust::Error, (void)PooledBuffer::aligned(*pool, 48, 100), "48");
+    CHECK_EQ(checked_stats(*pool).system_allocations, 0);
+    CHECK_EQ(out(*pool), 0);
+}
+
+void pinned_regions_hold_the_slots() {
+    bytepool::PoolConfig config;
+    config.size_classes = {{4096, 4}, {65536, 2}};
+    config.pinned = true;
+    auto pool = bytepool::new_pool(config);
+    const auto regions = bytepool::pinned_regions(*pool);
+    REQUIRE(regions.size() == 2);
+    CHECK_EQ(regions[0].length, 4 * 4096);
+    CHECK_EQ(regions[1].length, 2 * 65536);
+    CHECK_EQ(checked_stats(*pool).mapped_bytes, regions[0].length + regions[1].length);
+    const PooledBuffer buffer(*pool, 4096);
+    const auto offset =
+        reinterpret_cast<std::uintptr_t>(buffer.data()) - reinterpret_cast<std::uintptr_t>(regions[0].start);
+    CHECK(is_watched() || (offset < regions[0].length && offset % regions[0].slot_size == 0));
+    CHECK(bytepool::pinned_regions(*bytepool::new_pool({{4096, 4}})).empty());
 }
 
 void resources_of_one_pool_are_equal() {
@@ -406,6 +436,8 @@ int main(int argc, char **argv) {
     adopting_what_is_no_buffer();
     containers_live_in_the_pool();
     alignments_and_sizes();
+    owners_are_aligned();
+    pinned_regions_hold_the_slots();
     resources_of_one_pool_are_equal();
     a_resource_is_a_handle();
     wrong_deallocations();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The most of all lines that one layer may have, in percent.
 const MOST_PERCENT: usize = 35;
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -21,7 +21,7 @@ fn layers(design: &str) -> Vec<Vec<String>> {
 }
 
 /// All Rust files below a folder.
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -39,7 +39,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 fn module_of(file: &Path) -> Vec<String> {
     let relative = file.strip_prefix(root().join("src")).unwrap().with_extension("");
     let mut names: Vec<String> = relative.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
-    names.pop_if(|last| last == "mod");
+    if names.last().is_some_and(|last| last == "mod") {
+        names.pop();
+    }
     names
 }
 

@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod comments;
+mod glossary;
 mod guide;
 mod layers;
 mod readme;

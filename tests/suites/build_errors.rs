@@ -336,7 +336,7 @@ mod under_an_address_space_limit {
         limited("a_pool_whose_capacities_just_fit_is_made_without_room_beyond_them", || {
             const SIZE: usize = 64 << 10;
             // What its books and the first overflow need besides.
-            let slots = (left() - (3 << 20)) / SIZE;
+            let slots = (left() - (5 << 18)) / SIZE;
             let pool = Pool::builder().size_class(SIZE, slots).build().expect("its slots fit");
             let mut slots: Vec<_> = (0..slots).map(|_| pool.get_raw(SIZE).unwrap()).collect();
             assert_eq!(pool.stats().classes[0].overflow, 0);

@@ -68,6 +68,12 @@ fn what_real_systems_do_to_a_process() {
     }
 }
 
+/// Not with checkers of memory, which are locked, too.
+#[test]
+fn memory_that_is_locked() {
+    Program::c(&["locked.c"]).check();
+}
+
 /// Not with checkers of memory, which have allocation functions of their own.
 #[test]
 fn out_of_memory() {
@@ -337,7 +343,7 @@ mod panics {
     fn become_a_status_and_lose_nothing() {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if info.payload_as_str() != Some("on purpose") {
+            if info.payload().downcast_ref() != Some(&"on purpose") {
                 usual(info);
             }
         }));

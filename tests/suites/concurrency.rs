@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use bytepool::{Pool, PooledBuffer, Stats};
+use bytepool::{GetError, Pool, PooledBuffer, ReallocError, Stats};
 
 use crate::valgrind;
 
@@ -182,9 +182,8 @@ impl<'a> Worker<'a> {
             8..=9 => self.change_hands(),
             10..=12 => {
                 let to = self.random(THREADS);
-                if let Some(parcel) = self.held.pop()
-                    && let Err(TrySendError::Full(parcel)) = outboxes[to].try_send(parcel)
-                {
+                let sent = self.held.pop().map(|parcel| outboxes[to].try_send(parcel));
+                if let Some(Err(TrySendError::Full(parcel))) = sent {
                     self.held.push(parcel);
                 }
             }
@@ -306,7 +305,9 @@ fn one_slot_for_sixteen_threads_has_one_owner_at_a_time() {
         }
     });
     assert_settled(&pool.stats(), (turns * THREADS) as u64);
-    assert_eq!(pool.stats().classes[0].touched, 1);
+    // Each has one out at most, and all caches together keep at most 64 of so small a class.
+    let most = if HAS_ROOM { THREADS + 64 } else { 1 };
+    assert!(pool.stats().classes[0].touched <= most, "slots were lost: {:#?}", pool.stats());
 }
 
 #[test]
@@ -328,4 +329,62 @@ fn sixteen_pools_in_sixteen_threads_do_not_meet() {
             });
         }
     });
+}
+
+/// Resizes an oversize buffer again and again; what it does not get at the limit it does without.
+fn resize_oversize(pool: &Pool, thread: usize, rounds: usize) {
+    let mut random = thread as u64 + 1;
+    let mut size_now = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        LARGEST + 1 + (random >> 33) as usize % 200_000
+    };
+    let mut size = LARGEST + 1;
+    let Ok(mut data) = pool.get_raw(size) else { return };
+    for round in 0..rounds {
+        let (mark, new_size) = (round as u8 ^ thread as u8, size_now());
+        // SAFETY:
+        // - this thread's buffer, of this size; given up for the new one if there is one
+        unsafe {
+            data.as_ptr().write_bytes(mark, size);
+            let kept = match pool.realloc_raw(data, new_size) {
+                Ok(new) => {
+                    let kept = size.min(new_size);
+                    (data, size) = (new, new_size);
+                    kept
+                }
+                Err(error) => {
+                    assert!(matches!(error, ReallocError::Get(GetError::Limit { .. })) && new_size > size);
+                    size
+                }
+            };
+            let bytes = std::slice::from_raw_parts(data.as_ptr(), kept);
+            assert!(bytes.iter().all(|&byte| byte == mark), "{kept} bytes were to be kept");
+        }
+    }
+    // SAFETY:
+    // - this thread's buffer, put once
+    unsafe { pool.put_raw(data, size) }.unwrap();
+}
+
+#[test]
+fn threads_that_resize_oversize_buffers_at_the_limit_keep_their_bytes_and_the_limit() {
+    const LIMIT: usize = 700_000;
+    let pool = Pool::builder().size_class(LARGEST, 10).max_bytes(LIMIT).build().unwrap();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let pool = &pool;
+                scope.spawn(move || resize_oversize(pool, thread, valgrind::rounds(400)))
+            })
+            .collect();
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            assert!(pool.stats().mapped_bytes <= LIMIT);
+            drop(pool.get(100));
+            pool.trim(0);
+        }
+    });
+    let stats = pool.stats();
+    stats.assert_consistent();
+    assert_eq!((stats.oversize_bytes, stats.oversize_buffers, stats.gets), (0, 0, stats.puts));
+    assert!(stats.limit_failures > 0 || valgrind::replacements(), "the limit was never met");
 }

@@ -7,10 +7,6 @@ use bytepool::{Builder, Pool, PooledBuffer, ReallocError, ResizeError};
 
 const SMALL: usize = 1000;
 const LARGE: usize = 20_000;
-
-/// Whether classes have room beyond their capacities here, so that overflow is slots.
-const HAS_ROOM: bool = cfg!(all(unix, not(bytepool_portable)));
-
 fn builder() -> Builder {
     Pool::builder().size_class(SMALL, 3).size_class(LARGE, 2)
 }
@@ -68,19 +64,18 @@ fn a_reused_slot_holds_what_was_there_and_nothing_else() {
 
 #[test]
 fn system_buffers_are_zeros_for_rust_although_the_system_reuses_memory() {
-    let pool = builder().build().unwrap();
+    // Pinned, and so without room beyond the capacities: overflow is the system's.
+    let pool = builder().pinned(true).build().unwrap();
     for _ in 0..20 {
         make_dirty(&pool);
         let slots: Vec<_> = (0..3).map(|_| pool.get(SMALL).unwrap()).collect();
         let large_slots: Vec<_> = (0..2).map(|_| pool.get(LARGE).unwrap()).collect();
         let before = pool.stats().system_allocations;
-        // Overflow of a class without room beyond its capacity, and oversize.
-        let overflow: &[usize] = if HAS_ROOM { &[] } else { &[1, SMALL, LARGE] };
-        for &size in overflow.iter().chain(&[LARGE + 1, 60_000]) {
+        for size in [1, SMALL, LARGE, LARGE + 1, 60_000] {
             let mut buffer = pool.get(size).unwrap();
             assert!(is_all(whole(&mut buffer), 0), "a get of {size} bytes");
         }
-        assert_eq!(pool.stats().system_allocations, before + overflow.len() as u64 + 2);
+        assert_eq!(pool.stats().system_allocations, before + 5);
         drop((slots, large_slots));
     }
 }
@@ -374,6 +369,38 @@ fn a_reallocation_keeps_as_many_bytes_as_both_have() {
             stats.assert_consistent();
             assert_eq!(stats.gets, stats.puts, "{old_size} to {new_size} bytes");
         }
+    }
+}
+
+#[test]
+fn with_zero_on_get_bytes_that_appear_in_an_oversize_buffer_are_zeros() {
+    let pool = builder().zero_on_get(true).build().unwrap();
+    // Below and above what is mapped, inside a page and beyond it.
+    for sizes in
+        [[30_000, 20_001, 50_000], [40 << 20, (33 << 20) + 5, 41 << 20], [31 << 20, 30_000, 33 << 20]]
+    {
+        let mut data = pool.get_raw(sizes[0]).unwrap();
+        let mut old_size = sizes[0];
+        for (new_size, value) in
+            [(sizes[0], 0xEE), (sizes[1], 0xEE), (sizes[2], 0), (sizes[1], 0), (sizes[2], 0)]
+        {
+            // SAFETY:
+            // - this test's buffer, of this size; given up for the new one
+            data = unsafe {
+                data.as_ptr().write_bytes(0xEE, old_size);
+                pool.realloc_raw(data, new_size).unwrap()
+            };
+            let kept = old_size.min(new_size);
+            // SAFETY:
+            // - this test's buffer, all of it written
+            let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr(), new_size) };
+            assert!(is_all(&bytes[..kept], 0xEE), "{old_size} to {new_size} bytes");
+            assert!(is_all(&bytes[kept..], value), "{old_size} to {new_size} bytes");
+            old_size = new_size;
+        }
+        // SAFETY:
+        // - this test's buffer, put once
+        unsafe { pool.put_raw(data, old_size) }.unwrap();
     }
 }
 

@@ -37,7 +37,9 @@ fn headers(extension: &str) -> Vec<String> {
     let mut headers: Vec<String> = folder
         .map(|entry| entry.expect("a readable directory entry").path())
         .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .map(|path| format!("bytepool/{}", path.file_name().expect("a file has a name").display()))
+        .map(|path| {
+            format!("bytepool/{}", path.file_name().and_then(|name| name.to_str()).expect("a plain name"))
+        })
         .collect();
     headers.sort();
     assert!(!headers.is_empty(), "no header with extension {extension}");

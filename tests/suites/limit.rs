@@ -27,8 +27,12 @@ fn limit_failures(pool: &Pool) -> u64 {
 fn refused(pool: &Pool, size: usize) -> GetError {
     let mut expected = pool.stats();
     let error = pool.get(size).expect_err("a get beyond the limit succeeded");
+    let after = pool.stats();
     expected.limit_failures += 1;
-    assert_eq!(pool.stats(), expected);
+    // The books of a slot that was looked at in vain.
+    assert!(after.bookkeeping_bytes - expected.bookkeeping_bytes <= 2 * (64 << 10));
+    expected.bookkeeping_bytes = after.bookkeeping_bytes;
+    assert_eq!(after, expected);
     error
 }
 
@@ -95,7 +99,11 @@ fn overflow_and_oversize_count_and_are_freed_for_others() {
     let two_more = [pool.get(UNIT).unwrap(), pool.get(UNIT).unwrap()];
     refused(&pool, UNIT);
     drop((pooled, one_more, two_more));
-    assert_eq!(pool.stats().mapped_bytes, UNIT, "the slot is kept");
+    // What overflowed as slots may be kept a while.
+    let most = if GIVES_UP { 4 } else { 1 };
+    let idle = pool.stats().classes[0].idle;
+    assert_eq!(pool.stats().mapped_bytes, idle * UNIT);
+    assert!((1..=most).contains(&idle), "the slot is kept");
     assert_eq!(limit_failures(&pool), 4);
 }
 
@@ -257,7 +265,8 @@ fn what_a_sleeping_thread_put_for_another_is_recovered() {
     let pool = Pool::builder().size_class(4096, COUNT).max_bytes(COUNT << 12).build().unwrap();
     // So that they come from this thread's cache, biased to this thread.
     (0..200).for_each(|_| drop((0..COUNT).map(|_| pool.get(4096).unwrap()).collect::<Vec<_>>()));
-    let raw: Vec<usize> = (0..COUNT).map(|_| pool.get_raw(4096).unwrap().expose_provenance().get()).collect();
+    let raw: Vec<usize> =
+        (0..COUNT).map(|_| pool.get_raw(4096).unwrap().as_ptr().expose_provenance()).collect();
     let put_all = || {
         (0..200).for_each(|_| drop(pool.get(100).ok()));
         for &address in &raw {
@@ -286,7 +295,7 @@ fn a_slot_that_shares_a_page_is_of_use_to_its_own_class_until_it_has_the_page_al
     // A class each for a page and for slots of 64 bytes, 64 KiB of them.
     let pool = Pool::builder().size_class(64, UNIT / 64).size_class(UNIT, 1).max_bytes(UNIT).build().unwrap();
     let mut small: Vec<_> = (0..UNIT / 64).map(|_| pool.get(64).unwrap()).collect();
-    let one_of_each_page = |index: usize| index.is_multiple_of(16);
+    let one_of_each_page = |index: usize| index % 16 == 0;
     let mut kept = Vec::new();
     for (index, buffer) in small.drain(..).enumerate() {
         if one_of_each_page(index) {
@@ -335,7 +344,9 @@ fn the_pool_works_on_after_failures() {
         assert_eq!(limit_failures(&pool), 5 * (round + 1));
     }
     let stats = pool.stats();
-    assert_eq!((stats.gets, stats.puts, stats.mapped_bytes), (300, 300, 2 * UNIT));
+    // Of three that were out, the one beyond the capacity is kept a while where it is a slot.
+    let kept = if GIVES_UP { 3 } else { 2 };
+    assert_eq!((stats.gets, stats.puts, stats.mapped_bytes), (300, 300, kept * UNIT));
 }
 
 #[test]

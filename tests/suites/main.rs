@@ -25,6 +25,7 @@ mod limit;
 mod misuse;
 mod model;
 mod overflow;
+mod pinned;
 mod sanitizers;
 mod thread_cache;
 mod thread_sanitizer;

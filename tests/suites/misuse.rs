@@ -13,16 +13,30 @@ const SMALL: usize = 100;
 const LARGE: usize = 1000;
 const OVERSIZE: usize = 3000;
 
-/// The three ways a buffer can be kept track of, by the size and number of gets that lead there.
+/// Whether classes have room beyond their capacities here, so that overflow is slots; else the system allocator serves it.
+const HAS_ROOM: bool = cfg!(all(unix, not(bytepool_portable)));
+
+/// The ways that a get can go, by the size, the pool and the number of gets that lead there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Slot,
     Overflow,
+    /// Of a pinned pool, whose classes have no room beyond their capacities.
+    SystemOverflow,
     Oversize,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Slot, Self::Overflow, Self::Oversize];
+    const ALL: [Self; 4] = [Self::Slot, Self::Overflow, Self::SystemOverflow, Self::Oversize];
+
+    fn overflows(self) -> bool {
+        matches!(self, Self::Overflow | Self::SystemOverflow)
+    }
+
+    /// Whether it keeps its ledger entry once it was put; a system buffer leaves no trace.
+    fn is_slot(self) -> bool {
+        self == Self::Slot || self == Self::Overflow && HAS_ROOM
+    }
 
     fn size(self) -> usize {
         if self == Self::Oversize { OVERSIZE } else { LARGE - 1 }
@@ -48,9 +62,15 @@ struct Scene {
 }
 
 impl Scene {
-    /// With classes so small that they overflow soon, and no thread caches slots of them.
+    /// With classes so small that they overflow soon, and threads cache few slots of them.
     fn new() -> Self {
-        Self::with_pool(Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).build().unwrap())
+        Self::of(Kind::Slot)
+    }
+
+    /// The same where a buffer of this kind can be got.
+    fn of(kind: Kind) -> Self {
+        let builder = Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4);
+        Self::with_pool(builder.pinned(kind == Kind::SystemOverflow).build().unwrap())
     }
 
     /// With classes so large that this thread caches slots of them, which it has already.
@@ -64,7 +84,7 @@ impl Scene {
 
     /// Each kind of buffer in all scenes that can have it.
     fn all() -> impl Iterator<Item = (Kind, Self)> {
-        let small = Kind::ALL.into_iter().map(|kind| (kind, Self::new()));
+        let small = Kind::ALL.into_iter().map(|kind| (kind, Self::of(kind)));
         small.chain([Kind::Slot, Kind::Oversize].into_iter().map(|kind| (kind, Self::cached())))
     }
 
@@ -87,7 +107,7 @@ impl Scene {
     /// A buffer of this kind; enough gets of its class are made that the pool has no other.
     fn get_kind(&mut self, kind: Kind) -> NonNull<u8> {
         let mark = 0x70;
-        while kind == Kind::Overflow && self.pool.stats().classes[1].outstanding < 4 {
+        while kind.overflows() && self.pool.stats().classes[1].outstanding < 4 {
             let data = self.get(LARGE);
             self.fill(data, mark);
             self.witnesses.push(Witness { data, size: LARGE, mark });
@@ -97,7 +117,7 @@ impl Scene {
         let after = self.pool.stats();
         assert_eq!(after.oversize_buffers - before.oversize_buffers, usize::from(kind == Kind::Oversize));
         let overflow = after.classes[1].overflow - before.classes[1].overflow;
-        assert_eq!(overflow, usize::from(kind == Kind::Overflow));
+        assert_eq!(overflow, usize::from(kind.overflows()));
         data
     }
 
@@ -202,8 +222,8 @@ fn put_twice(scene: Scene) {
 
 #[test]
 fn a_system_buffer_put_twice_is_no_buffer_of_the_pool_any_more() {
-    for kind in [Kind::Overflow, Kind::Oversize] {
-        let mut scene = Scene::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_slot()) {
+        let mut scene = Scene::of(kind);
         let data = scene.get_kind(kind);
         scene.put(data, kind.size());
         assert_eq!(scene.refuses(data, kind.size()), foreign(data), "{kind:?}");
@@ -310,9 +330,10 @@ fn a_pointer_between_the_spans_or_past_the_last_slot_is_refused() {
     let first_of = |witness: usize| scene.witnesses[witness].data;
     for (first, class) in [(first_of(0), 0), (first_of(2), 1)] {
         let class = scene.pool.stats().classes[class];
-        // SAFETY:
-        // - a span is at least 64 KiB long, and its slots are fewer
-        let past = unsafe { first.add(class.capacity * class.slot_size) };
+        // A span is whole chunks of 64 KiB at least, which these slots are not.
+        let room = if HAS_ROOM { (64 << 20) / class.slot_size } else { 0 };
+        let past = (class.capacity + room) * class.slot_size;
+        let past = NonNull::new(first.as_ptr().wrapping_add(past)).unwrap();
         assert_eq!(scene.refuses(past, class.buffer_size), foreign(past));
         let before = NonNull::new(first.as_ptr().wrapping_sub(64)).unwrap();
         assert_eq!(scene.refuses(before, class.buffer_size), foreign(before));
@@ -383,9 +404,9 @@ fn a_buffer_that_a_pooled_buffer_owns_cannot_be_put_until_it_is_released() {
 
 #[test]
 fn a_pooled_buffer_from_safe_code_cannot_be_put_through_its_pointer() {
-    let mut scene = Scene::new();
     for kind in Kind::ALL {
-        while kind == Kind::Overflow && scene.pool.stats().classes[1].outstanding < 4 {
+        let mut scene = Scene::of(kind);
+        while kind.overflows() && scene.pool.stats().classes[1].outstanding < 4 {
             let data = scene.get(LARGE);
             scene.fill(data, 0x70);
             scene.witnesses.push(Witness { data, size: LARGE, mark: 0x70 });
@@ -395,8 +416,9 @@ fn a_pooled_buffer_from_safe_code_cannot_be_put_through_its_pointer() {
         let data = NonNull::new(buffer.as_mut_ptr()).unwrap();
         assert!(matches!(scene.refuses(data, kind.size()), Misuse::DoublePut { .. }), "{kind:?}");
         assert!(buffer.iter().all(|&byte| byte == 0x42), "{kind:?}");
+        drop(buffer);
+        scene.end();
     }
-    scene.end();
 }
 
 #[test]
@@ -460,7 +482,7 @@ fn a_put_without_a_size_is_refused_for_all_that_is_no_outstanding_raw_buffer() {
         let (data, _) = buffer.into_raw();
         unsized_put(data).unwrap();
         let after = refused(data);
-        assert!(matches!(after, Misuse::DoublePut { .. }) == (kind == Kind::Slot), "{kind:?}: {after}");
+        assert!(matches!(after, Misuse::DoublePut { .. }) == kind.is_slot(), "{kind:?}: {after}");
         scene.end();
     }
 }
@@ -492,7 +514,7 @@ fn a_reallocation_of_what_is_no_outstanding_raw_buffer_is_refused() {
         }
         drop(buffer);
         let after = refused(data, LARGE);
-        assert!(matches!(after, Misuse::DoublePut { .. }) == (kind == Kind::Slot), "{kind:?}: {after}");
+        assert!(matches!(after, Misuse::DoublePut { .. }) == kind.is_slot(), "{kind:?}: {after}");
         scene.end();
     }
 }
@@ -510,6 +532,7 @@ fn a_reallocation_whose_buffer_is_put_meanwhile_is_refused_and_gets_nothing() {
             size
         };
         let builder = Pool::builder().size_class(SMALL, 2).size_class(LARGE, 4).round(round);
+        let builder = builder.pinned(kind == Kind::SystemOverflow);
         let mut scene = Scene::with_pool(builder.guard_every(guard_every).build().unwrap());
         for new_size in [kind.size() - 1, OVERSIZE * 2] {
             let data = scene.get_kind(kind);
@@ -580,7 +603,9 @@ fn of_sixteen_racing_puts_exactly_one_wins() {
             });
             assert_eq!((wins, refusals.len()), (1, RACERS - 1), "{kind:?}");
             let refusal = match kind {
-                Kind::Slot => Misuse::DoublePut { address: data.as_ptr().addr(), buffer_size: LARGE },
+                _ if kind.is_slot() => {
+                    Misuse::DoublePut { address: data.as_ptr().addr(), buffer_size: LARGE }
+                }
                 _ => foreign(data),
             };
             assert_eq!(refusals, [refusal; RACERS - 1], "{kind:?}");
@@ -635,7 +660,7 @@ fn of_sixteen_racing_puts_of_threads_with_caches_exactly_one_wins() {
         let race = |round: usize| {
             start.wait();
             let data = std::ptr::with_exposed_provenance_mut(address.load(SeqCst));
-            let size = if (number + round).is_multiple_of(3) { LARGE - 1 } else { LARGE };
+            let size = if (number + round) % 3 == 0 { LARGE - 1 } else { LARGE };
             // SAFETY:
             // - the threads share the buffer, and at most one put is accepted
             let verdict = unsafe { pool.put_raw(NonNull::new(data).unwrap(), size) };

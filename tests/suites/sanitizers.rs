@@ -100,6 +100,19 @@ fn address_sanitizer_reports_faults_in_cpp() {
     }
 }
 
+/// Whether the program has frame pointers or not. It counts how often the unwinder is asked.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn address_sanitizer_notes_all_callers_and_each_is_unwound_once() {
+    for more in [&[][..], &["-O2"], &["-fno-omit-frame-pointer"]] {
+        let Build { mut name, mut flags, .. } = Build::address_sanitizer();
+        name += &more.concat();
+        flags.extend(["-D_GNU_SOURCE"].iter().chain(more));
+        let build = Build { name, flags, ..Build::address_sanitizer() };
+        Program::built(&["sanitizers/callers.c"], &build).check();
+    }
+}
+
 #[test]
 fn address_sanitizer_is_silent_about_correct_programs() {
     for source in ["sanitizers/correct.c", "sanitizers/correct.cpp"] {

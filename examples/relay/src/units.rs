@@ -22,7 +22,7 @@ fn scaled(bytes: u64) -> String {
     let unit = ["", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][exponent as usize];
     let value = bytes as f64 / (1u64 << (10 * exponent)) as f64;
     let decimals = match value {
-        _ if exponent == 1 && bytes.is_multiple_of(1024) => 0, // as the sizes of buffers are
+        _ if exponent == 1 && bytes % 1024 == 0 => 0, // as the sizes of buffers are
         99.95.. => 0,
         9.995.. => 1,
         _ => 2,

@@ -38,7 +38,7 @@ impl fmt::Display for Number {
         let digits = self.0.to_string();
         let mut text = String::new();
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            if index > 0 && (digits.len() - index) % 3 == 0 {
                 text.push(',');
             }
             text.push(digit);

@@ -30,7 +30,7 @@ struct Worker<'a> {
 pub(crate) fn work(world: &World, seed: u64, operations: u64, counts: &mut Counts) {
     let mut worker = Worker { world, counts, random: Random(seed), held: Vec::with_capacity(MOST_HELD) };
     while worker.counts.operations < operations
-        && (!worker.counts.operations.is_multiple_of(64) || !world.is_over.load(SeqCst))
+        && (worker.counts.operations % 64 != 0 || !world.is_over.load(SeqCst))
     {
         worker.step();
         worker.counts.operations += 1;

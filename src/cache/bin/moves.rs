@@ -86,9 +86,9 @@ impl Bin {
         (self.end.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
     }
 
-    /// Gives a bin its first quota, or twice what it has, as far as a thread and the class may: so a thread
-    /// that needs little leaves some to others. The memory is there already: nothing is allocated while a thread's state
-    /// is active, as the allocator may be one that uses a pool.
+    /// Gives a bin its first quota, or twice what it has, as far as a thread and the class may: so a thread that needs
+    /// little leaves some to others. The memory is there already: nothing is allocated while a thread's state is active,
+    /// as the allocator may be one that uses a pool.
     pub(in crate::cache) fn grow(&self, class: &Class) {
         let (quota, most) = (self.quota() as u32, self.most);
         if quota == most {
@@ -132,7 +132,7 @@ impl Bin {
         let address = self.slots.start() + slot as usize * self.slot_size;
         let data =
             NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("a slot is not at address zero");
-        self.entry(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
+        self.mark(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
         Buffer { data, capacity: self.buffer_size, location: Location::Slot { class: self.class, slot } }
     }
 

@@ -1,12 +1,12 @@
 //! The queue of groups with idle slots.
 //!
-//! crossbeam's queue takes 16 bytes for each element and writes them all when it is made, which is too much for each group
-//! of a large class. So groups are queued by *section*: a section's word says which of its groups are queued, and the queue
-//! holds the numbers of sections with a word that is not zero. A section has one group where they are few, so that threads
-//! do not wait for one another, and up to 64 where they are many.
+//! crossbeam's queue takes 16 bytes for each element and writes them all when it is made, which is too much for each
+//! group of a large class. So groups are queued by *section*: a section's word says which of its groups are queued, and
+//! the queue holds the numbers of sections with a word that is not zero. A section has one group where they are few, so
+//! that threads do not wait for one another, and up to 64 where they are many.
 //!
-//! Invariant: a section is in the queue, or held by one thread that popped it, exactly while its word is not zero. Only that
-//! thread clears bits of it. So a section is queued at most once, and the queue never fills up.
+//! Invariant: a section is in the queue, or held by one thread that popped it, exactly while its word is not zero. Only
+//! that thread clears bits of it. So a section is queued at most once, and the queue never fills up.
 
 use super::super::books::{Books, Words};
 use crate::os::memory::{self, OutOfMemory};

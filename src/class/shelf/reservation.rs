@@ -8,8 +8,8 @@ use super::{GROUP_SLOTS, Group, Shelf, TOUCHED_SHIFT, lowest_bits};
 /// The groups that [`Shelf::held_slots`] looks at: as many as have a bit for each slot.
 pub(crate) const GROUPS_SEEN: u32 = u64::BITS / GROUP_SLOTS;
 
-/// The most groups a [`Reservation`] may span.
-pub(crate) const MAX_RESERVED_GROUPS: u32 = 64;
+/// The most groups a [`Reservation`] may span: those of a huge page of slots of 512 bytes.
+pub(crate) const MAX_RESERVED_GROUPS: u32 = 256;
 
 /// Idle and fresh slots of neighbouring groups, taken off the shelf together for a trim.
 pub(crate) struct Reservation {
@@ -17,6 +17,9 @@ pub(crate) struct Reservation {
     group_count: u32,
     idle: [u16; MAX_RESERVED_GROUPS as usize],
     fresh: [u16; MAX_RESERVED_GROUPS as usize],
+    /// Permits that it has.
+    idle_taken: u32,
+    fresh_taken: u32,
 }
 
 impl Reservation {
@@ -57,8 +60,8 @@ impl Reservation {
 }
 
 impl Shelf {
-    /// A bit for each slot of the groups from `first_group` on, [`GROUPS_SEEN`] of them, that is idle or fresh: a preview of what
-    /// [`reserve`](Self::reserve) would get. Other threads may change it.
+    /// A bit for each slot of the groups from `first_group` on, [`GROUPS_SEEN`] of them, that is idle or fresh: a
+    /// preview of what [`reserve`](Self::reserve) would get. Other threads may change it.
     pub(crate) fn held_slots(&self, first_group: u32) -> u64 {
         let groups = &self.groups[first_group as usize..(first_group + GROUPS_SEEN) as usize];
         // Relaxed: a hint.
@@ -70,23 +73,26 @@ impl Shelf {
     /// Takes up to `max_idle` idle slots, and the fresh ones, of groups `first_group` to `first_group +
     /// group_count`. `None` if none is idle there.
     ///
-    /// Gets that run meanwhile do not see these slots: keep the reservation short, and [`give_back`](Self::give_back) it.
+    /// Gets that run meanwhile do not see these slots: keep the reservation short, and [`give_back`](Self::give_back)
+    /// it.
     pub(crate) fn reserve(&self, first_group: u32, group_count: u32, max_idle: u32) -> Option<Reservation> {
         let groups = first_group as usize..(first_group + group_count) as usize;
         let idle_here: u32 = self.groups[groups.clone()]
             .iter()
             .map(|word| Group(word.load(Relaxed)).idle().count_ones())
             .sum();
-        let mut idle_permits = self.idle.take(idle_here.min(max_idle));
+        let mut idle_permits = self.idle.reserve(idle_here.min(max_idle));
         if idle_permits == 0 {
             return None;
         }
-        let mut fresh_permits = self.fresh.take(group_count * GROUP_SLOTS);
+        let mut fresh_permits = self.fresh.reserve(group_count * GROUP_SLOTS);
         let mut reservation = Reservation {
             first_group,
             group_count,
             idle: [0; MAX_RESERVED_GROUPS as usize],
             fresh: [0; MAX_RESERVED_GROUPS as usize],
+            idle_taken: idle_permits,
+            fresh_taken: fresh_permits,
         };
         for (index, word) in self.groups[groups].iter().enumerate() {
             let (idle, fresh) = Self::reserve_group(word, idle_permits, fresh_permits);
@@ -95,8 +101,10 @@ impl Shelf {
             reservation.idle[index] = idle;
             reservation.fresh[index] = fresh;
         }
-        self.idle.return_reserved(idle_permits);
-        self.fresh.return_reserved(fresh_permits);
+        self.idle.return_reserved(idle_permits, idle_permits);
+        self.fresh.return_reserved(fresh_permits, fresh_permits);
+        reservation.idle_taken -= idle_permits;
+        reservation.fresh_taken -= fresh_permits;
         Some(reservation)
     }
 
@@ -134,8 +142,9 @@ impl Shelf {
                 idle_permits += idle.count_ones();
             }
         }
-        self.idle.return_reserved(idle_permits);
-        self.fresh.return_reserved(fresh_permits);
+        // What became fresh is there before it is missing.
+        self.fresh.return_reserved(fresh_permits, reservation.fresh_taken);
+        self.idle.return_reserved(idle_permits, reservation.idle_taken);
     }
 }
 
@@ -152,6 +161,7 @@ mod tests {
 
         let mut reservation = shelf.reserve(0, 2, u32::MAX).unwrap();
         assert_eq!((shelf.idle(), shelf.fresh()), (0, 8));
+        assert_eq!(shelf.counted(), (10, 20));
         assert!((0..10).all(|slot| reservation.is_idle(slot)));
         assert!((10..20).all(|slot| !reservation.holds(slot)), "slots 10 to 19 are out");
         assert!((20..32).all(|slot| reservation.holds(slot) && !reservation.is_idle(slot)));
@@ -159,6 +169,7 @@ mod tests {
         shelf.give_back(reservation);
 
         assert_eq!((shelf.idle(), shelf.fresh()), (9, 21));
+        assert_eq!(shelf.counted(), (9, 21));
         let idle: HashSet<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
         assert_eq!(idle, (0..10).filter(|&slot| slot != 3).collect());
         let fresh: HashSet<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();

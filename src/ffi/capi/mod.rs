@@ -1,5 +1,5 @@
-//! The functions of `include/bytepool/bytepool.h`, which documents them. Each translates its arguments, goes through the
-//! door or resolves its context, and translates the outcome.
+//! The functions of `include/bytepool/bytepool.h`, which documents them. Each translates its arguments, goes through
+//! the door or resolves its context, and translates the outcome.
 //!
 //! - `pool`: a pool's life
 //! - `get`, `put`: one buffer out and back

@@ -8,7 +8,9 @@ use crate::core::stats::Stats;
 use crate::debug::tracking;
 use crate::debug::written;
 use crate::ffi::status::{Status, boundary, set_last_error};
-use crate::ffi::types::{CClassStats, COutstanding, CStats, OutstandingHandler, write_struct};
+use crate::ffi::types::{
+    CClassStats, COutstanding, CRegion, CStats, OutstandingHandler, write_regions, write_struct,
+};
 use crate::os::fork::ForkGuard;
 
 /// See the header.
@@ -43,6 +45,36 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
         // SAFETY:
         // - as the caller promised; CClassStats has no padding: all fields have eight bytes
         unsafe { write_struct(guard, out, CClassStats::from(class)) }
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out` has room for `max` regions, unless it is NULL
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_pinned_regions(
+    context: *mut c_void,
+    out: *mut CRegion,
+    max: usize,
+) -> usize {
+    boundary(0, |guard| {
+        let regions = resolve_or_refuse(guard, context, 0).map(|resolved| {
+            let out = match max {
+                _ if out.is_null() => &mut [],
+                // SAFETY:
+                // - not NULL, and with room for as many (caller)
+                max => unsafe { std::slice::from_raw_parts_mut(out, max) },
+            };
+            let count = write_regions(resolved.pool.pinned_regions(), out);
+            let filled = count.min(out.len());
+            out[..filled].iter_mut().for_each(|region| written(guard, region));
+            count
+        });
+        regions.unwrap_or_else(|status| {
+            set_last_error(status);
+            0
+        })
     })
 }
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 use super::pools::{put_raw, spawn};
 use super::puts::get_biased;
 use super::sync::atomic::AtomicU32;
+use super::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use super::sync::{plain_memory, thread};
 use super::{check_forking, hold, refuse_fence};
 use crate::cache::caches::make_state;
 use crate::os::barrier;
-use crate::os::fork::{ForkGuard, fork_without_child};
+use crate::os::fork::{ForkGuard, fork_into_child, fork_without_child};
+use crate::os::thread_state::vanish;
 use crate::{Pool, PooledBuffer};
 
 const SIZE: usize = 4096;
@@ -51,10 +53,14 @@ fn nobody_has_a_guard_while_another_thread_forks() {
 }
 
 /// As in the making of the first pool, by a thread that then has a state.
+///
+/// The forking thread has a guard from before the other thread starts, as `before` makes one first: later it would find in
+/// the count of guards what the other did, and in few schedules miss the registration.
 #[test]
 fn a_fence_that_is_registered_for_while_a_thread_forks_is_not_missed() {
     check_forking(6000, || {
         barrier::forget();
+        let counted = ForkGuard::new();
         let memory = Arc::new(0_u8);
         let of_other = memory.clone();
         let other = thread::spawn(move || {
@@ -66,6 +72,7 @@ fn a_fence_that_is_registered_for_while_a_thread_forks_is_not_missed() {
             plain_memory::is_used(NonNull::from(&*of_other));
         });
         fork_without_child(|| plain_memory::is_used(NonNull::from(&*memory)));
+        drop(counted);
         other.join();
     });
 }
@@ -144,6 +151,48 @@ fn nobody_has_a_guard_while_another_thread_forks_although_the_fence_is_refused()
         others.into_iter().for_each(thread::JoinHandle::join);
         assert_eq!(pool.stats().classes[0].cached, 0);
         pool.stats().assert_consistent();
+    });
+}
+
+/// The child's threads, which get the states of those that it does not have, come to one pool after the other.
+#[test]
+fn a_child_s_first_use_of_a_pool_finds_what_other_threads_cached() {
+    check_forking(1000, || {
+        let pools = Arc::new([pool(), pool()]);
+        let (ready, forked) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let use_both = |pools: &[Pool; 2], first: usize| {
+            for number in [first, 1 - first] {
+                let both = [(); 2].map(|()| pools[number].get(SIZE).unwrap());
+                both.iter().for_each(use_buffer);
+            }
+        };
+        let others = [0, 1].map(|first| {
+            let (pools, ready, forked) = (pools.clone(), ready.clone(), forked.clone());
+            thread::spawn(move || {
+                use_both(&pools, first);
+                ready.fetch_add(1, AcqRel);
+                barrier::wait_until(|| forked.load(Acquire) == 1);
+                vanish();
+            })
+        });
+        drop(pools[0].get(SIZE).unwrap());
+        barrier::wait_until(|| ready.load(Acquire) == 2);
+        fork_into_child();
+        let children = [0, 1].map(|first| {
+            let pools = pools.clone();
+            thread::spawn(move || use_both(&pools, first))
+        });
+        use_both(&pools, 1);
+        children.into_iter().for_each(thread::JoinHandle::join);
+        for pool in &*pools {
+            let all = [(); 16].map(|()| pool.get(SIZE).unwrap());
+            all.iter().for_each(use_buffer);
+            let stats = pool.stats();
+            stats.assert_consistent();
+            assert_eq!((stats.classes[0].outstanding, stats.system_allocations), (16, 0), "{stats:#?}");
+        }
+        forked.store(1, Release);
+        others.into_iter().for_each(thread::JoinHandle::join);
     });
 }
 

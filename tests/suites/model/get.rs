@@ -49,6 +49,23 @@ impl Model {
         Predicted::New { place, gives_up: (limit > 0).then(|| (mapped + bytes).saturating_sub(limit)) }
     }
 
+    /// What comes of a new size for an oversize buffer: only the difference counts.
+    pub(crate) fn predict_resize(&self, capacity: usize, size: usize) -> Predicted {
+        let rounded = self.rounded(size);
+        if let fails @ Predicted::Fails(GetError::Closed | GetError::OutOfMemory { .. }) = self.predict(size)
+        {
+            return fails;
+        }
+        let grown = rounded.saturating_sub(capacity);
+        let (limit, mapped) = (self.setup.max_bytes, self.mapped());
+        let can_go = if PORTABLE { 0 } else { self.idle_bytes() };
+        if limit > 0 && grown > 0 && mapped - can_go + grown > limit {
+            return Predicted::Fails(GetError::Limit { limit, mapped, requested: grown });
+        }
+        let gives_up = (limit > 0 && grown > 0).then(|| (mapped + grown).saturating_sub(limit));
+        Predicted::New { place: Place::Oversize, gives_up }
+    }
+
     pub(crate) fn get(&mut self, kind: GetKind, size: usize) {
         let predicted = self.predict(size);
         // A get that fails must not need memory for what it copies.
@@ -105,7 +122,7 @@ impl Model {
             assert_eq!((buffer.len(), buffer.capacity()), (size, capacity));
         }
         assert_eq!(self.handles[0].usable_size(held.data()), capacity);
-        let aligned = held.data().as_ptr().addr().is_multiple_of(self.handles[0].alignment());
+        let aligned = held.data().as_ptr().addr() % self.handles[0].alignment() == 0;
         assert!(aligned, "{place:?} is not aligned to {}", self.setup.alignment);
         held.content = vec![0; capacity];
         let addresses = held.addresses();

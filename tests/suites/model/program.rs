@@ -79,7 +79,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => (which.clone(), size()).prop_map(|(which, len)| Step::Resize { which, len }),
         4 => (which.clone(), 0..6000usize, 0..6000usize)
             .prop_map(|(which, start, len)| Step::Write { which, start, len }),
-        3 => (which.clone(), requested()).prop_map(|(which, size)| Step::Realloc { which, size }),
+        5 => (which.clone(), requested()).prop_map(|(which, size)| Step::Realloc { which, size }),
         2 => prop_oneof![Just(0usize), 0..10_000usize, 0..6 * UNIT].prop_map(|keep| Step::Trim { keep }),
         1 => Just(Step::CloneHandle),
         1 => which.prop_map(|which| Step::DropHandle { which }),
@@ -137,8 +137,13 @@ pub(crate) fn unlimited() -> impl Strategy<Value = Setup> {
 }
 
 pub(crate) fn limited() -> impl Strategy<Value = Setup> {
-    let classes =
-        vec![vec![(UNIT, 3)], vec![(UNIT, 4), (2 * UNIT, 2)], vec![(100, 2), (UNIT, 3), (2 * UNIT, 1)]];
+    // Where only little is no oversize, reallocations meet the limit.
+    let classes = vec![
+        vec![(100, 2)],
+        vec![(UNIT, 3)],
+        vec![(UNIT, 4), (2 * UNIT, 2)],
+        vec![(100, 2), (UNIT, 3), (2 * UNIT, 1)],
+    ];
     (prop::sample::select(classes), 1..8 * UNIT, any::<[bool; 2]>()).prop_map(
         |(classes, max_bytes, [zero_on_get, zero_on_put])| Setup {
             classes,

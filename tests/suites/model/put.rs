@@ -254,7 +254,11 @@ impl Model {
         let (data, old_place) = (held.data(), held.place);
         let refusal = self.expect_refusal(held, None);
         let in_place = matches!(old_place, Place::Slot(class) if self.class_of(size) == Some(class));
-        let predicted = self.predict(size);
+        // The system resizes it, but where its bytes are to be wiped.
+        let resizes =
+            old_place == Place::Oversize && self.class_of(size).is_none() && !self.setup.zero_on_put;
+        let capacity = held.content.len();
+        let predicted = if resizes { self.predict_resize(capacity, size) } else { self.predict(size) };
         // SAFETY:
         // - a raw buffer of the model, which forgets it if it moves; else the pool refuses it
         let outcome = unsafe { self.pool().realloc_raw(data, size) };
@@ -287,9 +291,13 @@ impl Model {
             old.check();
             return self.held.push(old);
         }
-        // As a get that finds the old bytes copied, and a put of the old buffer.
-        let kept = old_size.min(size);
+        let kept = if resizes { old.content.len().min(self.rounded(size)) } else { old_size.min(size) };
         assert!(read(new, kept) == old.content[..kept], "{kept} bytes were to be kept");
+        if resizes {
+            assert!(!matches!(predicted, Predicted::Fails(_)), "{predicted:?}, and it succeeded");
+            return self.resized(old, new, size);
+        }
+        // As a get that finds the old bytes copied, and a put of the old buffer.
         let place = match predicted {
             Predicted::Reuses(class) => {
                 self.classes[class].idle -= 1;
@@ -309,6 +317,26 @@ impl Model {
         let mut held = Held { hand: Hand::Raw(new, size), place, content: vec![0; capacity] };
         let value = self.value();
         held.write(0..capacity, value);
+        self.held.push(held);
+    }
+
+    /// Enters an oversize buffer that has another size: no get, and no put.
+    fn resized(&mut self, old: Held, data: NonNull<u8>, size: usize) {
+        let (before, capacity) = (old.content.len(), self.rounded(size));
+        assert_eq!(self.handles[0].usable_size(data), capacity);
+        self.oversize = self.oversize - before + capacity;
+        if self.setup.max_bytes > 0 {
+            let stats = self.handles[0].stats();
+            self.note_given_up(&stats);
+        }
+        let mut held = Held { hand: Hand::Raw(data, size), place: Place::Oversize, content: old.content };
+        held.content.resize(capacity, 0);
+        let value = self.value();
+        if capacity > before && self.setup.zero_on_get {
+            held.check();
+        }
+        held.write(before.min(capacity)..capacity, value);
+        held.check();
         self.held.push(held);
     }
 }

@@ -1,5 +1,5 @@
-//! The library alone: `cargo bench`. Each case proves itself: the buffers were distinct and written, what was written
-//! was read back, and the pool counted them.
+//! The library alone: `cargo bench -p pool-bench`. Each case proves itself: the buffers were distinct and written, what
+//! was written was read back, and the pool counted them.
 
 use std::alloc::Layout;
 use std::hint::black_box;
@@ -152,7 +152,6 @@ impl Way for Malloc {
     }
 }
 
-#[cfg(feature = "capi")]
 mod through_c {
     use std::ffi::c_void;
 
@@ -278,15 +277,12 @@ fn by_way<W: Way>(criterion: &mut Criterion, name: &str, pools: &[Pool], way: &W
 }
 
 fn ways(criterion: &mut Criterion) {
+    use through_c::{Contextual, Mixed};
     let pools = [pool()];
     by_way(criterion, "owned", &pools, &Owned(&pools[0]));
     by_way(criterion, "raw", &pools, &Raw(&pools[0]));
-    #[cfg(feature = "capi")]
-    {
-        use through_c::{Contextual, Mixed};
-        by_way(criterion, "context", &pools, &Contextual(pools[0].context()));
-        by_way(criterion, "mixed", &pools, &Mixed(Contextual(pools[0].context()), &pools[0]));
-    }
+    by_way(criterion, "context", &pools, &Contextual(pools[0].context()));
+    by_way(criterion, "mixed", &pools, &Mixed(Contextual(pools[0].context()), &pools[0]));
     by_way(criterion, "malloc", &[], &Malloc);
 }
 

@@ -1,0 +1,128 @@
+/* Memory that a process locks, with mlockall: what pools reserve does not count as locked, what is handed out is locked,
+ * and idle memory still goes back. Each way to lock is tried in a child. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "pools.h"
+#include "process.h"
+
+#define MIB ((size_t)1 << 20)
+
+/* A line of /proc/self/status, in bytes. */
+static size_t status_of(const char *name) {
+    char line[256];
+    size_t kilobytes = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    REQUIRE(file != NULL);
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, name, strlen(name)) == 0) {
+            kilobytes = strtoul(line + strlen(name), NULL, 10);
+        }
+    }
+    fclose(file);
+    return kilobytes << 10;
+}
+
+/* Many more addresses than may be locked. */
+static void reservations_do_not_count(void) {
+    static const bytepool_size_class classes[] = {{64, 1000000}, {65536, 4096}};
+    size_t before = resident_bytes();
+    void *context = pool_of(classes, COUNT_OF(classes));
+    CHECK(resident_bytes() - before < 2 * MIB);
+    bytepool_put(context, get_filled(context, 65536, 1), 65536);
+    bytepool_free(context);
+}
+
+static void what_is_handed_out_is_locked(void) {
+    static const bytepool_size_class classes[] = {{65536, 100}};
+    void *context = pool_of(classes, COUNT_OF(classes));
+    size_t before = status_of("VmLck:");
+    void *data = get_filled(context, 65536, 1);
+    CHECK(status_of("VmLck:") >= before + 65536);
+    bytepool_put(context, data, 65536);
+    bytepool_free(context);
+}
+
+static void idle_memory_goes_back(void) {
+    static const bytepool_size_class classes[] = {{4096, 100}, {MIB, 16}};
+    bytepool_config config = config_of(classes, COUNT_OF(classes));
+    void *data[8], *context, *small;
+    size_t i, before;
+    config.max_bytes = 8 * MIB;
+    context = new_pool(&config);
+    for (i = 0; i < COUNT_OF(data); i++) {
+        data[i] = get_filled(context, MIB, 1);
+    }
+    for (i = 0; i < COUNT_OF(data); i++) {
+        bytepool_put(context, data[i], MIB);
+    }
+    before = resident_bytes();
+    /* At the limit idle memory of the other class is given up. */
+    small = get_filled(context, 4096, 1);
+    bytepool_put(context, small, 4096);
+    CHECK(bytepool_trim(context, 0) > 0);
+    CHECK_EQ(stats_of(context).mapped_bytes, 0);
+    CHECK(is_watched() || before - resident_bytes() >= 7 * MIB);
+    /* And what went comes again, as zeros. */
+    data[0] = bytepool_get(context, MIB);
+    REQUIRE(data[0] != NULL);
+    for (i = 0; i < MIB && !is_watched(); i += 512) {
+        CHECK_EQ(((unsigned char *)data[0])[i], 0);
+    }
+    bytepool_put(context, data[0], MIB);
+    bytepool_free(context);
+}
+
+static int locks(int flags) {
+    if (mlockall(flags) != 0) {
+        printf("mlockall(%d): %s\n", flags, strerror(errno));
+        return 0;
+    }
+    reservations_do_not_count();
+    what_is_handed_out_is_locked();
+    idle_memory_goes_back();
+    return 1;
+}
+
+/* Runs the checks in a child that may lock so much memory; whether it could. */
+static int in_child(int flags, rlim_t limit) {
+    int status;
+    pid_t child;
+    fflush(stdout);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        struct rlimit most = {limit, limit};
+        unsigned long failed = check_failures;
+        if (limit != RLIM_INFINITY) { /* else as root, who may lock without limit */
+            REQUIRE(setrlimit(RLIMIT_MEMLOCK, &most) == 0);
+            REQUIRE(geteuid() != 0 || setuid(65534) == 0);
+        }
+        status = locks(flags) ? 0 : 2;
+        fflush(stdout);
+        _exit(check_failures > failed ? 1 : status);
+    }
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) != 1);
+    return WEXITSTATUS(status) == 0;
+}
+
+int main(int argc, char **argv) {
+    struct rlimit own;
+    check_begin(argc, argv);
+    REQUIRE(getrlimit(RLIMIT_MEMLOCK, &own) == 0);
+    if (geteuid() == 0) {
+        CHECK(in_child(MCL_CURRENT | MCL_FUTURE, RLIM_INFINITY));
+        CHECK(in_child(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT, RLIM_INFINITY));
+        CHECK(in_child(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT, own.rlim_max < 64 * MIB ? own.rlim_max : 64 * MIB));
+    } else if (!in_child(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT, own.rlim_cur)) {
+        printf("left out: this user may lock no memory\n");
+    }
+    return check_end("locked");
+}
