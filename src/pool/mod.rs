@@ -244,8 +244,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool with this size; then nothing
-    /// changed. (Of two puts of one buffer that race, against the contract, the second may be found out later, and is
-    /// then only counted in [`Stats::double_puts`].)
+    /// changed. Of puts of one buffer that race, against the contract, exactly one wins.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
