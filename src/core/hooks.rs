@@ -101,7 +101,7 @@ mod tests {
             assert_eq!(left(), [4; 7]);
             pools[0].use_buffers(SIZE, 1);
             assert_eq!(left(), [1, 4, 4, 4, 4, 4, 4], "used");
-            let class = pools[1].figures().classes[0].clone();
+            let class = pools[1].figures().classes[0];
             assert_eq!((class.outstanding, class.idle), (0, class.touched), "{class:?}");
             assert_eq!(left(), [1, 1, 4, 4, 4, 4, 4], "counted");
             pools[2].trim(&ForkGuard::new(), 0);
@@ -147,7 +147,7 @@ mod tests {
                     let mut guard = ForkGuard::new();
                     thread_ends(&mut guard, thread_pointer::get());
                     assert_eq!(pools.each_ref().map(caches), [0, OTHERS]);
-                    let class = pools[1].figures().classes[0].clone();
+                    let class = pools[1].figures().classes[0];
                     assert_eq!((class.idle, class.cached), (class.touched, 0), "{class:?}");
                 });
             });
