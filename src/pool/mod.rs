@@ -19,7 +19,7 @@ use crate::class::ledger::Holder;
 use crate::class::location::{Buffer, PutSize};
 use crate::core::Core;
 use crate::core::config::Config;
-use crate::core::door::{self, Refused, Verdict};
+use crate::core::door::{self, Refused};
 use crate::core::get::{Fill, Request};
 use crate::core::pinned::PinnedRegion;
 use crate::core::reference::Reference;
@@ -285,7 +285,7 @@ impl Pool {
     unsafe fn put_slow(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
         // SAFETY:
         // - as the caller promised
-        let put = unsafe { door::put_slow(&self.core, data.as_ptr(), size, Verdict::Later) };
+        let put = unsafe { door::put_slow(&self.core, data.as_ptr(), size) };
         put.map_err(Refused::into_error)
     }
 
