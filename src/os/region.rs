@@ -202,10 +202,11 @@ pub(crate) fn page_size() -> usize {
     system::page_size()
 }
 
-/// How many bytes of addresses a pool may reserve beyond what it was asked for: an eighth of what the limit on the
-/// process's addresses leaves, at most `most`; none where a reservation would be memory.
-pub(crate) fn addresses_to_spare(most: usize) -> usize {
-    if CAN_SEAL { system::addresses_left().map_or(most, |left| most.min(left / 8)) } else { 0 }
+/// How many bytes of addresses a pool may reserve beyond the `asked` bytes that it was asked for: an eighth of what the
+/// limit on the process's addresses leaves then, at most `most`; none where a reservation would be memory.
+pub(crate) fn addresses_to_spare(asked: usize, most: usize) -> usize {
+    let spare = |left: usize| most.min(left.saturating_sub(asked) / 8);
+    if CAN_SEAL { system::addresses_left().map_or(most, spare) } else { 0 }
 }
 
 /// Mapped by the system's calls.
