@@ -1,8 +1,8 @@
 //! Whether a class's marks are biased to the threads that get its slots, as in biased locking.
 //!
 //! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which
-//! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: its marks have no bias for
-//! a while, twice as long each time that a new bias was in vain. A time with a bias is taken off the next cooldown.
+//! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: its marks have no bias
+//! for a while, twice as long each time that a new bias was in vain. A time with a bias is taken off the next cooldown.
 //!
 //! ```text
 //! biased -> another thread puts: ends of bias, for what is out -> cooldown: no bias, no fence -> biased -> ...
@@ -99,8 +99,8 @@ mod tests {
         assert!(!bias.tick(LEAST_COOLDOWN - 1) && !bias.tick(BATCH) && bias.tick(1));
     }
 
-    /// What DESIGN.md promises, at the longest cooldown: 1,000 slots in flight and a bin of each of 64 threads, each ended
-    /// alone, at 10 microseconds an end.
+    /// What DESIGN.md promises, at the longest cooldown: 1,000 slots in flight and a bin of each of 64 threads, each
+    /// ended alone, at 10 microseconds an end.
     #[test]
     fn ends_of_bias_cost_a_hand_over_at_most_2_ns() {
         let ends = 1000 + 64 * 128;

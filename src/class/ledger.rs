@@ -238,8 +238,8 @@ impl Ledger {
     /// Passes an outstanding slot from the holder that was found, a mark of [`mark`](Self::mark), to another, or to
     /// nobody. Of racing callers that found the same one succeeds; `false` if the mark is another by now.
     ///
-    /// A raw buffer that stays raw keeps its bias: a put of it that races is misuse, and wins. Otherwise the mark is not
-    /// [biased to another](is_biased_to_another) thread, and the caller is not in the fast path.
+    /// A raw buffer that stays raw keeps its bias: a put of it that races is misuse, and wins. Otherwise the mark is
+    /// not [biased to another](is_biased_to_another) thread, and the caller is not in the fast path.
     pub(crate) fn pass(&self, slot: u32, found: Mark, to: Option<Holder>) -> bool {
         let new = match (decode(found), to) {
             (None, _) => return false,

@@ -167,8 +167,8 @@ pub struct ClassStats {
     /// Batches moved between thread caches and the shelf: how often a cached class wrote what other threads
     /// read.
     pub moves: u64,
-    /// Puts that had to end the bias of what another thread got, which takes some microseconds: few if slots are handed over
-    /// all the time, as the class then has no bias.
+    /// Puts that had to end the bias of what another thread got, which takes some microseconds: few if slots are handed
+    /// over all the time, as the class then has no bias.
     pub bias_ends: u64,
 }
 

@@ -174,8 +174,8 @@ pub(super) fn fence_all_threads() -> bool {
     }
 }
 
-/// Gives up what rests on the heavy fence, once and for ever, or waits until another thread did. `take_away` makes threads
-/// begin nothing more that does. When this returns, what threads did without a fence before is seen by all.
+/// Gives up what rests on the heavy fence, once and for ever, or waits until another thread did. `take_away` makes
+/// threads begin nothing more that does. When this returns, what threads did without a fence before is seen by all.
 #[cold]
 pub(super) fn give_up(take_away: impl FnOnce()) {
     if STATE.compare_exchange(REGISTERED, REFUSED, SeqCst, SeqCst).is_err() {

@@ -202,10 +202,11 @@ pub(crate) fn page_size() -> usize {
     system::page_size()
 }
 
-/// How many bytes of addresses a pool may reserve beyond what it was asked for: an eighth of what the limit on the
-/// process's addresses leaves, at most `most`; none where a reservation would be memory.
-pub(crate) fn addresses_to_spare(most: usize) -> usize {
-    if CAN_SEAL { system::addresses_left().map_or(most, |left| most.min(left / 8)) } else { 0 }
+/// How many bytes of addresses a pool may reserve beyond the `asked` bytes that it was asked for: an eighth of what the
+/// limit on the process's addresses leaves then, at most `most`; none where a reservation would be memory.
+pub(crate) fn addresses_to_spare(asked: usize, most: usize) -> usize {
+    let spare = |left: usize| most.min(left.saturating_sub(asked) / 8);
+    if CAN_SEAL { system::addresses_left().map_or(most, spare) } else { 0 }
 }
 
 /// Mapped by the system's calls.
@@ -238,9 +239,10 @@ mod system {
         ) -> io::Result<[(Self, NonNull<u8>); 2]> {
             let both = len.checked_add(second).ok_or(io::ErrorKind::OutOfMemory)?;
             let (Self { base, len: mapped, is_locked }, aligned) = Self::reserve(both, alignment)?;
+            // The second has the end, so that what alignment skipped is all the first's.
             // SAFETY:
-            // - as much was reserved from here on
-            let second_base = unsafe { aligned.add(len) };
+            // - as much was reserved
+            let second_base = unsafe { base.add(mapped - second) };
             let first = Self { base, len: mapped - second, is_locked };
             Ok([(first, aligned), (Self { base: second_base, len: second, is_locked }, second_base)])
         }
@@ -611,6 +613,28 @@ mod tests {
             unsafe {
                 assert!((0..64 << 10).all(|i| *data.add(i) == 0));
                 data.write_bytes(7, 64 << 10);
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_regions_each_goes_alone() {
+        let page = page_size();
+        // Where the system maps an aligned address by chance nothing is skipped.
+        for alignment in [page, 16 * page, 2 << 20].repeat(4) {
+            let (first, second) = Region::reserve_two(4 * page, alignment, 3 * page).unwrap();
+            assert_eq!(first.base.as_ptr().addr() % alignment, 0);
+            first.open(0, 4 * page).unwrap();
+            second.open(0, 3 * page).unwrap();
+            let end = first.base() + first.len();
+            assert!(end <= second.base() || second.base() + second.len() <= first.base());
+            // SAFETY:
+            // - these pages were just opened; nobody uses the first region once it is unmapped
+            unsafe {
+                second.at(0).as_ptr().write_bytes(7, 3 * page);
+                first.at(0).as_ptr().write_bytes(1, 4 * page);
+                first.unmap();
+                assert!((0..3 * page).all(|byte| *second.at(0).as_ptr().add(byte) == 7));
             }
         }
     }

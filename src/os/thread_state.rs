@@ -141,11 +141,11 @@ pub(crate) fn wait_for_fast_path(guard: &ForkGuard, owner: Option<u32>) {
     }
 }
 
-/// Orders what the caller wrote before against what it reads next, and so for each other thread. The caller's own state is
-/// inactive.
+/// Orders what the caller wrote before against what it reads next, and so for each other thread. The caller's own state
+/// is inactive.
 ///
-/// Where the system refuses, the order is needed no more when this returns: no thread finds a cache, and those with a fork
-/// guard fence by themselves.
+/// Where the system refuses, the order is needed no more when this returns: no thread finds a cache, and those with a
+/// fork guard fence by themselves.
 pub(crate) fn fence_all_threads(guard: &ForkGuard) {
     if !barrier::fence_all_threads() {
         barrier::give_up(|| {
@@ -326,8 +326,8 @@ impl ThreadState {
     /// Leads `key`, which leads to no other cache, to `cache` from now on. Not while the state is active.
     ///
     /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted,
-    /// `keep` is called with it while it is sure to exist, and what that gives is returned. Nothing happens where caches
-    /// were given up.
+    /// `keep` is called with it while it is sure to exist, and what that gives is returned. Nothing happens where
+    /// caches were given up.
     pub(crate) fn attach<R>(
         &self,
         guard: &ForkGuard,

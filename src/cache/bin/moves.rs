@@ -87,8 +87,8 @@ impl Bin {
     }
 
     /// Gives a bin its first quota, or twice what it has, as far as a thread and the class may: so a thread that needs
-    /// little leaves some to others. The memory is there already: nothing is allocated while a thread's state is active,
-    /// as the allocator may be one that uses a pool.
+    /// little leaves some to others. The memory is there already: nothing is allocated while a thread's state is
+    /// active, as the allocator may be one that uses a pool.
     pub(in crate::cache) fn grow(&self, class: &Class) {
         let (quota, most) = (self.quota() as u32, self.most);
         if quota == most {

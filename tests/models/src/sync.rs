@@ -8,7 +8,7 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{LockResult, TryLockError};
 use std::time::Duration;
 
@@ -351,10 +351,13 @@ impl<T> OnceLock<T> {
     }
 }
 
-/// Stands in for crossbeam's queue. An element's push happens before its pop; nothing else is ordered.
+/// Stands in for crossbeam's queue. An element's push happens before its pop; nothing else is ordered. So a push may find
+/// the queue full that is not any more, unless the pop happened before.
 pub(crate) struct ArrayQueue<T> {
     elements: UnsafeCell<VecDeque<(T, weak::View)>>,
     capacity: usize,
+    /// How many elements were popped.
+    popped: AtomicU64,
 }
 
 // SAFETY:
@@ -363,7 +366,8 @@ unsafe impl<T: Send> Sync for ArrayQueue<T> {}
 
 impl<T> ArrayQueue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { elements: UnsafeCell::new(VecDeque::new()), capacity }
+        let popped = AtomicU64::new(0);
+        Self { elements: UnsafeCell::new(VecDeque::new()), capacity, popped }
     }
 
     pub(crate) fn push(&self, element: T) -> Result<(), T> {
@@ -371,7 +375,9 @@ impl<T> ArrayQueue<T> {
         // SAFETY:
         // - no other thread runs until this returns
         let elements = unsafe { &mut *self.elements.get() };
-        if elements.len() == self.capacity {
+        let popped = self.popped.load(Relaxed);
+        let seen = weak::load(self.popped.as_ptr().addr(), popped, Relaxed);
+        if elements.len() + (popped - seen) as usize >= self.capacity {
             return Err(element);
         }
         elements.push_back((element, weak::release()));
@@ -384,6 +390,9 @@ impl<T> ArrayQueue<T> {
         let elements = unsafe { &mut *self.elements.get() };
         let (element, view) = elements.pop_front()?;
         weak::acquire(&view);
+        let popped = self.popped.load(Relaxed);
+        _ = weak::change(self.popped.as_ptr().addr(), popped, Relaxed, Relaxed, |popped| Some(popped + 1));
+        self.popped.store(popped + 1, Relaxed);
         Some(element)
     }
 }
