@@ -411,12 +411,11 @@ mod system {
 
         /// Unlocks a new mapping if it is locked; whether it was.
         pub(super) fn unlock(base: NonNull<u8>, len: usize) -> bool {
-            let flags = libc::MS_ASYNC | libc::MS_INVALIDATE;
             // SAFETY:
-            // - the mapping was just made; asking for this, which fails where it is locked, changes nothing of it
-            // - the system's call, as the C library's is a point of cancellation
-            let refused = unsafe { libc::syscall(libc::SYS_msync, base.as_ptr(), page_size(), flags) } != 0;
-            let is_locked = refused && io::Error::last_os_error().raw_os_error() == Some(libc::EBUSY);
+            // - the mapping was just made, and holds nothing that could be lost
+            let refused =
+                unsafe { libc::madvise(base.as_ptr().cast(), page_size(), libc::MADV_DONTNEED) } != 0;
+            let is_locked = refused && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
             if is_locked {
                 // SAFETY:
                 // - the mapping was just made; its content does not change
