@@ -31,9 +31,8 @@
  * Buffers   A buffer is the caller's from get to put, and at least `size` bytes. The pool keeps nothing before, inside
  *           or after it.
  * Misuse    A put that breaks the contract (twice, wrong size, foreign or interior pointer, another pool's buffer)
- *           changes nothing; it is counted, sets the last error, and is reported to the misuse handler. (Of two puts of
- *           one buffer that race, the second may be found out later, and is then only counted; bytepool_put_checked
- *           decides at once.)
+ *           changes nothing; it is counted, sets the last error, and is reported to the misuse handler before the
+ *           function returns. Of puts of one buffer that race exactly one wins.
  * Errors    A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets bytepool_last_error of
  *           the calling thread. No exception and no Rust panic leaves any function: a caught panic is
  *           BYTEPOOL_ERR_PANIC.

@@ -2,18 +2,14 @@
 //! class.
 //!
 //! ```text
-//! [ none | idle | idle | idle |      |      | claim | claim ]
-//!          ^ first            ^ top         ^ end            ^ limit
+//! [ none | idle | idle | idle |      |      |      |      ]
+//!          ^ first            ^ top                         ^ end
 //! ```
 //!
 //! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get that follows
 //! a put waits for neither of the two multiplications between them. Under the first slot lies one without an address,
 //! which an empty bin's get runs into.
-//!
-//! From the other end grow the [`claims`]: slots put by this thread that are biased to another one. One wait for the
-//! fast paths settles them all, and they go to the shelf.
 
-mod claims;
 mod moves;
 
 use crate::sync::atomic::Ordering::Relaxed;
@@ -30,13 +26,11 @@ pub(super) struct CachedSlot {
     /// 0 for none.
     pub(super) address: AtomicUsize,
     pub(super) slot: AtomicU32,
-    /// The number of the claim.
-    claim: AtomicU32,
 }
 
 impl CachedSlot {
     const fn none() -> Self {
-        Self { address: AtomicUsize::new(0), slot: AtomicU32::new(0), claim: AtomicU32::new(0) }
+        Self { address: AtomicUsize::new(0), slot: AtomicU32::new(0) }
     }
 
     #[inline(always)]
@@ -51,7 +45,7 @@ impl CachedSlot {
 #[repr(C, align(64))]
 pub(super) struct Bin {
     pub(super) top: AtomicPtr<CachedSlot>,
-    /// `first` until the bin is made, and for ever if the class is not cached.
+    /// Where the quota ends: `first` until the bin is made, and for ever if the class is not cached.
     end: AtomicPtr<CachedSlot>,
     pub(super) slots: Slots,
     pub(super) buffer_size: usize,
@@ -60,7 +54,6 @@ pub(super) struct Bin {
     /// With the thread's bias while the class is biased, else without.
     raw_base: AtomicU64,
     first: *mut CachedSlot,
-    limit: AtomicPtr<CachedSlot>,
     slot_size: usize,
     /// The most slots a thread keeps.
     most: u32,
@@ -112,7 +105,7 @@ impl Bin {
         let top = self.top();
         let has_room = top != self.end();
         if has_room {
-            // Relaxed: at most over a claim, whose claimant looks again; see the ledger.
+            // Relaxed: at most over an end of the bias, whose thread looks again; see the ledger.
             self.mark(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room

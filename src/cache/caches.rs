@@ -4,7 +4,7 @@
 //! thread's state is active.
 
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 use std::ptr::{self, NonNull};
 
 use super::thread_cache::{BinOffset, CacheRef, Count, bins_of_chunks, bins_of_steps};
@@ -36,8 +36,8 @@ pub(crate) struct Caches {
     owner: AtomicPtr<()>,
     rounds: bool,
     allowed: bool,
-    /// Double puts that settled claims found.
-    double_puts: AtomicU64,
+    /// The caches were drained because the heavy fence is refused.
+    are_given_up: AtomicBool,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
     /// Operations left of the pause.
@@ -61,7 +61,7 @@ impl Caches {
     ) -> Result<Self, OutOfMemory> {
         // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
         // in the first get.
-        let allowed = allowed && barrier::is_available();
+        let allowed = allowed && (barrier::is_available() || barrier::was_in_use());
         Ok(Self {
             list: Lock::new(Vec::new()),
             generation: AtomicU32::new(fork::generation()),
@@ -70,7 +70,7 @@ impl Caches {
             owner: AtomicPtr::new(ptr::null_mut()),
             rounds,
             allowed,
-            double_puts: AtomicU64::new(0),
+            are_given_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             pause_left: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
@@ -86,15 +86,6 @@ impl Caches {
 
     pub(super) fn references(&self) -> References {
         self.references
-    }
-
-    pub(super) fn count_double_puts(&self, puts: u32) {
-        self.double_puts.fetch_add(puts.into(), Relaxed);
-    }
-
-    /// Double puts that settled claims found.
-    pub(crate) fn double_puts(&self) -> u64 {
-        self.double_puts.load(Relaxed)
     }
 
     /// The list, without what only the parent of this process had.
@@ -152,7 +143,14 @@ impl Caches {
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
         self.settle_fork(guard);
-        if !self.allowed || !may_cache() {
+        if !self.allowed {
+            return [None; 2];
+        }
+        if !barrier::is_in_use() {
+            self.give_up_all(guard);
+            return [None; 2];
+        }
+        if !may_cache() {
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
@@ -204,13 +202,23 @@ impl Caches {
         for cache in list.iter() {
             cache.state.detach(guard, cache.as_any(), None);
         }
-        barrier::fence_all_threads();
+        thread_state::fence_all_threads(guard);
         for cache in list.drain(..) {
             cache.state.wait_until_inactive();
             // SAFETY:
             // - made by CacheRef::new, detached from all entries, and its thread is not using it: it was inactive after
             //   the fence, and any later use finds the entry without it
             unsafe { cache.end() };
+        }
+    }
+
+    /// The heavy fence is refused since: what is in the caches, to which nothing leads any more, goes to the shelf.
+    fn give_up_all(&self, guard: &ForkGuard) {
+        // With a state, a thread's fork guards write nothing that others do.
+        thread_state::own(guard, CacheRef::nowhere().as_any());
+        // Relaxed: the list's lock decides who finds them.
+        if !self.are_given_up.load(Relaxed) && !self.are_given_up.swap(true, Relaxed) {
+            self.drain(guard);
         }
     }
 

@@ -49,11 +49,6 @@ pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: 
     }
 }
 
-/// Settles this thread's claims; how many did not stand since its cache was made.
-pub(crate) fn count_lost_claims(guard: &ForkGuard, key: u64) -> u32 {
-    with_cache(guard, key, |cache| cache.count_lost_claims()).unwrap_or(0)
-}
-
 impl CacheRef {
     /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle slot; how
     /// many.
@@ -84,14 +79,6 @@ impl CacheRef {
     /// Makes room in the bin for a size if it is full. `false`: it was not, or there is none.
     fn flush_full(&self, size: usize) -> bool {
         self.bin_for(size).is_some_and(|bin| !bin.has_room() && self.has_room_or_flush(bin))
-    }
-
-    /// Settles all claims; how many did not stand since the cache was made.
-    fn count_lost_claims(&self) -> u32 {
-        if self.has_claims() {
-            self.settle();
-        }
-        self.lost_claims.load(Relaxed)
     }
 }
 

@@ -23,8 +23,8 @@ mod thread_cache;
 pub(crate) use self::bin::reached;
 pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized};
 #[cfg(feature = "capi")]
-pub(crate) use self::many::{count_lost_claims, get_many, put_many};
+pub(crate) use self::many::{get_many, put_many};
 pub(crate) use self::slow::{
-    Verdict, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize, take_fresh,
+    are_in_use, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize, take_fresh,
 };
 pub(crate) use crate::os::thread_state::Position;

@@ -1,30 +1,31 @@
-//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock,
-//! but the shelf's pops may spin and a settling of claims waits, so it asks for a fork guard.
+//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock of
+//! a pool, but the shelf's pops may spin and an end of bias waits, so it asks for a fork guard.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ptr;
 
 use super::bin::{Bin, MAX_BATCH};
 use super::thread_cache::CacheRef;
-use crate::class::ledger::{self, Holder, Mark};
+use crate::class::ledger::{self, Holder};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
 use crate::class::shelf::GROUP_SLOTS;
+use crate::os::barrier;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
-use crate::os::thread_state::{Entry, Position, SLOW, wait_for_fast_paths};
+use crate::os::thread_state::{Entry, Position, SLOW};
 
-/// When a put of what is biased to another thread is decided. One that is decided now costs a heavy fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    #[cfg_attr(not(feature = "capi"), expect(dead_code, reason = "only C's checked put asks for it"))]
-    Now,
-    /// If the bias owner puts it at the same moment, one of the two puts is found out later, and only counted.
-    Later,
+/// Whether threads may have caches at all: not where the system has no heavy fence, or refuses it since.
+#[inline]
+pub(crate) fn are_in_use() -> bool {
+    barrier::is_in_use()
 }
 
 /// What `using` makes of this thread's cache, wherever the key is in the table.
 pub(super) fn with_cache<R>(guard: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
+    if !are_in_use() {
+        return None;
+    }
     with_cache_of(guard, thread_pointer::get().find(key)?, using)
 }
 
@@ -66,11 +67,10 @@ pub(crate) fn put_slow(
     key: u64,
     address: usize,
     size: PutSize,
-    verdict: Verdict,
 ) -> Result<(), Option<Position>> {
     let state = thread_pointer::get();
     let entry = state.find(key).ok_or(None)?;
-    match with_cache_of(guard, entry, |cache| cache.put(address, size, verdict)) {
+    match with_cache_of(guard, entry, |cache| cache.put(guard, address, size)) {
         Some(true) => Ok(()),
         Some(false) => Err(Some(state.position(entry))),
         None => Err(None),
@@ -102,7 +102,7 @@ pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, size: usize) -
         let to = Some(Holder::Raw(size));
         let is_raw = is_its && ledger::raw_size(found).is_some();
         // A buffer that stays raw keeps its bias: nobody is waited for.
-        Some(is_raw && ledger.pass(slot as u32, found, to, cache.bias, || ()))
+        Some(is_raw && ledger.pass(slot as u32, found, to))
     };
     with_cache(guard, key, resize).flatten().unwrap_or(false)
 }
@@ -132,7 +132,7 @@ impl CacheRef {
 
     /// Whether looking for a batch is in vain, as it seems.
     fn has_only_fresh(&self, bin: &Bin) -> bool {
-        bin.quota() > 0 && !bin.has_claims() && self.class_of(bin).shelf.idle() == 0
+        bin.quota() > 0 && self.class_of(bin).shelf.idle() == 0
     }
 
     /// A slot that was never handed out, if its memory is open and below the limit. What more is needed the pool does.
@@ -156,7 +156,7 @@ impl CacheRef {
         }
         if slot % GROUP_SLOTS == 0 {
             class.sample_peak();
-            self.choose_bias(bin);
+            self.choose_bias(bin, GROUP_SLOTS as usize);
         }
         class.ledger.use_first(slot);
         self.caches().references().retain(1);
@@ -165,7 +165,7 @@ impl CacheRef {
 
     /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its class.
     /// `false`: nothing was done, the pool must look.
-    fn put(&self, address: usize, size: PutSize, verdict: Verdict) -> bool {
+    fn put(&self, guard: &ForkGuard, address: usize, size: PutSize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
         let found = bin.mark(slot).load(Relaxed);
         let Some(requested) = ledger::raw_size(found) else { return false };
@@ -179,55 +179,38 @@ impl CacheRef {
         if !fits || !self.has_room_or_flush(bin) {
             return false;
         }
-        if ledger::is_unbiased(found) || ledger::is_biased(found, self.bias) {
-            return self.put_by_exchange(bin, address, slot, found);
-        }
-        match verdict {
-            Verdict::Later => self.claim(bin, address, slot, found),
-            Verdict::Now => {
-                let ledger = &self.class_of(bin).ledger;
-                ledger.pass(slot as u32, found, None, self.bias, wait_for_fast_paths)
-                    && bin.put(address, slot)
-            }
-        }
-    }
-
-    /// Puts a slot that whoever exchanges its mark may put, where there is room.
-    fn put_by_exchange(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
+        let found = if ledger::is_biased_to_another(found, self.bias) {
+            self.class_of(bin).end_bias(guard, slot as u32, found);
+            // That ended the class's bias as well.
+            bin.set_bias(0);
+            ledger::without_bias(found)
+        } else {
+            found
+        };
         let taken = bin.exchange(address, slot, found);
         // A thread that neither fills nor flushes looks at times, too.
         if taken && bin.puts.load(Relaxed) % MAX_BATCH as u64 == 0 {
-            self.choose_bias(bin);
+            self.choose_bias(bin, MAX_BATCH);
         }
         taken
     }
 
-    fn claim(&self, bin: &Bin, address: usize, slot: usize, found: Mark) -> bool {
-        // Relaxed: only this thread changes it.
-        let number = self.claims.load(Relaxed);
-        self.claims.store(number.wrapping_add(1), Relaxed);
-        bin.claim(address, slot, found, self.bias, number)
-    }
-
     pub(super) fn fill(&self, bin: &Bin) {
         debug_assert_eq!(bin.len(), 0);
-        self.choose_bias(bin);
-        if !bin.has_claims() {
-            bin.grow(self.class_of(bin));
-        }
-        if bin.quota() > 0 && !self.take_batch(bin) && bin.has_claims() {
-            self.settle();
+        bin.grow(self.class_of(bin));
+        if bin.quota() > 0 {
+            self.choose_bias(bin, bin.batch());
             self.take_batch(bin);
         }
     }
 
-    /// Once in a batch: whether the class is biased is looked at on no faster path.
-    fn choose_bias(&self, bin: &Bin) {
-        bin.set_bias(if self.class_of(bin).bias.tick() { self.bias } else { 0 });
+    /// Once in a batch of so many slots: whether the class is biased is looked at on no faster path.
+    fn choose_bias(&self, bin: &Bin, slots: usize) {
+        bin.set_bias(if self.class_of(bin).bias.tick(slots as u32) { self.bias } else { 0 });
     }
 
     /// Takes a batch from the shelf, if there is any.
-    fn take_batch(&self, bin: &Bin) -> bool {
+    fn take_batch(&self, bin: &Bin) {
         let mut batch = [0; MAX_BATCH];
         let batch = &mut batch[..bin.batch().min(bin.free_room())];
         let class = self.class_of(bin);
@@ -238,45 +221,20 @@ impl CacheRef {
             class.counters.moves.fetch_add(1, Relaxed);
             bin.push(&batch[..got]);
         }
-        got > 0
     }
 
-    /// Whether a bin has room, made if need be: by settling claims, and by giving the slots that were put first back to
-    /// the shelf, half of the bin and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then the pool
-    /// gives some back to the system.
+    /// Whether a bin has room, made if need be by giving the slots that were put first back to the shelf, half of the
+    /// bin and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then the pool gives some back to the
+    /// system.
     pub(super) fn has_room_or_flush(&self, bin: &Bin) -> bool {
         if bin.has_room() || !bin.may_cache() || self.class_of(bin).has_excess() {
             return bin.has_room();
         }
-        // Where other threads' slots fill the bin, idle ones are in the way.
-        let had_claims = bin.has_claims();
-        if had_claims {
-            self.settle();
-        }
         bin.grow(self.class_of(bin));
-        if had_claims || !bin.has_room() {
+        if !bin.has_room() {
             self.move_to_shelf(bin, bin.batch().min(bin.len()));
         }
         bin.has_room()
-    }
-
-    /// Decides all claims of this thread; the slots of those that stand go to the shelf.
-    pub(super) fn settle(&self) {
-        wait_for_fast_paths();
-        for class in 0..self.class_count as u8 {
-            let bin = self.bin(class);
-            if bin.has_claims() {
-                // The bias owner put the others at the same moment.
-                self.class_of(bin).bias.cool_down();
-                let lost = bin.settle(self.bias, |batch| self.put_batch(bin, batch)) as u32;
-                self.caches().count_double_puts(lost);
-                self.lost_claims.store(self.lost_claims.load(Relaxed) + lost, Relaxed);
-            }
-        }
-    }
-
-    pub(super) fn has_claims(&self) -> bool {
-        (0..self.class_count as u8).any(|class| self.bin(class).has_claims())
     }
 
     /// Puts slots, with their references, to the shelf.

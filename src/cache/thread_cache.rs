@@ -6,7 +6,6 @@
 //! Every cached slot holds a reference to the pool, as an outstanding one does: between a cache and its thread nothing
 //! shared is written.
 
-use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::plain_memory;
 use std::alloc::Layout;
@@ -60,9 +59,6 @@ pub(super) struct ThreadCache {
     classes: *const Classes,
     caches: *const Caches,
     pub(super) state: &'static ThreadState,
-    /// Numbers this thread's claims.
-    pub(super) claims: AtomicU32,
-    pub(super) lost_claims: AtomicU32,
     /// [`NO_BIN`] if the pool rounds.
     pub(super) bin_of_step: [BinOffset; FINE_STEPS],
 }
@@ -90,8 +86,6 @@ static NOWHERE: ThreadCache = ThreadCache {
     classes: ptr::null(),
     caches: ptr::null(),
     state: &EMPTY,
-    claims: AtomicU32::new(0),
-    lost_claims: AtomicU32::new(0),
     bin_of_step: [NO_BIN; FINE_STEPS],
 };
 
@@ -186,8 +180,6 @@ impl CacheRef {
                 classes,
                 caches,
                 state,
-                claims: AtomicU32::new(0),
-                lost_claims: AtomicU32::new(0),
                 bin_of_step: *caches.bin_of_step,
             });
             let bins = cache.add(1).cast::<Bin>();
@@ -205,9 +197,6 @@ impl CacheRef {
     /// # Safety
     /// - it came from [`new`](Self::new), and was detached from all entries; its thread is not using it
     pub(super) unsafe fn end(self) {
-        if self.has_claims() {
-            self.settle();
-        }
         for class in self.classes().iter() {
             let bin = self.bin(class.number());
             self.move_all_to_shelf(bin);
@@ -225,12 +214,7 @@ impl CacheRef {
     /// What it has of a class. Any thread, at a quiet moment.
     pub(super) fn count(&self, class: u8) -> Count {
         let bin = self.bin(class);
-        let (claims, double_puts) = bin.count_claims(self.bias);
-        Count {
-            held: bin.len() as u32 + claims,
-            puts: bin.puts.load(Relaxed) + u64::from(claims),
-            double_puts: u64::from(double_puts),
-        }
+        Count { held: bin.len() as u32, puts: bin.puts.load(Relaxed) }
     }
 }
 
@@ -240,6 +224,4 @@ pub(crate) struct Count {
     pub(crate) held: u32,
     /// Puts it took.
     pub(crate) puts: u64,
-    /// Double puts it has not counted yet.
-    pub(crate) double_puts: u64,
 }

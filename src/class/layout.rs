@@ -82,7 +82,7 @@ const ROOM_OF_CLASS: usize = if cfg!(bytepool_shuttle) { 64 << 10 } else { 64 <<
 const LARGEST_WITH_ROOM: usize = 32 << 20;
 /// All classes together have at most so much, in bytes.
 pub(crate) const ROOM_OF_POOL: usize = 4 << 30;
-/// Less than this is not worth a try, in bytes.
+/// Less than this for each class is none, in bytes.
 const LEAST_ROOM: usize = 1 << 20;
 
 /// The table from chunk to class stays small enough for the first-level cache.
@@ -104,6 +104,7 @@ impl Layout {
             return Err(too_large(usize::try_from(least).unwrap_or(usize::MAX)));
         }
         let room = room.min(MAX_ADDRESS_SPACE - least as usize);
+        let room = if room < classes.len() * LEAST_ROOM { 0 } else { room };
         // Slots, the size of each, and how an offset is divided by it.
         let slots = memory::boxed_slice(classes.len(), |class| {
             let (size, capacity) = classes[class];
@@ -149,6 +150,7 @@ impl Layout {
             })
         })?;
         let class_of_chunk = class_of_chunk.into_boxed_slice();
+        let shape = Shape { room, ..shape };
         Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment, shape })
     }
 
@@ -161,8 +163,7 @@ impl Layout {
             let Span { buffer_size, capacity, .. } = self.spans[class];
             Ok::<_, OutOfMemory>((buffer_size, capacity as usize))
         })?;
-        let least = self.spans.len() * LEAST_ROOM;
-        let room = if self.shape.room / 4 < least { 0 } else { self.shape.room / 4 };
+        let room = self.shape.room / 4;
         Self::new(&classes, Shape { room, ..self.shape }).map(Some)
     }
 }

@@ -8,21 +8,25 @@
 //! mark    63       62 ....... 32   31 .......... 0
 //!         0        0               0                  idle or fresh: nobody may put it
 //!         0        bias or 0       1 + n              outstanding as a raw pointer, requested with n bytes
-//!         1        claimant        claim's number     put by a thread that is not its bias owner, not settled yet
+//!         1        end's number    1 + n              the same, and its bias is being ended
 //!         1 ................................... 1     outstanding in a PooledBuffer: no raw put matches it
 //! ```
 //!
-//! **Bias.** An atomic exchange costs more than all other checks together, so a mark may be biased to the thread that
-//! got the slot. On the fast path its *bias owner* reads the mark and then writes it, plainly. Every other thread
-//! *claims* it by an atomic exchange, waits for the fast paths, and then looks whether its claim still stands
-//! ([`Ledger::pass`], or for many claims at once the thread cache).
+//! **The mark says how the slot is put.** Without a bias anybody puts it, by an atomic exchange. An exchange costs more
+//! than all other checks together, so a mark may be biased to the thread that got the slot. On the fast path its *bias
+//! owner* reads the mark and then writes it, plainly. Every other thread [ends the bias](Ledger::end_bias) first: it
+//! exchanges the mark for one that says so, waits until the bias owner is not in the fast path, and takes the bias off
+//! what is still there. Then it puts by exchange.
 //!
-//! - The bias owner read the claim: its put is a double put.
-//! - The bias owner read the mark before the claim: the claim is overwritten. The claimant's wait is the bias owner's
-//!   partner ([`wait_for_fast_paths`](crate::os::thread_state::wait_for_fast_paths)): after it no bias owner is between
-//!   its read and its write, and those to come read the claim. So a claim that stands, stands for good.
+//! - The bias owner reads that the bias is being ended: it puts as every other thread does.
+//! - The bias owner read the mark before: its write may come after the first exchange, and is a put that won. The wait
+//!   is its partner ([`wait_for_fast_path`](crate::os::thread_state::wait_for_fast_path)): after it the bias owner is
+//!   not between its read and its write, and reads what was written since. So what is still there, stays.
 //!
-//! Only the winner puts the slot back into circulation. The bias owner's own slow paths exchange atomically.
+//! Each end of a bias has a number, so that nobody takes the bias off a mark for whose owner he did not wait. Whoever
+//! finds an end under way waits for himself and finishes it: a thread that is stopped in the middle keeps nobody.
+//!
+//! The bias owner's own slow paths exchange atomically.
 //!
 //! One unlocked `cmpxchg` of the bias owner would save the wait, as no interrupt divides it. But it writes what it read
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
@@ -46,9 +50,16 @@ pub(crate) const NOBODY: Mark = 0;
 pub(crate) const OWNED: Mark = Mark::MAX;
 
 const BIAS_SHIFT: u32 = 32;
-const CLAIMED: Mark = 1 << 63;
-// A thread's number fits between the two, and is never that of `OWNED`.
-const _: () = assert!(MAX_THREADS < (1 << 31) - 1);
+/// Of a mark whose bias is being ended.
+const ENDING: Mark = 1 << 63;
+/// Of a raw mark: the size.
+const SIZE_BITS: Mark = (1 << BIAS_SHIFT) - 1;
+// A thread's number fits between the two.
+const _: () = assert!(MAX_THREADS < 1 << 31);
+
+/// The marks whose bias ends together: those of one thread among so many neighbours. One wait costs more than to look
+/// at them all.
+const END_TOGETHER: usize = if cfg!(bytepool_shuttle) { 4 } else { 512 };
 
 /// What a size is added to for the mark of a raw pointer with a bias, or with 0 for none.
 #[inline(always)]
@@ -66,11 +77,6 @@ pub(crate) const fn bias_to(thread: u32) -> Mark {
     (thread as Mark) << BIAS_SHIFT
 }
 
-/// The mark of a claim; `bias` is the claimant's.
-pub(crate) fn claim(bias: Mark, number: u32) -> Mark {
-    CLAIMED | bias | Mark::from(number)
-}
-
 /// Whether a mark is of a raw pointer with this bias, a thread's.
 #[inline(always)]
 pub(crate) fn is_biased(mark: Mark, bias: Mark) -> bool {
@@ -83,6 +89,24 @@ pub(crate) fn is_biased(mark: Mark, bias: Mark) -> bool {
 #[inline(always)]
 pub(crate) fn is_unbiased(mark: Mark) -> bool {
     mark >> BIAS_SHIFT == 0
+}
+
+/// Whether a mark is of a raw pointer that this thread may put only after it [ended a bias](Ledger::end_bias); `own` is
+/// the thread's bias, 0 for none.
+#[inline]
+pub(crate) fn is_biased_to_another(mark: Mark, own: Mark) -> bool {
+    mark != OWNED && !is_unbiased(mark) && mark >> BIAS_SHIFT != own >> BIAS_SHIFT
+}
+
+/// A raw mark after the [end of its bias](Ledger::end_bias).
+pub(crate) fn without_bias(mark: Mark) -> Mark {
+    mark & SIZE_BITS
+}
+
+/// The thread that a mark is biased to. `None`: its bias is being ended, so it does not say.
+fn bias_owner(mark: Mark) -> Option<u32> {
+    debug_assert!(mark != OWNED && !is_unbiased(mark));
+    (mark & ENDING == 0).then_some((mark >> BIAS_SHIFT) as u32)
 }
 
 /// The size asked for, if a mark is of a raw pointer.
@@ -135,7 +159,7 @@ fn encode(holder: Option<Holder>) -> Mark {
 pub(crate) fn decode(mark: Mark) -> Option<Holder> {
     match mark {
         OWNED => Some(Holder::Owned),
-        NOBODY | CLAIMED.. => None,
+        NOBODY => None,
         _ => Some(Holder::Raw(mark as u32 as usize - 1)),
     }
 }
@@ -214,38 +238,39 @@ impl Ledger {
     /// Passes an outstanding slot from the holder that was found, a mark of [`mark`](Self::mark), to another, or to
     /// nobody. Of racing callers that found the same one succeeds; `false` if the mark is another by now.
     ///
-    /// A raw buffer that stays raw keeps its bias: a put of it that races is misuse, and wins.
-    ///
-    /// `own` is the calling thread's bias, 0 for none. `wait_for_fast_paths` is run between a claim of what is biased
-    /// to another thread and the look at it.
-    pub(crate) fn pass(
-        &self,
-        slot: u32,
-        found: Mark,
-        to: Option<Holder>,
-        own: Mark,
-        wait_for_fast_paths: impl FnOnce(),
-    ) -> bool {
-        let word = self.word(slot);
-        let exchange = |from: Mark, to: Mark| word.compare_exchange(from, to, Relaxed, Relaxed).is_ok();
-        match (decode(found), to) {
+    /// A raw buffer that stays raw keeps its bias: a put of it that races is misuse, and wins. Otherwise the mark is
+    /// not [biased to another](is_biased_to_another) thread, and the caller is not in the fast path.
+    pub(crate) fn pass(&self, slot: u32, found: Mark, to: Option<Holder>) -> bool {
+        let new = match (decode(found), to) {
             (None, _) => return false,
-            (Some(Holder::Raw(from)), Some(Holder::Raw(to))) => {
-                return exchange(found, found - raw(from) + raw(to));
-            }
-            _ if is_unbiased(found) || found == OWNED || found >> BIAS_SHIFT == own >> BIAS_SHIFT => {
-                return exchange(found, encode(to));
-            }
-            _ => {}
-        }
-        // Numbered from all threads, so that no other claim is taken for this one.
-        static CLAIMS: AtomicU32 = AtomicU32::new(0);
-        let claim = claim(bias_to(0), CLAIMS.fetch_add(1, Relaxed));
-        if !exchange(found, claim) {
-            return false;
-        }
-        wait_for_fast_paths();
-        exchange(claim, encode(to))
+            (Some(Holder::Raw(_)), Some(Holder::Raw(size))) => found & !SIZE_BITS | raw(size),
+            _ => encode(to),
+        };
+        self.word(slot).compare_exchange(found, new, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Ends the bias of a mark that was found biased to another thread, and of the same thread's nearby. It writes only
+    /// what is outstanding. `wait_for_fast_path` is run in the middle, with the bias owner's number, or with none for
+    /// all threads.
+    pub(crate) fn end_bias(&self, slot: u32, found: Mark, wait_for_fast_path: impl FnOnce(Option<u32>)) {
+        let (owner, nearby) = (bias_owner(found), self.nearby(slot));
+        let ending = if owner.is_some() {
+            // A number of all threads' ends, which comes back after 2^31: none is under way that long.
+            static ENDS: AtomicU32 = AtomicU32::new(0);
+            let ending = ENDING | bias_to(ENDS.fetch_add(1, Relaxed) & (u32::MAX >> 1));
+            replace_bias(nearby, found, ending);
+            ending
+        } else {
+            found
+        };
+        wait_for_fast_path(owner);
+        replace_bias(nearby, ending, 0);
+    }
+
+    fn nearby(&self, slot: u32) -> &[AtomicU64] {
+        let start = slot as usize / END_TOGETHER * END_TOGETHER;
+        let words = &self.marks[start..];
+        &words[..words.len().min(END_TOGETHER)]
     }
 
     /// The first mark, for the fast path, which checks slot numbers itself.
@@ -259,15 +284,26 @@ impl Ledger {
     }
 }
 
+/// Gives those marks that have the bias of `old`, or its end's number, that of `new`.
+fn replace_bias(words: &[AtomicU64], old: Mark, new: Mark) {
+    for word in words {
+        let mark = word.load(Relaxed);
+        if mark >> BIAS_SHIFT == old >> BIAS_SHIFT && mark != OWNED {
+            // One that changes meanwhile was put, or got another size. Then who puts it looks again.
+            let _ = word.compare_exchange(mark, new & !SIZE_BITS | mark & SIZE_BITS, Relaxed, Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::valgrind;
 
-    /// Of one slot.
-    fn ledger() -> (Books, Ledger) {
-        let mut books = Books::with_parts([1, Ledger::more_words_of(1)]).unwrap();
-        let ledger = Ledger::new(1, &mut books);
+    /// Of so many slots.
+    fn ledger(slots: u32) -> (Books, Ledger) {
+        let mut books = Books::with_parts([slots as usize, Ledger::more_words_of(slots)]).unwrap();
+        let ledger = Ledger::new(slots, &mut books);
         (books, ledger)
     }
 
@@ -280,35 +316,39 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_changes_no_holder_and_a_claim_is_none() {
+    fn a_bias_changes_no_holder_nor_does_its_end() {
         for size in [0, 1, MAX_BUFFER_SIZE] {
             for thread in [1, 2, MAX_THREADS] {
-                assert_eq!(decode(bias_to(thread) | raw(size)), Some(Holder::Raw(size)));
-                assert!(is_biased(bias_to(thread) | raw(size), bias_to(thread)));
-                assert!(!is_biased(bias_to(thread) | raw(size), bias_to(thread + 1)));
+                let biased = bias_to(thread) | raw(size);
+                assert_eq!(decode(biased), Some(Holder::Raw(size)));
+                assert!(is_biased(biased, bias_to(thread)) && !is_biased(biased, bias_to(thread + 1)));
+                assert!(!is_biased_to_another(biased, bias_to(thread)));
+                assert!(is_biased_to_another(biased, bias_to(thread + 1)) && is_biased_to_another(biased, 0));
             }
+            for number in [0, 1, u32::MAX >> 1] {
+                let ending = ENDING | bias_to(number) | raw(size);
+                assert_eq!(decode(ending), Some(Holder::Raw(size)));
+                assert!(!is_unbiased(ending) && bias_owner(ending).is_none());
+                for thread in [1, MAX_THREADS] {
+                    assert!(is_biased_to_another(ending, bias_to(thread)));
+                    assert!(!is_biased(ending, bias_to(thread)));
+                }
+            }
+            assert!(!is_biased_to_another(raw(size), bias_to(1)) && !is_biased_to_another(raw(size), 0));
         }
-        for thread in [0, 1, MAX_THREADS] {
-            for number in [0, 1, u32::MAX] {
-                let claim = claim(bias_to(thread), number);
-                assert_eq!(decode(claim), None);
-                assert!(!is_unbiased(claim));
-                assert!(thread == 0 || !is_biased(claim, bias_to(thread)));
-            }
-            if thread != 0 {
-                assert!(!is_biased(NOBODY, bias_to(thread)) && !is_biased(OWNED, bias_to(thread)));
-            }
+        for mark in [NOBODY, OWNED] {
+            assert!(!is_biased(mark, bias_to(1)) && !is_biased_to_another(mark, bias_to(1)));
         }
     }
 
     #[test]
     fn of_racing_puts_exactly_one_wins() {
-        let (_books, ledger) = ledger();
+        let (_books, ledger) = ledger(1);
         for size in 0..valgrind::rounds(2000) {
             ledger.set(0, Some(Holder::Raw(size)));
             let found = ledger.mark(0);
             let won: usize = std::thread::scope(|scope| {
-                let put = || usize::from(ledger.pass(0, found, None, 0, || ()));
+                let put = || usize::from(ledger.pass(0, found, None));
                 [scope.spawn(put), scope.spawn(put)].map(|thread| thread.join().unwrap()).iter().sum()
             });
             assert_eq!(won, 1);
@@ -318,12 +358,75 @@ mod tests {
 
     #[test]
     fn a_raw_buffer_that_stays_raw_keeps_its_bias() {
-        let (_books, ledger) = ledger();
+        let (_books, ledger) = ledger(1);
         ledger.word(0).store(bias_to(7) | raw(100), Relaxed);
         let to = Some(Holder::Raw(5));
-        assert!(!ledger.pass(0, bias_to(7) | raw(99), to, 0, || panic!("nothing to wait for")));
-        assert!(ledger.pass(0, bias_to(7) | raw(100), to, 0, || panic!("nothing to wait for")));
+        assert!(!ledger.pass(0, bias_to(7) | raw(99), to));
+        assert!(ledger.pass(0, bias_to(7) | raw(100), to));
         assert_eq!(ledger.mark(0), bias_to(7) | raw(5));
-        assert!(!ledger.pass(0, NOBODY, to, 0, || ()));
+        assert!(!ledger.pass(0, NOBODY, to));
+    }
+
+    /// Of two windows of marks, all biased to thread 7 but some of the first.
+    fn biased_to_7() -> (Books, Ledger) {
+        let (books, ledger) = ledger(2 * END_TOGETHER as u32 - 1);
+        for slot in 0..2 * END_TOGETHER as u32 - 1 {
+            ledger.word(slot).store(bias_to(7) | raw(slot as usize), Relaxed);
+        }
+        for (slot, mark) in [(0, NOBODY), (1, OWNED), (2, bias_to(8) | raw(2)), (3, raw(3))] {
+            ledger.word(slot).store(mark, Relaxed);
+        }
+        (books, ledger)
+    }
+
+    #[test]
+    fn an_end_of_bias_takes_what_one_thread_has_nearby_and_nothing_else() {
+        let (_books, ledger) = biased_to_7();
+        let mut waits = 0;
+        ledger.end_bias(9, ledger.mark(9), |owner| {
+            assert_eq!(owner, Some(7));
+            assert_eq!(ledger.mark(9) & ENDING, ENDING);
+            assert_eq!(ledger.holder(9), Some(Holder::Raw(9)));
+            waits += 1;
+        });
+        assert_eq!(waits, 1);
+        for (slot, mark) in [(0, NOBODY), (1, OWNED), (2, bias_to(8) | raw(2))] {
+            assert_eq!(ledger.mark(slot), mark);
+        }
+        for slot in 3..2 * END_TOGETHER as u32 - 1 {
+            let bias = if (slot as usize) < END_TOGETHER { 0 } else { bias_to(7) };
+            assert_eq!(ledger.mark(slot), bias | raw(slot as usize));
+        }
+        // The last window is shorter.
+        ledger.end_bias(2 * END_TOGETHER as u32 - 2, ledger.mark(END_TOGETHER as u32), |_| ());
+        assert!(is_unbiased(ledger.mark(END_TOGETHER as u32)));
+    }
+
+    /// The bias owner puts, and gets again, or who has it reallocates, while its bias ends.
+    #[test]
+    fn an_end_of_bias_leaves_what_changed_meanwhile() {
+        let (_books, ledger) = biased_to_7();
+        ledger.end_bias(9, ledger.mark(9), |_| {
+            ledger.word(9).store(NOBODY, Relaxed);
+            ledger.word(10).store(bias_to(7) | raw(11), Relaxed);
+            assert!(ledger.pass(11, ledger.mark(11), Some(Holder::Raw(12))));
+        });
+        assert_eq!([9, 10, 11].map(|slot| ledger.mark(slot)), [NOBODY, bias_to(7) | raw(11), raw(12)]);
+    }
+
+    #[test]
+    fn who_finds_an_end_under_way_waits_for_all_and_finishes_it() {
+        let (_books, ledger) = biased_to_7();
+        ledger.end_bias(9, ledger.mark(9), |_| {
+            let found = ledger.mark(9);
+            // Another end of a mark nearby, which this one must leave.
+            ledger.end_bias(2, ledger.mark(2), |_| {
+                ledger.end_bias(9, found, |owner| assert_eq!(owner, None));
+                assert_eq!((ledger.mark(9), ledger.mark(10)), (raw(9), raw(10)));
+                assert_eq!(ledger.mark(2) & ENDING, ENDING);
+            });
+            assert!(ledger.pass(9, raw(9), None));
+        });
+        assert_eq!(ledger.mark(9), NOBODY);
     }
 }

@@ -44,7 +44,7 @@ use self::books::Books;
 use self::excess::Excess;
 use self::huge::HugeBlocks;
 use self::layout::Span;
-use self::ledger::Ledger;
+use self::ledger::{Ledger, Mark};
 use self::quota::Quota;
 use self::shelf::Shelf;
 use self::slots::Slots;
@@ -52,6 +52,7 @@ use crate::os::fork::ForkGuard;
 use crate::os::lock::Lock;
 use crate::os::memory::OutOfMemory;
 use crate::os::region::{HUGE_PAGE, MAX_OPEN_STEP, MIN_OPEN_STEP, Region, page_size};
+use crate::os::thread_state::wait_for_fast_path;
 
 /// One size class of a pool.
 pub(crate) struct Class {
@@ -82,6 +83,8 @@ pub(crate) struct ClassCounters {
     pub(crate) overflow_gets: AtomicU64,
     /// Batches moved between thread caches and the shelf.
     pub(crate) moves: AtomicU64,
+    /// Puts that had to end a bias.
+    pub(crate) bias_ends: AtomicU64,
     /// Overflow buffers outstanding that are no slots.
     pub(crate) overflow: AtomicUsize,
     /// The most slots that were out when a batch moved.
@@ -185,6 +188,15 @@ impl Class {
         if out > self.counters.peak.load(Relaxed) {
             self.counters.peak.fetch_max(out, Relaxed);
         }
+    }
+
+    /// Ends the bias of a slot that was found biased to another thread, and that of the class for a while.
+    #[cold]
+    pub(crate) fn end_bias(&self, guard: &ForkGuard, slot: u32, found: Mark) {
+        // First: what is got meanwhile needs no end then.
+        self.bias.cool_down();
+        self.counters.bias_ends.fetch_add(1, Relaxed);
+        self.ledger.end_bias(slot, found, |owner| wait_for_fast_path(guard, owner));
     }
 
     /// Whether the memory of `slot` is readable and writable.

@@ -13,8 +13,8 @@ use std::ptr::NonNull;
 
 use super::Core;
 use super::get::Request;
+pub(crate) use crate::cache::Unfinished;
 use crate::cache::{self, Position};
-pub(crate) use crate::cache::{Unfinished, Verdict};
 use crate::class::ledger::Holder;
 use crate::class::location::{Buffer, Location, PutSize};
 use crate::error::{GetError, Misuse};
@@ -68,7 +68,7 @@ pub(crate) fn get<H: Handle>(handle: H, size: usize, holder: Holder) -> Option<B
 /// A buffer as asked for.
 #[inline(always)]
 pub(crate) fn get_slow<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refused<GetError>> {
-    if request.is_plain() {
+    if request.is_plain() && cache::are_in_use() {
         let cached = cache::get_slow(&ForkGuard::new(), handle.key(), request.size, request.holder);
         if let Some(buffer) = cached {
             return Ok(buffer);
@@ -138,9 +138,11 @@ pub(crate) unsafe fn put_slow<H: Handle>(
     handle: H,
     data: *mut u8,
     size: PutSize,
-    verdict: Verdict,
 ) -> Result<(), Refused<Misuse>> {
-    let put = cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size, verdict);
+    let put = match cache::are_in_use() {
+        true => cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size),
+        false => Err(None),
+    };
     let Err(position) = put else { return Ok(()) };
     // SAFETY:
     // - the caller owns the buffer
@@ -228,7 +230,7 @@ pub(crate) mod many {
     use std::ffi::c_void;
     use std::ptr::{self, NonNull};
 
-    use super::{Handle, Refused, Request, Verdict, put_in_guard, with_live_pool};
+    use super::{Handle, Refused, Request, put_in_guard, with_live_pool};
     use crate::cache;
     use crate::class::location::PutSize;
     use crate::debug::tracking::Caller;
@@ -289,8 +291,7 @@ pub(crate) mod many {
         }
     }
 
-    /// Puts every valid buffer; `refuse` is called with each other. How many puts were found out to be double after
-    /// they were done.
+    /// Puts every valid buffer; `refuse` is called with each other.
     ///
     /// # Safety
     /// - the caller owns those that are outstanding buffers of the handle's pool, and nobody uses them any more
@@ -300,19 +301,18 @@ pub(crate) mod many {
         mut data: &[*mut c_void],
         size: usize,
         mut refuse: impl FnMut(&mut ForkGuard, &Misuse, *mut c_void),
-    ) -> Result<u32, Refused<Misuse>> {
+    ) -> Result<(), Refused<Misuse>> {
         let key = handle.key();
         let put = cache::put_many(guard, key, data, size);
         if put == data.len() && put > 0 {
-            return Ok(0);
+            return Ok(());
         }
         data = &data[put..];
         // Held to the end: putting the last buffer of a closed pool must not end it before the rest were looked at.
         let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
-        let lost_before = cache::count_lost_claims(guard, key);
         while let [next, rest @ ..] = data {
             let size_given = PutSize::Sized(size);
-            if let Err(position) = cache::put_slow(guard, key, next.addr(), size_given, Verdict::Later) {
+            if let Err(position) = cache::put_slow(guard, key, next.addr(), size_given) {
                 // SAFETY:
                 // - as the caller promised
                 match unsafe { put_in_guard(handle, guard, next.cast(), size_given, position) } {
@@ -323,7 +323,6 @@ pub(crate) mod many {
             data = &rest[cache::put_many(guard, key, rest, size)..];
         }
         drop(pool);
-        // The cache that counted may have gone meanwhile.
-        Ok(cache::count_lost_claims(guard, key).saturating_sub(lost_before))
+        Ok(())
     }
 }

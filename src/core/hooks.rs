@@ -54,16 +54,18 @@ mod tests {
     fn fork_among_caches(pools: &[TestPool], child: impl FnOnce()) {
         let (ready, done) = (Barrier::new(OTHERS + 1), Barrier::new(OTHERS + 1));
         std::thread::scope(|scope| {
-            for _ in 0..OTHERS {
+            let others = [(); OTHERS].map(|()| {
                 scope.spawn(|| {
                     pools.iter().for_each(|pool| pool.use_buffers(SIZE, 10));
                     ready.wait();
                     done.wait();
-                });
-            }
+                })
+            });
             ready.wait();
             let status = in_child(child);
             done.wait();
+            // A scope does not wait for the ends of its threads' locals, a join does.
+            others.into_iter().for_each(|other| other.join().unwrap());
             assert_eq!(status, 0, "the child failed");
         });
     }

@@ -21,7 +21,6 @@ use crate::debug::tracking::Caller;
 use crate::error::{GetError, Misuse, ReallocError};
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
-use crate::os::thread_state::wait_for_fast_paths;
 
 /// Whom a transition takes a buffer from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +102,16 @@ impl Core {
                 return Ok(found(Holder::Owned));
             }
         };
-        let mut is_of_class = |size| self.is_of_class(guard, class.buffer_size(), size);
         loop {
             let mark = class.ledger.mark(slot);
             let holder = ledger::decode(mark);
-            check_put(holder, data, size, class.buffer_size(), &mut is_of_class)?;
-            if let Some(holder) = holder {
-                if class.ledger.pass(slot, mark, to, own_bias(), wait_for_fast_paths) {
+            let is_of_class = |size| self.is_of_class(guard, class.buffer_size(), size);
+            check_put(holder, data, size, class.buffer_size(), is_of_class)?;
+            let stays_raw = matches!(to, Some(Holder::Raw(_)));
+            if !stays_raw && ledger::is_biased_to_another(mark, own_bias()) {
+                class.end_bias(guard, slot, mark);
+            } else if class.ledger.pass(slot, mark, to) {
+                if let Some(holder) = holder {
                     return Ok(found(holder));
                 }
             }

@@ -11,7 +11,7 @@ use std::ptr::{self, NonNull};
 use crate::class::ledger::Holder;
 use crate::class::location::{Location, PutSize};
 use crate::core::Core;
-use crate::core::door::{self, Handle, Refused, Verdict};
+use crate::core::door::{self, Handle, Refused};
 use crate::core::get::Request;
 use crate::core::reference::{OfBuffer, Reference};
 use crate::debug::tracking::{Caller, Language};
@@ -490,7 +490,7 @@ unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
         if door::finish_put(unfinished, data) {
             return;
         }
-        door::put_slow(handle, data, PutSize::Sized(size), Verdict::Later)
+        door::put_slow(handle, data, PutSize::Sized(size))
     };
     if let Err(Refused::<Misuse>::Error(misuse)) = put {
         refuse_pointer(&mut ForkGuard::new(), &misuse, ptr::null_mut(), data.cast(), size);

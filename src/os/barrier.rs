@@ -1,17 +1,19 @@
 //! The heavy half of an asymmetric fence: the fast path orders its store and load with nothing but the
 //! compiler, and whoever needs the order against all other threads asks the kernel to run a full fence on
 //! each of them.
+//!
+//! A sandbox may forbid that after pools were made. Then what rests on it is given up, at the price of one wait.
 
 use super::caller::{KeptErrno, Uncancelled};
-use crate::sync::atomic::AtomicU8;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::atomic::{AtomicU8, compiler_fence, fence};
 use crate::sync::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
 mod system {
-    use std::ptr;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
+    use std::{io, ptr, thread};
 
     const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
@@ -27,7 +29,30 @@ mod system {
     }
 
     pub(super) fn fence_all_threads() -> bool {
-        membarrier(PRIVATE_EXPEDITED)
+        for _ in 0..100 {
+            if membarrier(PRIVATE_EXPEDITED) {
+                return true;
+            }
+            // Out of memory it is tried again. A sandbox refuses for ever.
+            if io::Error::last_os_error().raw_os_error() != Some(libc::ENOMEM) {
+                break;
+            }
+            thread::yield_now();
+        }
+        false
+    }
+
+    /// Until what any thread wrote before is seen by all. A processor holds a store back for some microseconds at most,
+    /// and for none where it stops a thread or is interrupted.
+    pub(super) fn wait_for_stores() {
+        const LONG_ENOUGH: Duration = Duration::from_millis(2);
+        let start = Instant::now();
+        let rest = || LONG_ENOUGH.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero());
+        while let Some(rest) = rest() {
+            // A signal ends a sleep, and a sandbox may refuse it.
+            sleep(rest);
+            thread::yield_now();
+        }
     }
 
     /// The system's call itself: the C library's function is a point of cancellation.
@@ -51,8 +76,14 @@ mod system {
         true
     }
     pub(super) fn fence_all_threads() -> bool {
+        let is_refused = crate::sync::refuses_fence();
+        if !is_refused {
+            crate::sync::fence_all_threads();
+        }
+        !is_refused
+    }
+    pub(super) fn wait_for_stores() {
         crate::sync::fence_all_threads();
-        true
     }
 }
 
@@ -66,6 +97,8 @@ mod system {
     pub(super) fn fence_all_threads() -> bool {
         false
     }
+    /// Never called: nothing ever rested on the fence.
+    pub(super) fn wait_for_stores() {}
 }
 
 /// What is known of the heavy fence.
@@ -73,6 +106,10 @@ static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
 const UNKNOWN: u8 = 0;
 const MISSING: u8 = 1;
 const REGISTERED: u8 = 2;
+/// The system refuses it since: what rests on it is being given up.
+const REFUSED: u8 = 3;
+/// Nothing rests on it any more.
+const GIVEN_UP: u8 = 4;
 
 /// Whether this system has the heavy fence; registers for it when first asked. Without it there are no thread caches.
 pub(crate) fn is_available() -> bool {
@@ -91,6 +128,22 @@ pub(crate) fn is_in_use() -> bool {
     STATE.load(SeqCst) == REGISTERED
 }
 
+/// Whether somebody ever asked, and it was available then.
+pub(crate) fn was_in_use() -> bool {
+    STATE.load(SeqCst) >= REGISTERED
+}
+
+/// Orders what the calling thread wrote before against what it reads next, where the heavy fence did so before it was
+/// refused.
+#[inline]
+pub(super) fn light_fence() {
+    compiler_fence(SeqCst);
+    // Relaxed: after what was written, and who gives up waits long enough for both to be seen.
+    if STATE.load(Relaxed) >= REFUSED {
+        fence(SeqCst);
+    }
+}
+
 /// Before anybody asked, for models.
 #[cfg(bytepool_shuttle)]
 pub(crate) fn forget() {
@@ -104,24 +157,34 @@ pub(crate) fn register_again() {
     }
 }
 
-/// Runs a full fence on every thread of this process that is running; the others had one when they stopped.
-pub(crate) fn fence_all_threads() {
-    let _errno = KeptErrno::new();
-    for _ in 0..100 {
-        if system::fence_all_threads() {
-            return;
+/// Runs a full fence on every thread of this process that is running; the others had one when they stopped. Where all
+/// threads fence by themselves since the system refused, it fences this one. `false`: the system refuses now, and what
+/// rests on the fence must be [given up](give_up).
+pub(super) fn fence_all_threads() -> bool {
+    match STATE.load(SeqCst) {
+        REFUSED => false,
+        GIVEN_UP => {
+            fence(SeqCst);
+            true
         }
-        thread::yield_now();
+        _ => {
+            let _errno = KeptErrno::new();
+            system::fence_all_threads()
+        }
     }
-    // It worked when the first pool was made: it is out of memory, or a sandbox forbids it since. Far longer
-    // than any processor holds a store back, or runs on without an interrupt, which fences as well.
-    let start = Instant::now();
-    let rest = || Duration::from_millis(100).checked_sub(start.elapsed()).filter(|rest| !rest.is_zero());
-    while let Some(rest) = rest() {
-        // A signal ends a sleep, and a sandbox may refuse it.
-        system::sleep(rest);
-        thread::yield_now();
+}
+
+/// Gives up what rests on the heavy fence, once and for ever, or waits until another thread did. `take_away` makes
+/// threads begin nothing more that does. When this returns, what threads did without a fence before is seen by all.
+#[cold]
+pub(super) fn give_up(take_away: impl FnOnce()) {
+    if STATE.compare_exchange(REGISTERED, REFUSED, SeqCst, SeqCst).is_err() {
+        return wait_until(|| STATE.load(SeqCst) == GIVEN_UP);
     }
+    take_away();
+    let (_errno, _uncancelled) = (KeptErrno::new(), Uncancelled::new());
+    system::wait_for_stores();
+    STATE.store(GIVEN_UP, SeqCst);
 }
 
 /// Waits for another thread, which will not take long.

@@ -19,7 +19,7 @@
 
 use crate::sync;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, compiler_fence};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -104,15 +104,18 @@ fn enter(guards: u32) {
 /// Says that the calling thread has so many more guards; whether it had none.
 ///
 /// It says so before it looks at the gate, and the forking thread closes the gate before it looks who has one: one of
-/// them sees the other. Without a state both are SeqCst. With one the compiler fence keeps the order here, and its
-/// partner is the heavy fence in [`wait_for_others`].
+/// them sees the other. Without a state both are SeqCst. With one the light fence keeps the order here, and its partner
+/// is the heavy fence in [`wait_for_others`].
 #[inline]
 fn count_in(guards: u32) -> bool {
     let before = match thread_pointer::own_state() {
         Some(own) => {
             let before = own.guards.load(Relaxed);
             own.guards.store(before + guards, Relaxed);
-            compiler_fence(SeqCst);
+            // Who has a guard already does not look at the gate.
+            if before == 0 {
+                barrier::light_fence();
+            }
             before
         }
         None => {
@@ -215,8 +218,8 @@ fn take_over() {
 /// fences; or that thread's next look at the gate sees it closed. Both are SeqCst for that: the closing of the gate and
 /// then the look at the registration here, the registration and then the look at the gate there.
 fn wait_for_others() {
-    if barrier::is_in_use() {
-        barrier::fence_all_threads();
+    if barrier::was_in_use() {
+        thread_state::fence_all_threads(&ForkGuard::of_counted_thread());
     }
     let own = thread_pointer::own_state();
     // Acquire, also in the states: partner in `count_out`. SeqCst: as in `count_in`.
@@ -246,7 +249,7 @@ extern "C" fn before() {
     }
     FORKING.store(sync::guard_depth::address(), Relaxed);
     wait_for_others();
-    if barrier::is_in_use() {
+    if barrier::was_in_use() {
         thread_state::detach_all(&ForkGuard::of_counted_thread());
     }
 }

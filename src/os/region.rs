@@ -202,10 +202,11 @@ pub(crate) fn page_size() -> usize {
     system::page_size()
 }
 
-/// How many bytes of addresses a pool may reserve beyond what it was asked for: an eighth of what the limit on the
-/// process's addresses leaves, at most `most`; none where a reservation would be memory.
-pub(crate) fn addresses_to_spare(most: usize) -> usize {
-    if CAN_SEAL { system::addresses_left().map_or(most, |left| most.min(left / 8)) } else { 0 }
+/// How many bytes of addresses a pool may reserve beyond the `asked` bytes that it was asked for: an eighth of what the
+/// limit on the process's addresses leaves then, at most `most`; none where a reservation would be memory.
+pub(crate) fn addresses_to_spare(asked: usize, most: usize) -> usize {
+    let spare = |left: usize| most.min(left.saturating_sub(asked) / 8);
+    if CAN_SEAL { system::addresses_left().map_or(most, spare) } else { 0 }
 }
 
 /// Mapped by the system's calls.
@@ -410,12 +411,11 @@ mod system {
 
         /// Unlocks a new mapping if it is locked; whether it was.
         pub(super) fn unlock(base: NonNull<u8>, len: usize) -> bool {
-            let flags = libc::MS_ASYNC | libc::MS_INVALIDATE;
             // SAFETY:
-            // - the mapping was just made; asking for this, which fails where it is locked, changes nothing of it
-            // - the system's call, as the C library's is a point of cancellation
-            let refused = unsafe { libc::syscall(libc::SYS_msync, base.as_ptr(), page_size(), flags) } != 0;
-            let is_locked = refused && io::Error::last_os_error().raw_os_error() == Some(libc::EBUSY);
+            // - the mapping was just made, and holds nothing that could be lost
+            let refused =
+                unsafe { libc::madvise(base.as_ptr().cast(), page_size(), libc::MADV_DONTNEED) } != 0;
+            let is_locked = refused && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
             if is_locked {
                 // SAFETY:
                 // - the mapping was just made; its content does not change

@@ -8,7 +8,8 @@
 //! - Only the owning thread writes keys and `activity`.
 //! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits
 //!   until the state is inactive.
-//! - Who claimed slots in a ledger waits until no state is [`FAST`] ([`wait_for_fast_paths`]).
+//! - Who ends a bias in a ledger waits until the bias owner's state is not [`FAST`] ([`wait_for_fast_path`]).
+//! - Where the system refuses the fence that both rest on, all entries are made to lead nowhere for ever.
 //! - States are never freed, only used again by later threads: who looks at one never sees memory that is gone.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -128,15 +129,30 @@ pub(super) fn all() -> impl Iterator<Item = &'static ThreadState> {
     iter::successors(newest, |state| state.older)
 }
 
-/// After it, no thread is between reading a mark of a ledger and writing it as its bias owner, unless it reads what the
-/// caller wrote there before. The caller's own state is not `FAST`.
+/// After it, a bias owner is not between reading a mark of a ledger and writing it, unless it reads what the caller
+/// wrote there before. `owner` is its number; without one it is so of all threads. The caller's own state is inactive.
 ///
 /// The partner of [`ThreadState::enter`], as for detaching: the bias owner says that it is `FAST` before it reads the
-/// mark, and the caller changes the mark before it looks who is.
-pub(crate) fn wait_for_fast_paths() {
-    barrier::fence_all_threads();
-    for state in all() {
+/// mark, and the caller changes the mark before it looks whether it is.
+pub(crate) fn wait_for_fast_path(guard: &ForkGuard, owner: Option<u32>) {
+    fence_all_threads(guard);
+    for state in all().filter(|state| owner.is_none_or(|number| state.number == number)) {
         state.wait_while(|activity| activity == FAST);
+    }
+}
+
+/// Orders what the caller wrote before against what it reads next, and so for each other thread. The caller's own state
+/// is inactive.
+///
+/// Where the system refuses, the order is needed no more when this returns: no thread finds a cache, and those with a
+/// fork guard fence by themselves.
+pub(crate) fn fence_all_threads(guard: &ForkGuard) {
+    if !barrier::fence_all_threads() {
+        barrier::give_up(|| {
+            // A state that is not there yet is made after this, and finds out.
+            drop(UNUSED.lock(guard));
+            detach_from_all(guard);
+        });
     }
 }
 
@@ -279,7 +295,7 @@ impl ThreadState {
     ///
     /// `activity` must be set before the cache is read, as the detaching thread clears the entry before it reads
     /// `activity`: one of them sees the other. On this side the compiler fence keeps the order, and its partner
-    /// [`fence_all_threads`](barrier::fence_all_threads) makes the processor's order follow.
+    /// [`fence_all_threads`] makes the processor's order follow.
     #[inline(always)]
     pub(crate) fn enter<const ACTIVITY: u8>(&'static self, entry: &Entry) -> (NonNull<AnyCache>, Active) {
         self.activity.store(ACTIVITY, Relaxed);
@@ -310,7 +326,8 @@ impl ThreadState {
     /// Leads `key`, which leads to no other cache, to `cache` from now on. Not while the state is active.
     ///
     /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted,
-    /// `keep` is called with it while it is sure to exist, and what that gives is returned.
+    /// `keep` is called with it while it is sure to exist, and what that gives is returned. Nothing happens where
+    /// caches were given up.
     pub(crate) fn attach<R>(
         &self,
         guard: &ForkGuard,
@@ -320,6 +337,10 @@ impl ThreadState {
         keep: impl FnOnce(NonNull<AnyCache>) -> R,
     ) -> Option<R> {
         let _changing = self.lock(guard);
+        // Under the lock: so the thread that gives up detaches this cache, or is seen here.
+        if !barrier::is_in_use() {
+            return None;
+        }
         // Reuse the key's entry; else take the first free position; else evict.
         let same = positions(key).find(|&at| self.entries[at].key.load(Relaxed) == key);
         if same.is_none() {
@@ -444,6 +465,12 @@ impl ThreadState {
 /// Detaches every thread's caches, and waits until no thread uses one. No other thread has a guard, so none is attached
 /// meanwhile. The caches stay in their pools' lists.
 pub(super) fn detach_all(guard: &ForkGuard) {
+    detach_from_all(guard);
+    fence_all_threads(guard);
+    all().for_each(ThreadState::wait_until_inactive);
+}
+
+fn detach_from_all(guard: &ForkGuard) {
     for state in all() {
         let _changing = state.lock(guard);
         for at in state.occupied() {
@@ -452,8 +479,6 @@ pub(super) fn detach_all(guard: &ForkGuard) {
             state.was_detached.store(true, Relaxed);
         }
     }
-    barrier::fence_all_threads();
-    all().for_each(ThreadState::wait_until_inactive);
 }
 
 /// The state of the thread that forked, in its child.

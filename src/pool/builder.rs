@@ -206,7 +206,9 @@ impl Builder {
         let mut size_classes = self.size_classes;
         validate_classes(guard, &mut size_classes, self.round.as_deref())?;
         let Flags { huge_pages, coloring, pinned, .. } = self.flags;
-        let room = if pinned { 0 } else { addresses_to_spare(ROOM_OF_POOL) };
+        let asked = size_classes.iter().map(|&(size, capacity)| size.saturating_mul(capacity));
+        let asked = asked.fold(0, usize::saturating_add);
+        let room = if pinned { 0 } else { addresses_to_spare(asked, ROOM_OF_POOL) };
         let layout = Layout::new(&size_classes, Shape { alignment, huge_pages, coloring, room })?;
         Ok(Config {
             layout,

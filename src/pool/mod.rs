@@ -19,7 +19,7 @@ use crate::class::ledger::Holder;
 use crate::class::location::{Buffer, PutSize};
 use crate::core::Core;
 use crate::core::config::Config;
-use crate::core::door::{self, Refused, Verdict};
+use crate::core::door::{self, Refused};
 use crate::core::get::{Fill, Request};
 use crate::core::pinned::PinnedRegion;
 use crate::core::reference::Reference;
@@ -244,8 +244,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool with this size; then nothing
-    /// changed. (Of two puts of one buffer that race, against the contract, the second may be found out later, and is
-    /// then only counted in [`Stats::double_puts`].)
+    /// changed. Of puts of one buffer that race, against the contract, exactly one wins.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
@@ -285,7 +284,7 @@ impl Pool {
     unsafe fn put_slow(&self, data: NonNull<u8>, size: PutSize) -> Result<(), Misuse> {
         // SAFETY:
         // - as the caller promised
-        let put = unsafe { door::put_slow(&self.core, data.as_ptr(), size, Verdict::Later) };
+        let put = unsafe { door::put_slow(&self.core, data.as_ptr(), size) };
         put.map_err(Refused::into_error)
     }
 

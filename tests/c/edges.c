@@ -378,16 +378,20 @@ static void errno_stays(void) {
 /* ---- no entropy ---- */
 
 #ifdef __linux__
-/* Makes a call of the system fail in this process; false where that cannot be had. */
-static int refuse(unsigned call, unsigned error) {
+/* What a call of the system is answered with in this process from now on; false where that cannot be had. */
+static int answer(unsigned call, unsigned with) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, with),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {COUNT_OF(filter), filter};
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+}
+
+static int refuse(unsigned call, unsigned error) {
+    return answer(call, SECCOMP_RET_ERRNO | error);
 }
 
 static void refuse_getrandom(void) {
@@ -400,6 +404,80 @@ static void refuse_getrandom(void) {
     /* No file can be opened either, as where there is no /dev. */
     REQUIRE(refuse(SYS_openat, ENOENT));
     a_pools_life();
+}
+
+/* ---- a sandbox after pools were made, which forbids the fence ---- */
+
+static void *of_another_thread[8];
+
+static void *get_for_another(void *pool) {
+    size_t i;
+    bytepool_put(pool, bytepool_get(pool, 100), 100);
+    for (i = 0; i < COUNT_OF(of_another_thread); i++) {
+        of_another_thread[i] = bytepool_get(pool, 100);
+    }
+    return NULL;
+}
+
+static void refuse_membarrier(void) {
+    void *pool = limited_pool_of(0, 0, 0), *other = limited_pool_of(0, 0, 0), *full = limited_pool_of(512, 0, 0);
+    bytepool_stats stats = BYTEPOOL_STATS_INIT;
+    void **data = of_another_thread;
+    pthread_t getter;
+    pid_t child;
+    int status;
+    if (is_watched()) {
+        return; /* no thread caches, and the checker makes calls of its own */
+    }
+    silence();
+    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    /* An idle slot in this thread's cache. Before the other thread comes, whose number this one would take over. */
+    bytepool_put(other, bytepool_get(other, 100), 100);
+    REQUIRE(pthread_create(&getter, NULL, get_for_another, pool) == 0);
+    REQUIRE(pthread_join(getter, NULL) == 0);
+    if (!refuse(SYS_membarrier, EPERM)) {
+        printf("    skipped: no fence, as this system has no seccomp, which an emulator has not\n");
+        fflush(stdout);
+        return;
+    }
+    /* The first call that needs the fence waits. */
+    CHECK_EQ(bytepool_put_checked(pool, data[0], 100), BYTEPOOL_OK);
+    /* No other asks for it again, nor sleeps. */
+    REQUIRE(answer(SYS_membarrier, SECCOMP_RET_KILL_PROCESS));
+    REQUIRE(answer(SYS_clock_nanosleep, SECCOMP_RET_KILL_PROCESS));
+    bytepool_put(pool, data[1], 100);
+    CHECK_EQ(bytepool_put_checked(pool, data[1], 100), BYTEPOOL_ERR_DOUBLE_PUT);
+    CHECK_EQ(bytepool_put_checked(pool, data[2], 100), BYTEPOOL_OK);
+    bytepool_put_unsized(pool, data[3]);
+    CHECK_EQ(bytepool_put_many(pool, data, 6, 100), BYTEPOOL_ERR_DOUBLE_PUT);
+    data[6] = bytepool_realloc(pool, data[6], 4000);
+    bytepool_put(pool, data[6], 4000);
+    bytepool_trim(pool, 0);
+    bytepool_put(other, bytepool_get(other, 100), 100);
+    CHECK_EQ(class_stats_of(other, 0).cached, 0);
+    CHECK_EQ(class_stats_of(other, 0).idle, 1);
+    taken = bytepool_get(full, 100);
+    CHECK_PTR(bytepool_get(full, 100), NULL);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        bytepool_put(pool, data[7], 100);
+        CHECK_EQ(bytepool_close(other), BYTEPOOL_OK);
+        _exit(check_failures != 0);
+    }
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK_EQ(status, 0);
+    bytepool_put(pool, data[7], 100);
+    CHECK_EQ(bytepool_read_stats(pool, &stats), BYTEPOOL_OK);
+    CHECK_EQ(stats.double_puts, 5);
+    CHECK_EQ(stats.gets, stats.puts);
+    a_pools_life();
+    CHECK_EQ(bytepool_close(pool), BYTEPOOL_OK);
+    CHECK_EQ(bytepool_close(other), BYTEPOOL_OK);
+    bytepool_put(full, taken, 100);
+    bytepool_free(full);
+    bytepool_free(other);
+    bytepool_free(pool);
 }
 #endif
 
@@ -475,6 +553,7 @@ int main(int argc, char **argv) {
     CHECK_EQ(in_process(errno_stays), 0);
 #ifdef __linux__
     CHECK_EQ(in_process(refuse_getrandom), 0);
+    CHECK_EQ(in_process(refuse_membarrier), 0);
 #endif
     CHECK_EQ(in_process(a_shrink_never_fails), 0);
     CHECK_EQ(in_process(a_shrink_that_stays_is_put_with_its_size), 0);

@@ -107,7 +107,7 @@ static void every_function_that_gets_is_tracked(void) {
     CHECK_EQ(all.count, COUNT_OF(data));
     check_told(&all.told[0], data[0], 100, 512, 0);
     check_told(&all.told[1], data[1], 5, 512, 0);
-    check_told(&all.told[2], data[2], 1000, 1000, 0);
+    check_told(&all.told[2], data[2], 1000, 4096, 0);
     check_told(&all.told[3], data[3], 2000, 4096, 0);
     check_told(&all.told[4], data[4], 9000, 9000, 0);
     for (i = 0; i < COUNT_OF(data); i++) {

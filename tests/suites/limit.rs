@@ -258,7 +258,7 @@ fn oversize_recovers_what_sleeping_threads_keep() {
     });
 }
 
-/// Slots that a thread put for another are not settled until it puts more: a get at the limit settles them.
+/// Slots that a thread put for another are in its cache: a get at the limit finds them.
 #[test]
 fn what_a_sleeping_thread_put_for_another_is_recovered() {
     const COUNT: usize = 40;

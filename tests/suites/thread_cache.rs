@@ -2,11 +2,14 @@
 //! the figures.
 
 use std::cell::RefCell;
-use std::sync::mpsc::channel;
+use std::ptr::{self, NonNull};
+use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use bytepool::{ClassStats, GetError, Pool, PooledBuffer};
+
+use crate::valgrind;
 
 const SIZE: usize = 4096;
 
@@ -47,6 +50,44 @@ fn shared_writes_are_at_most_one_batch_move_per_batch() {
     let operations = (after.gets - before.gets - 10_000) + (after.puts - before.puts - 10_000);
     let moves = after.moves - before.moves;
     assert!(moves > 0 && moves <= operations / 32, "{moves} moves for {operations} gets and puts");
+}
+
+/// Hands slots over from threads that get to as many that put, with at most so many in flight; the puts that ended a bias.
+fn ends_of_hand_overs(pairs: usize, in_flight: usize, slots: usize) -> u64 {
+    let pool = pool(4 * in_flight + 64 * pairs);
+    thread::scope(|scope| {
+        for _ in 0..pairs {
+            let (give, take) = sync_channel::<Vec<usize>>(0);
+            let batch = (in_flight / pairs / 2).max(1);
+            let pool = &pool;
+            scope.spawn(move || {
+                for _ in 0..slots / pairs / batch {
+                    let get = |_| pool.get_raw(SIZE).unwrap().as_ptr().expose_provenance();
+                    give.send((0..batch).map(get).collect()).unwrap();
+                }
+            });
+            scope.spawn(move || {
+                for data in take.into_iter().flatten() {
+                    let data = NonNull::new(ptr::with_exposed_provenance_mut(data)).unwrap();
+                    // SAFETY:
+                    // - handed over to this thread
+                    unsafe { pool.put_raw(data, SIZE) }.unwrap();
+                }
+            });
+        }
+    });
+    class(&pool).bias_ends
+}
+
+/// Each end of a bias is a heavy fence.
+#[test]
+fn hand_overs_end_few_biases() {
+    let slots = valgrind::rounds(200_000);
+    for (pairs, in_flight) in [(1, 1000), (32, 1000)] {
+        // At worst what is out, and what each getter's bin has, ends one by one.
+        let ends = ends_of_hand_overs(pairs, in_flight, slots);
+        assert!(ends <= (in_flight + 128 * pairs) as u64, "{ends} ends of bias, {pairs} pairs of threads");
+    }
 }
 
 #[test]

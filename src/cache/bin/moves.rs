@@ -34,7 +34,6 @@ impl Bin {
             puts: AtomicU64::new(0),
             raw_base: AtomicU64::new(0),
             first,
-            limit: AtomicPtr::new(first),
             slot_size: 0,
             most: 0,
             fresh_group: AtomicU32::new(NO_GROUP),
@@ -59,7 +58,6 @@ impl Bin {
             puts: AtomicU64::new(0),
             raw_base: AtomicU64::new(ledger::raw_base(0)),
             first,
-            limit: AtomicPtr::new(first),
             slot_size: class.slot_size(),
             most: most_slots(class.slot_size()),
             fresh_group: AtomicU32::new(NO_GROUP),
@@ -83,16 +81,15 @@ impl Bin {
         (self.top.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
     }
 
-    /// How many slots it may hold, claims included: its share of the class's quota.
+    /// How many slots it may hold: its share of the class's quota.
     pub(in crate::cache) fn quota(&self) -> usize {
-        (self.limit.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
+        (self.end.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
     }
 
-    /// Gives a bin without claims its first quota, or twice what it has, as far as a thread and the class may: so a
-    /// thread that needs little leaves some to others. The memory is there already: nothing is allocated while a
-    /// thread's state is active, as the allocator may be one that uses a pool.
+    /// Gives a bin its first quota, or twice what it has, as far as a thread and the class may: so a thread that needs
+    /// little leaves some to others. The memory is there already: nothing is allocated while a thread's state is
+    /// active, as the allocator may be one that uses a pool.
     pub(in crate::cache) fn grow(&self, class: &Class) {
-        debug_assert!(!self.has_claims());
         let (quota, most) = (self.quota() as u32, self.most);
         if quota == most {
             return;
@@ -101,9 +98,8 @@ impl Bin {
         let quota = (quota + class.quota.take(wanted, self.slot_size > LARGE)) as usize;
         // SAFETY:
         // - there is memory for the most slots
-        let limit = unsafe { self.first.add(quota) };
-        self.limit.store(limit, Relaxed);
-        self.set_end(limit);
+        let end = unsafe { self.first.add(quota) };
+        self.end.store(end, Relaxed);
     }
 
     /// How many slots move between this bin and the shelf at a time.
@@ -148,7 +144,6 @@ impl Bin {
             *slot = self.cached(index).slot.load(Relaxed);
         }
         let left = len - out.len();
-        // One by one: statistics may still read one that was a claim's.
         for index in 0..left {
             let moved = self.cached(index + out.len());
             self.cached(index).write(moved.address.load(Relaxed), moved.slot.load(Relaxed));

@@ -78,8 +78,7 @@ pub unsafe extern "C" fn bytepool_put_many(
     });
     match put {
         Err(refused) => refuse_put(context, std::ptr::null_mut(), size, refused) as i32,
-        Ok(lost) if lost > 0 && first_error == Status::Ok => code(Status::DoublePut),
-        Ok(_) => code(first_error),
+        Ok(()) => code(first_error),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use super::refuse_put;
 use crate::class::location::PutSize;
-use crate::core::door::{self, Unfinished, Verdict};
+use crate::core::door::{self, Unfinished};
 use crate::ffi::context::ContextHandle;
 use crate::ffi::status::Status;
 
@@ -18,7 +18,7 @@ pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, s
     if let Err(unfinished) = door::put(ContextHandle(context), data.cast(), size) {
         // SAFETY:
         // - as the caller promised; the fast path just gave this
-        unsafe { finish_put::<false>(context, data, unfinished, size) };
+        unsafe { finish_put(context, data, unfinished, size) };
     }
 }
 
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
         Ok(()) => Status::Ok as i32,
         // SAFETY:
         // - as the caller promised; the fast path just gave this
-        Err(unfinished) => unsafe { finish_put::<true>(context, data, unfinished, size) },
+        Err(unfinished) => unsafe { finish_put(context, data, unfinished, size) },
     }
 }
 
@@ -45,32 +45,29 @@ pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c
     if !door::put_unsized(ContextHandle(context), data.cast()) {
         // SAFETY:
         // - as the caller promised
-        unsafe { put_slow(context, data, PutSize::Unsized, Verdict::Later) };
+        unsafe { put_slow(context, data, PutSize::Unsized) };
     }
 }
 
 // Out of line from here on. Not unwinding, and the first arguments where their callers have them: so they are tail
 // calls.
 
-/// Generic, as a verdict passed along would take a register from the exchange.
-///
 /// # Safety
 /// - as [`put_slow`]; the fast path just gave `unfinished`
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn finish_put<const DECIDED: bool>(
+unsafe extern "C" fn finish_put(
     context: *mut c_void,
     data: *mut c_void,
     unfinished: Unfinished,
     size: usize,
 ) -> i32 {
-    let verdict = if DECIDED { Verdict::Now } else { Verdict::Later };
     // SAFETY:
     // - as the caller promised
     unsafe {
         match door::finish_put(unfinished, data.cast()) {
             true => Status::Ok as i32,
-            false => put_slow(context, data, PutSize::Sized(size), verdict),
+            false => put_slow(context, data, PutSize::Sized(size)),
         }
     }
 }
@@ -80,15 +77,10 @@ unsafe extern "C" fn finish_put<const DECIDED: bool>(
 #[cold]
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "only called from here")]
-unsafe extern "C" fn put_slow(
-    context: *mut c_void,
-    data: *mut c_void,
-    size: PutSize,
-    verdict: Verdict,
-) -> i32 {
+unsafe extern "C" fn put_slow(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
     // SAFETY:
     // - as the caller promised
-    match unsafe { door::put_slow(ContextHandle(context), data.cast(), size, verdict) } {
+    match unsafe { door::put_slow(ContextHandle(context), data.cast(), size) } {
         Ok(()) => Status::Ok as i32,
         Err(refused) => refuse_put(context, data, size.bytes(), refused) as i32,
     }

@@ -5,10 +5,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pools::{put_raw, spawn};
+use super::puts::get_biased;
 use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use super::sync::{plain_memory, thread};
-use super::{check_forking, hold};
+use super::{check_forking, hold, refuse_fence};
 use crate::cache::caches::make_state;
 use crate::os::barrier;
 use crate::os::fork::{ForkGuard, fork_into_child, fork_without_child};
@@ -99,6 +101,56 @@ fn pools_stand_still_while_a_process_forks_and_lose_nothing() {
         stats.assert_consistent();
         // Those whose caches were detached found them as they ended.
         assert_eq!((stats.classes[0].outstanding, stats.classes[0].cached), (0, 0), "{stats:#?}");
+    });
+}
+
+/// A put that ends a bias waits for the bias owner, and the forking thread for the put.
+#[test]
+fn a_fork_meets_no_end_of_bias_in_the_middle() {
+    check_forking(1500, || {
+        let pool = pool();
+        let raw = get_biased(&pool);
+        let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
+        let forker = spawn(&pool, |pool| {
+            fork_without_child(|| {
+                let stats = pool.stats();
+                stats.assert_consistent();
+                (0..3).for_each(|_| thread::yield_now());
+                assert_eq!(pool.stats(), stats);
+            });
+        });
+        let own = put_raw(&pool, raw).is_ok();
+        assert!(own != other.join());
+        forker.join();
+        assert_eq!(pool.stats().double_puts, 1);
+    });
+}
+
+/// Before that all guards of threads with a state were ordered by the fence, afterwards by themselves.
+#[test]
+fn nobody_has_a_guard_while_another_thread_forks_although_the_fence_is_refused() {
+    check_forking(3000, || {
+        let pool = pool();
+        let memory = Arc::new([0_u8; 2]);
+        let others: [_; 2] = array::from_fn(|number| {
+            let (pool, memory) = (pool.clone(), memory.clone());
+            thread::spawn(move || {
+                drop(pool.get(SIZE).unwrap());
+                for _ in 0..2 {
+                    let _guard = ForkGuard::new();
+                    plain_memory::is_used(NonNull::from(&memory[number]));
+                }
+                // Gives up what rests on the fence, unless the fork did.
+                pool.trim(0);
+            })
+        });
+        refuse_fence();
+        for _ in 0..2 {
+            fork_without_child(|| memory.iter().for_each(|byte| plain_memory::is_used(NonNull::from(byte))));
+        }
+        others.into_iter().for_each(thread::JoinHandle::join);
+        assert_eq!(pool.stats().classes[0].cached, 0);
+        pool.stats().assert_consistent();
     });
 }
 

@@ -46,6 +46,18 @@ pub(crate) fn forks() -> bool {
     FORKS.load(Relaxed)
 }
 
+/// Whether the system of the model that runs refuses the heavy fence from now on.
+static REFUSES_FENCE: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn refuses_fence() -> bool {
+    REFUSES_FENCE.load(Relaxed)
+}
+
+/// Until the execution ends.
+fn refuse_fence() {
+    REFUSES_FENCE.store(true, Relaxed);
+}
+
 /// How often a thread is preempted in the schedules by priority.
 const PREEMPTIONS: usize = 3;
 
@@ -79,6 +91,9 @@ fn run(executions: usize, forks: bool, body: impl Fn() + Send + Sync + 'static) 
         Runner::new(scheduler, config()).run(move || {
             EXECUTIONS.fetch_add(1, Relaxed);
             weak::start_execution(shuttle::rand::Rng::r#gen(&mut shuttle::rand::thread_rng()));
+            // What is known of the fence is the process's as well.
+            REFUSES_FENCE.store(false, Relaxed);
+            crate::os::barrier::forget();
             body();
         });
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{Acquire, Release};
 use super::sync::{plain_memory, thread};
-use super::{check, hold};
+use super::{check, hold, refuse_fence};
 use crate::core::reference::Reference;
 use crate::error::{GetError, Misuse};
 use crate::os::fork::ForkGuard;
@@ -138,6 +138,42 @@ fn buffers_that_are_handed_over_come_back_once_each() {
         putters.into_iter().for_each(thread::JoinHandle::join);
         pool.trim(usize::MAX);
         assert_whole(&pool);
+    });
+}
+
+/// What threads had in their caches when the system refused the fence is found.
+#[test]
+fn pools_go_on_without_caches_where_the_fence_is_refused() {
+    check(1500, || {
+        let pool = pool();
+        let workers = [(); 2].map(|()| {
+            spawn(&pool, |pool| {
+                for _ in 0..3 {
+                    get_use_and_put(&pool);
+                }
+            })
+        });
+        let drainers = [(); 2].map(|()| {
+            spawn(&pool, |pool| {
+                refuse_fence();
+                pool.trim(0);
+            })
+        });
+        // While caches are given up, threads get some.
+        let late = spawn(&pool, |pool| get_use_and_put(&pool));
+        workers.into_iter().for_each(thread::JoinHandle::join);
+        drainers.into_iter().for_each(|drainer| {
+            drainer.join();
+        });
+        late.join();
+        // Now at the latest: a pool without caches has no need of the fence.
+        get_use_and_put(&pool);
+        pool.trim(0);
+        get_use_and_put(&pool);
+        assert_eq!(pool.stats().classes[0].cached, 0, "threads cache although nothing reaches their caches");
+        assert_whole(&pool);
+        pool.close();
+        assert_gone(&pool);
     });
 }
 

@@ -2,99 +2,87 @@
 
 use std::sync::Arc;
 
-use super::check;
 use super::pools::*;
 use super::sync::atomic::AtomicU32;
 use super::sync::atomic::Ordering::{Acquire, Release};
 use super::sync::thread;
+use super::{check, refuse_fence};
 use crate::{Pool, PooledBuffer};
+
+/// A class is biased to the threads that get its slots, from a thread's first batch on.
+pub(super) fn get_biased(pool: &Pool) -> Raw {
+    get_use_and_put(pool);
+    get_use_and_put(pool);
+    get_raw(pool).unwrap()
+}
+
+/// A number that threads wait for.
+#[derive(Clone, Default)]
+struct Step(Arc<AtomicU32>);
+
+impl Step {
+    fn reach(&self, step: u32) {
+        self.0.store(step, Release);
+    }
+
+    fn wait_for(&self, step: u32) {
+        while self.0.load(Acquire) < step {
+            thread::yield_now();
+        }
+    }
+}
 
 #[test]
 fn of_a_bias_owners_put_and_a_racing_one_exactly_one_wins() {
     check(1500, || {
         let pool = pool();
-        // A class is biased to the threads that get its slots, from a thread's first batch on.
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
+        let raw = get_biased(&pool);
         let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
         let own = put_raw(&pool, raw).is_ok();
         let other = other.join();
-        assert!(own || other);
-        pool.trim(usize::MAX);
-        assert_eq!(pool.stats().double_puts, 1, "own {own}, other {other}");
+        assert!(own != other, "own {own}, other {other}");
+        assert_eq!(pool.stats().double_puts, 1);
         assert_whole(&pool);
     });
 }
 
+/// The other thread has a cache, in which it marks what it gets with a bias of its own.
 #[test]
-fn a_claim_that_the_bias_owner_wrote_over_does_not_stand() {
-    check(600, || {
+fn of_a_bias_owners_put_and_another_bias_owners_exactly_one_wins() {
+    check(1000, || {
         // Enough that both threads have room.
         let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
-        let is_ready = Arc::new(AtomicU32::new(0));
-        let ready = is_ready.clone();
+        let raw = get_biased(&pool);
+        let ready = Step::default();
+        let is_ready = ready.clone();
         let other = spawn(&pool, move |pool| {
-            // With a cache of its own it claims, and settles later.
-            get_use_and_put(&pool);
-            get_use_and_put(&pool);
-            ready.store(1, Release);
-            put_raw(&pool, raw).is_ok()
+            let own = get_biased(&pool);
+            is_ready.reach(1);
+            let put = put_raw(&pool, raw).is_ok();
+            put_raw(&pool, own).unwrap();
+            put
         });
-        while is_ready.load(Acquire) == 0 {
-            thread::yield_now();
-        }
+        ready.wait_for(1);
         let own = put_raw(&pool, raw).is_ok();
-        assert!(other.join() || own);
-        pool.trim(usize::MAX);
+        assert!(other.join() != own);
         assert_eq!(pool.stats().double_puts, 1);
         assert_whole(&pool);
     });
 }
 
-/// One that was written over, and one of the same slot that stands: only their numbers tell them apart.
+/// The bias owner puts and gets the slot again, under the same mark, while another thread ends its bias: as often as it
+/// was got, a put wins.
 #[test]
-fn a_claim_is_not_taken_for_a_later_one_of_the_same_slot() {
-    check(1500, || {
-        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let (raw, step) = (get_raw(&pool).unwrap(), Arc::new(AtomicU32::new(0)));
-        let handed_over = Arc::new(std::sync::Mutex::new(None));
-        let wait_for = |step: &AtomicU32, number| {
-            while step.load(Acquire) < number {
-                thread::yield_now();
-            }
-        };
-        let (other_step, receiving) = (step.clone(), handed_over.clone());
-        let other = spawn(&pool, move |pool| {
-            // With a cache of its own it claims, and settles later.
-            get_use_and_put(&pool);
-            get_use_and_put(&pool);
-            other_step.store(1, Release);
-            let _ = put_raw(&pool, raw);
-            other_step.store(2, Release);
-            wait_for(&other_step, 3);
-            let again: Raw = receiving.lock().unwrap().take().expect("it was handed over");
-            put_raw(&pool, again).unwrap();
-            other_step.store(4, Release);
-            // Lives on, with both claims.
-            wait_for(&other_step, 5);
-        });
-        wait_for(&step, 1);
-        let _ = put_raw(&pool, raw);
-        wait_for(&step, 2);
-        *handed_over.lock().unwrap() = Some(get_raw(&pool).unwrap());
-        step.store(3, Release);
-        wait_for(&step, 4);
-        pool.stats().assert_consistent();
-        step.store(5, Release);
-        other.join();
-        pool.trim(usize::MAX);
-        assert_eq!(pool.stats().double_puts, 1);
+fn an_end_of_bias_that_meets_the_slots_next_life_lets_one_put_win_in_each() {
+    check(3000, || {
+        let pool = pool();
+        let raw = get_biased(&pool);
+        let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
+        let mut won = usize::from(put_raw(&pool, raw).is_ok());
+        let again = get_raw(&pool).unwrap();
+        won += usize::from(put_raw(&pool, again).is_ok());
+        won += usize::from(other.join());
+        assert_eq!((won, pool.stats().double_puts), (2, 1));
         assert_whole(&pool);
     });
 }
@@ -103,14 +91,174 @@ fn a_claim_is_not_taken_for_a_later_one_of_the_same_slot() {
 fn of_two_others_puts_exactly_one_wins() {
     check(1500, || {
         let pool = pool();
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
+        let raw = get_biased(&pool);
         let others = [(); 2].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
         let [first, second] = others.map(thread::JoinHandle::join);
-        assert!(first || second);
-        pool.trim(usize::MAX);
+        assert!(first != second);
         assert_eq!(pool.stats().double_puts, 1);
+        assert_whole(&pool);
+    });
+}
+
+/// Two end the bias of one slot, and its bias owner puts it as well.
+#[test]
+fn of_two_others_puts_and_the_bias_owners_exactly_one_wins() {
+    check(3000, || {
+        let pool = pool();
+        let raw = get_biased(&pool);
+        let others = [(); 2].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
+        let own = put_raw(&pool, raw).is_ok();
+        let winners = others.map(thread::JoinHandle::join).into_iter().chain([own]).filter(|&won| won);
+        assert_eq!(winners.count(), 1);
+        assert_eq!(pool.stats().double_puts, 2);
+        assert_whole(&pool);
+    });
+}
+
+/// Two slots of one window: each thread that ends a bias ends both.
+#[test]
+fn ends_of_bias_of_neighbours_leave_each_its_one_winner() {
+    check(2000, || {
+        let pool = pool();
+        get_use_and_put(&pool);
+        get_use_and_put(&pool);
+        let both = [(); 2].map(|()| get_raw(&pool).unwrap());
+        let others = both.map(|raw| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
+        let own = both.map(|raw| put_raw(&pool, raw).is_ok());
+        let others = others.map(thread::JoinHandle::join);
+        assert!(own[0] != others[0] && own[1] != others[1], "own {own:?}, others {others:?}");
+        assert_eq!(pool.stats().double_puts, 2);
+        assert_whole(&pool);
+    });
+}
+
+/// Between two ends the slot is put and got again: who finishes the first end must not take the second for it.
+#[test]
+fn who_finishes_an_end_of_bias_takes_no_later_one_for_it() {
+    check(6000, || {
+        let pool = pool();
+        let raw = get_biased(&pool);
+        let others = [(); 3].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
+        let mut won = 0;
+        for _ in 0..2 {
+            won += usize::from(put_raw(&pool, raw).is_ok());
+            // Often the same slot, and under the same mark.
+            let again = get_raw(&pool).unwrap();
+            won += usize::from(put_raw(&pool, again).is_ok());
+        }
+        won += others.map(thread::JoinHandle::join).into_iter().filter(|&won| won).count();
+        // Got three times, put seven times; a put of a slot that is idle is refused.
+        assert_eq!((won, pool.stats().double_puts), (3, 4));
+        assert_whole(&pool);
+    });
+}
+
+/// Cooldowns are short in models: slots are handed over while the class gets its bias back.
+#[test]
+fn a_class_that_is_biased_again_hands_over_as_well() {
+    check(300, || {
+        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
+        let mut ends = 0;
+        for _ in 0..2 {
+            // Past a cooldown.
+            while pool.stats().classes[0].bias_ends == ends {
+                let many = [(); 4].map(|()| get_raw(&pool).unwrap());
+                many.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
+                let raw = get_raw(&pool).unwrap();
+                let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
+                let own = put_raw(&pool, raw).is_ok();
+                assert!(own != other.join());
+            }
+            ends = pool.stats().classes[0].bias_ends;
+        }
+        assert_whole(&pool);
+    });
+}
+
+/// A thread ends, and the next one has its number: what was biased to the one is to the other.
+#[test]
+fn of_a_put_by_who_has_the_bias_owners_number_and_a_racing_one_exactly_one_wins() {
+    check(2000, || {
+        let pool = pool();
+        let raw = spawn(&pool, |pool| get_biased(&pool)).join();
+        // Either may have the number.
+        let both = [(); 2].map(|()| {
+            spawn(&pool, move |pool| {
+                get_use_and_put(&pool);
+                put_raw(&pool, raw).is_ok()
+            })
+        });
+        let [first, second] = both.map(thread::JoinHandle::join);
+        assert!(first != second);
+        assert_eq!(pool.stats().double_puts, 1);
+        pool.trim(usize::MAX);
+        assert_whole(&pool);
+    });
+}
+
+/// The bias owner ends in the middle of it, and its state goes to the next thread.
+#[test]
+fn an_end_of_bias_outlives_the_bias_owner() {
+    check(2000, || {
+        let pool = pool();
+        let handed_over = Arc::new(std::sync::Mutex::new(None));
+        let ready = Step::default();
+        let (giving, is_ready) = (handed_over.clone(), ready.clone());
+        let owner = spawn(&pool, move |pool| {
+            let raw = get_biased(&pool);
+            *giving.lock().unwrap() = Some(raw);
+            is_ready.reach(1);
+            put_raw(&pool, raw).is_ok()
+        });
+        ready.wait_for(1);
+        let raw = handed_over.lock().unwrap().take().expect("it was handed over");
+        let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
+        let own = owner.join();
+        let next = spawn(&pool, |pool| get_use_and_put(&pool));
+        assert!(own != other.join());
+        next.join();
+        assert_eq!(pool.stats().double_puts, 1);
+        pool.trim(usize::MAX);
+        assert_whole(&pool);
+    });
+}
+
+/// The other one's put and the bias owner's, while a third thread takes the caches away.
+#[test]
+fn of_racing_puts_exactly_one_wins_whoever_drains() {
+    check(1500, || {
+        let pool = pool();
+        let raw = get_biased(&pool);
+        let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
+        let drainer = spawn(&pool, |pool| {
+            pool.trim(usize::MAX);
+        });
+        let own = put_raw(&pool, raw).is_ok();
+        assert!(other.join() != own);
+        drainer.join();
+        assert_eq!(pool.stats().double_puts, 1);
+        assert_whole(&pool);
+    });
+}
+
+/// The system refuses the heavy fence from some moment on.
+#[test]
+fn of_racing_puts_exactly_one_wins_where_the_fence_is_refused() {
+    check(3000, || {
+        let pool = pool();
+        let raw = get_biased(&pool);
+        let refuser = thread::spawn(refuse_fence);
+        let others = [(); 2].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
+        let own = put_raw(&pool, raw).is_ok();
+        let winners = others.map(thread::JoinHandle::join).into_iter().chain([own]).filter(|&won| won);
+        assert_eq!(winners.count(), 1);
+        refuser.join();
+        assert_eq!(pool.stats().double_puts, 2);
+        // No later one needs the fence.
+        pool.trim(usize::MAX);
+        assert_eq!(pool.stats().classes[0].cached, 0);
+        get_use_and_put(&pool);
+        assert_eq!(pool.stats().classes[0].cached, 0, "threads cache although nothing reaches their caches");
         assert_whole(&pool);
     });
 }
@@ -177,10 +325,7 @@ fn of_two_inexact_puts_without_caches_exactly_one_wins() {
 fn of_a_bias_owners_put_and_an_inexact_adoption_exactly_one_wins() {
     check(1500, || {
         let pool = pool();
-        // A class is biased to the threads that get its slots, from a thread's first batch on.
-        get_use_and_put(&pool);
-        get_use_and_put(&pool);
-        let raw = get_raw(&pool).unwrap();
+        let raw = get_biased(&pool);
         let adopters = [(); 2].map(|()| {
             spawn(&pool, move |pool| {
                 // SAFETY:
@@ -192,7 +337,6 @@ fn of_a_bias_owners_put_and_an_inexact_adoption_exactly_one_wins() {
         let own = put_raw(&pool, raw).is_ok();
         let adopted = adopters.map(thread::JoinHandle::join).into_iter().filter(|&adopted| adopted);
         let winners = adopted.count() + usize::from(own);
-        pool.trim(usize::MAX);
         assert_eq!((winners, pool.stats().double_puts), (1, 2));
         assert_whole(&pool);
     });

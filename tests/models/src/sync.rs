@@ -13,7 +13,7 @@ use std::sync::{LockResult, TryLockError};
 use std::time::Duration;
 
 pub(crate) use super::weak::{fence_all_threads, plain_memory};
-pub(crate) use super::{forks, guard_depth, thread_number};
+pub(crate) use super::{forks, guard_depth, refuses_fence, thread_number};
 pub(crate) use shuttle::thread_local;
 pub(crate) use std::sync::{Arc, PoisonError};
 
