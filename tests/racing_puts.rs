@@ -4,7 +4,6 @@
 //! A process of its own: threads meet within nanoseconds only where each has a processor, so no other suite may run
 //! beside them.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -111,7 +110,7 @@ mod c {
     use std::ffi::c_void;
 
     thread_local! {
-        static REPORTS: Cell<usize> = const { Cell::new(0) };
+        static REPORTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
     }
 
     unsafe extern "C" fn report(_: *const Report, _: *mut c_void) {

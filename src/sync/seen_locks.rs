@@ -134,11 +134,4 @@ impl<T> OnceLock<T> {
         self.is_set.store(true, Release);
         value
     }
-
-    /// Sets it, unless it is set: then the value comes back.
-    pub(crate) fn set(&self, value: T) -> Result<(), T> {
-        let mut value = Some(value);
-        self.get_or_init(|| value.take().expect("asked for once"));
-        value.map_or(Ok(()), Err)
-    }
 }
