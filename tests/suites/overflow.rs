@@ -92,7 +92,8 @@ fn every_overflow_is_counted_while_it_is_out() {
         }
     }
     pool.trim(0);
-    assert_eq!(pool.stats().mapped_bytes, 0);
+    // Elsewhere the region cannot give pages back.
+    assert_eq!(pool.stats().mapped_bytes, if HAS_ROOM { 0 } else { CAPACITY * SIZE });
 }
 
 /// The original library's own figures: the eleventh put of a class of ten brings 1,100 bytes back to 1,000.
@@ -101,7 +102,7 @@ fn idle_buffers_beyond_the_capacity_are_not_allocated() {
     let pool = Pool::builder().size_class(100, 10).build().unwrap();
     let mut all: Vec<_> = (0..11).map(|_| pool.get(100).unwrap()).collect();
     assert_eq!(pool.stats().allocated_bytes, 1100);
-    all.pop();
+    all.remove(0);
     assert_eq!(pool.stats().allocated_bytes, 1100);
     drop(all);
     assert_eq!(pool.stats().allocated_bytes, 1000);
