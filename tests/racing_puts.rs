@@ -258,16 +258,22 @@ fn race(name: &str, rounds: usize, others: usize, puts: &[Put]) {
     finish(&pool.read().unwrap());
 }
 
-/// One race at a time, and as many rounds of each: a million where tests run their slow forms.
+/// One race at a time, and as many rounds of each: a million where `BYTEPOOL_SLOW` asks for slow forms, as `tests/long`
+/// does, and less in the gate, which runs other things beside.
 fn race_all(others: usize, functions: &[(&str, Put)]) {
     static RACING: Mutex<()> = Mutex::new(());
     let _racing = RACING.lock().unwrap_or_else(PoisonError::into_inner);
     #[cfg(feature = "capi")]
     c::count_reports();
-    let is_slow = ["CI", "BYTEPOOL_SLOW"].iter().any(|name| std::env::var_os(name).is_some());
+    let asked_for = |name| std::env::var_os(name).is_some();
     let usual = if cfg!(bytepool_sanitized) { 1_000 } else { 6_000 };
+    let rounds = match (asked_for("BYTEPOOL_SLOW"), asked_for("CI")) {
+        (true, _) => 1_000_000,
+        (false, true) => valgrind::rounds(10 * usual),
+        (false, false) => valgrind::rounds(usual),
+    };
     // Where threads have no processor each, a round takes many times as long.
-    let rounds = if is_slow { 1_000_000 } else { valgrind::rounds(usual) } / if others == 1 { 1 } else { 10 };
+    let rounds = rounds / if others == 1 { 1 } else { 10 };
     assert_that_rounds_begin_with_a_bias();
     for (name, put) in functions {
         race(name, rounds, others, &[*put]);
