@@ -273,6 +273,9 @@ mod under_an_address_space_limit {
                     }
                     Err(BuildError::Reserve { bytes, .. }) => {
                         assert!(bytes >= slots * 64);
+                        // Each slot has 9 bytes in the books at most. The room beyond the capacity gives way.
+                        #[cfg(target_os = "linux")]
+                        assert!(slots * (64 + 9) + (8 << 20) > left(), "{slots} slots would fit");
                         // The process itself takes little.
                         let fits_alone = bytes < (LIMIT << 10) - (64 << 20);
                         *if fits_alone { &mut books } else { &mut regions } += 1;
