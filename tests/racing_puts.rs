@@ -269,7 +269,7 @@ fn race_all(others: usize, functions: &[(&str, Put)]) {
     let usual = if cfg!(bytepool_sanitized) { 1_000 } else { 6_000 };
     let rounds = match (asked_for("BYTEPOOL_SLOW"), asked_for("CI")) {
         (true, _) => 1_000_000,
-        (false, true) => valgrind::rounds(10 * usual),
+        (false, true) => valgrind::rounds(2 * usual),
         (false, false) => valgrind::rounds(usual),
     };
     // Where threads have no processor each, a round takes many times as long.
