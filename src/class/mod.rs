@@ -38,6 +38,7 @@ pub(crate) mod table;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::io;
+use std::mem::MaybeUninit;
 
 use self::bias::Bias;
 use self::books::Books;
@@ -93,15 +94,16 @@ pub(crate) struct ClassCounters {
 
 impl Class {
     /// The `number`th class of a pool, whose region starts at address `base`.
-    fn new(
+    fn write<'a>(
+        place: &'a mut MaybeUninit<Self>,
         number: u8,
         span: Span,
         base: usize,
         books: &mut Books,
         huge_pages: bool,
-    ) -> Result<Self, OutOfMemory> {
+    ) -> Result<&'a mut Self, OutOfMemory> {
         let ledger = Ledger::new(span.slots, books);
-        Ok(Self {
+        Ok(place.write(Self {
             number,
             slots: Slots::new(&span, base, &ledger),
             span,
@@ -115,7 +117,7 @@ impl Class {
             opened: AtomicUsize::new(0),
             opening: Lock::new(()),
             open_step: if huge_pages { HUGE_PAGE } else { MIN_OPEN_STEP },
-        })
+        }))
     }
 
     /// Which class of its pool this is, by ascending buffer size.

@@ -42,10 +42,9 @@ impl Classes {
         let sizes = memory::boxed_slice(layout.spans.len(), |class| {
             Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
         })?;
-        let make_class = |class: usize| {
-            Class::new(class as u8, layout.spans[class], region.base(), &mut books, huge_pages)
-        };
-        let classes = memory::boxed_slice(layout.spans.len(), make_class)?;
+        let classes = memory::written_slice(layout.spans.len(), |class, place| {
+            Class::write(place, class as u8, layout.spans[class], region.base(), &mut books, huge_pages)
+        })?;
         Ok(Self {
             region,
             books,

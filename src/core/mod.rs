@@ -43,6 +43,7 @@ pub(crate) mod wait_queue;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use self::config::{Config, Flags, Rounding};
@@ -91,11 +92,12 @@ pub(crate) struct Core {
 
 impl Core {
     /// A pool that nobody reaches yet.
-    pub(crate) fn new(
+    pub(crate) fn write<'a>(
+        place: &'a mut MaybeUninit<Self>,
         guard: &ForkGuard,
         config: Config,
         registration: Registration,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<&'a mut Self, BuildError> {
         hooks::register(guard);
         let instrument = Instrument::new(guard, config.sampling);
         let Config { layout, alignment, max_bytes, round, flags, .. } = config;
@@ -107,7 +109,9 @@ impl Core {
         // No other pool of this process has the same.
         let own_key = key_of(registration.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let caches = Caches::new(may_cache, &classes, round.is_some(), own_key, registration.references())?;
-        let pool = Self {
+        let registry = Registry::new()?;
+        // In place: it is large, and stacks are small.
+        Ok(place.write(Self {
             own_key: OwnKey(own_key),
             classes,
             alignment,
@@ -116,18 +120,14 @@ impl Core {
             closed: AtomicBool::new(false),
             instrument,
             caches,
-            registry: Registry::new()?,
+            registry,
             waiting: WaitQueue::new(),
             counters: PoolCounters::default(),
             open_handles: AtomicUsize::new(1),
             #[cfg(feature = "capi")]
             handles: Handles::new(),
             registration,
-        };
-        if flags.pinned {
-            pool.pin(guard)?;
-        }
-        Ok(pool)
+        }))
     }
 
     #[cfg(any(feature = "capi", test))]

@@ -33,9 +33,12 @@ impl Core {
         self.classes.iter().map(|class| class.slot_count() as usize * class.slot_size()).sum()
     }
 
-    /// Makes all slots memory, before anybody knows the pool.
-    pub(super) fn pin(&self, guard: &ForkGuard) -> Result<(), BuildError> {
+    /// Makes all slots of a pool that is to be pinned memory, before anybody knows the pool.
+    pub(crate) fn pin(&self, guard: &ForkGuard) -> Result<(), BuildError> {
         let bytes = self.pinned_bytes();
+        if bytes == 0 {
+            return Ok(());
+        }
         if !self.classes.mapped().try_reserve(bytes) {
             return Err(BuildError::PinnedBeyondLimit {
                 pinned: bytes,

@@ -15,6 +15,7 @@ use crate::debug::environment::Sampling;
 use crate::debug::tracking::Caller;
 use crate::os::anchor::Registration;
 use crate::os::fork::ForkGuard;
+use crate::os::memory;
 
 const SHAPE: Shape = Shape { alignment: 64, huge_pages: false, coloring: false, room: ROOM_OF_POOL };
 
@@ -33,8 +34,9 @@ impl TestPool {
             flags: Flags::default(),
             sampling: Sampling::default(),
         };
-        let core = Core::new(&guard, config, Registration::new(&guard).unwrap()).unwrap();
-        Self(Reference::to_new_pool(Box::new(core)))
+        let registration = Registration::new(&guard).unwrap();
+        let core = memory::written_box(|place| Core::write(place, &guard, config, registration)).unwrap();
+        Self(Reference::to_new_pool(core))
     }
 
     pub(crate) fn get(&self, size: usize) -> Buffer {

@@ -44,11 +44,20 @@ pub(crate) fn boxed_slice<T, E: From<OutOfMemory>>(
     len: usize,
     mut make: impl FnMut(usize) -> Result<T, E>,
 ) -> Result<Box<[T]>, E> {
+    written_slice(len, |index, place| Ok(place.write(make(index)?)))
+}
+
+/// A slice of `len` values, each written where it stays: large ones are too much for a small stack. `write` returns what it
+/// wrote.
+pub(crate) fn written_slice<T, E: From<OutOfMemory>>(
+    len: usize,
+    mut write: impl for<'a> FnMut(usize, &'a mut MaybeUninit<T>) -> Result<&'a mut T, E>,
+) -> Result<Box<[T]>, E> {
     let mut values = Vec::new();
     values.try_reserve_exact(len).map_err(|_| OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
     for index in 0..len {
-        // Not pushed: a push copies a value once more, and large ones are too much for a small stack.
-        values.spare_capacity_mut()[0].write(make(index)?);
+        // Not pushed: a push copies a value once more.
+        write(index, &mut values.spare_capacity_mut()[0])?;
         // SAFETY:
         // - as many are written, and the capacity is `len` at least
         unsafe { values.set_len(index + 1) };
@@ -58,6 +67,13 @@ pub(crate) fn boxed_slice<T, E: From<OutOfMemory>>(
 
 /// A value in memory of its own. It is made once there is memory for it, so that the stack holds it once, not twice.
 pub(crate) fn boxed<T, E: From<OutOfMemory>>(make: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
+    written_box(|place| Ok(place.write(make()?)))
+}
+
+/// A value in memory of its own, written where it stays. `write` returns what it wrote.
+pub(crate) fn written_box<T, E: From<OutOfMemory>>(
+    write: impl for<'a> FnOnce(&'a mut MaybeUninit<T>) -> Result<&'a mut T, E>,
+) -> Result<Box<T>, E> {
     let layout = Layout::new::<T>();
     assert!(layout.size() > 0, "a value without a size needs no memory");
     // SAFETY:
@@ -66,7 +82,7 @@ pub(crate) fn boxed<T, E: From<OutOfMemory>>(make: impl FnOnce() -> Result<T, E>
     // SAFETY:
     // - allocated above by the global allocator with this type's layout; uninitialised memory is a valid MaybeUninit
     let mut place = unsafe { Box::from_raw(data.cast::<MaybeUninit<T>>().as_ptr()) };
-    place.write(make()?);
+    write(&mut *place)?;
     // SAFETY:
     // - written above
     Ok(unsafe { place.assume_init() })

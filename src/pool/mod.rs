@@ -53,7 +53,8 @@ impl Pool {
             NoCell::TooMany => BuildError::TooManyPools { limit: MAX_POOLS },
             NoCell::OutOfMemory(error) => error.into(),
         })?;
-        let core = memory::boxed(|| Core::new(guard, config, registration))?;
+        let core = memory::written_box(|place| Core::write(place, guard, config, registration))?;
+        core.pin(guard)?;
         Ok(Self { core: Reference::to_new_pool(core) })
     }
 
