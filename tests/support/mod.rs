@@ -28,7 +28,7 @@ const HOST: &str = env!("BYTEPOOL_HOST");
 pub const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
 
 /// How long a compiler may take, or a program without a slow checker.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// How long a program may take under valgrind or in an emulator.
 const SLOW_TIME_LIMIT: Duration = Duration::from_secs(600);
 
