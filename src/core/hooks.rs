@@ -95,8 +95,8 @@ mod tests {
     fn a_child_ends_the_caches_of_a_pool_when_it_uses_that_pool() {
         let pools: Vec<_> = (0..7).map(|_| TestPool::new(&[(SIZE, CAPACITY)], usize::MAX)).collect();
         pools.iter().for_each(|pool| pool.use_buffers(SIZE, 10));
-        if caches(&pools[0]) == 0 {
-            return; // a build without
+        if caches(&pools[0]) == 0 || cfg!(bytepool_sanitized) {
+            return; // a build without, or ThreadSanitizer, which lets a child start no thread
         }
         fork_among_caches(&pools, || {
             let left = || -> Vec<usize> { pools.iter().map(caches).collect() };

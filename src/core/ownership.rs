@@ -251,14 +251,12 @@ impl Core {
         // Before anything is done: it is the user's function.
         let rounded = self.rounded(guard, new_size);
         let buffer_size = self.classes.for_size(rounded).map(Class::buffer_size);
-        if location == Location::System
-            && buffer_size.is_none()
-            && self.may_resize()
+        if location == Location::System && buffer_size.is_none() && self.may_resize() {
             // SAFETY:
             // - the caller owns the buffer
-            && let Some(outcome) = unsafe { self.resize_oversize(guard, data, new_size, rounded) }
-        {
-            return outcome;
+            if let Some(outcome) = unsafe { self.resize_oversize(guard, data, new_size, rounded) } {
+                return outcome;
+            }
         }
         self.check_raw(guard, data, location).map_err(counted)?;
         if self.is_closed() {

@@ -34,10 +34,10 @@ impl Source {
         if self == Self::Checker {
             return checker::allocate(guard, size, alignment, content).map(|data| (data, self));
         }
-        if self == Self::Guard
-            && let Ok(data) = guard::allocate(guard, size, alignment)
-        {
-            return Ok((data, self));
+        if self == Self::Guard {
+            if let Ok(data) = guard::allocate(guard, size, alignment) {
+                return Ok((data, self));
+            }
         }
         Block::allocate(size, alignment, content).map(|(data, block)| (data, Self::System(block)))
     }
