@@ -228,6 +228,9 @@ mod tests {
 
     #[test]
     fn a_put_looks_its_cache_up_at_most_twice() {
+        if cfg!(bytepool_sanitized) {
+            return; // LeakSanitizer takes buffers of other threads, which are out for a moment, for lost
+        }
         let all = |count: usize| (PUTS.len() * (2 * count + 1) + 2 * count) as u64;
         let pool = || Pool::builder().size_class(CLASS, 10_000);
         assert_eq!(put_all_kinds("a slot", &pool().build().unwrap(), SIZE, 400, 2), all(400));
