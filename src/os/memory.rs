@@ -47,8 +47,8 @@ pub(crate) fn boxed_slice<T, E: From<OutOfMemory>>(
     written_slice(len, |index, place| Ok(place.write(make(index)?)))
 }
 
-/// A slice of `len` values, each written where it stays: large ones are too much for a small stack. `write` returns what it
-/// wrote.
+/// A slice of `len` values, each written where it stays: large ones are too much for a small stack. `write` returns
+/// what it wrote.
 pub(crate) fn written_slice<T, E: From<OutOfMemory>>(
     len: usize,
     mut write: impl for<'a> FnMut(usize, &'a mut MaybeUninit<T>) -> Result<&'a mut T, E>,

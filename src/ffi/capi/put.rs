@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_put_looks_its_cache_up_at_most_twice() {
         if cfg!(bytepool_sanitized) {
-            return; // LeakSanitizer takes buffers of other threads, which are out for a moment, for lost
+            return; // oversize buffers whose puts are refused stay out, and LeakSanitizer says so
         }
         let all = |count: usize| (PUTS.len() * (2 * count + 1) + 2 * count) as u64;
         let pool = || Pool::builder().size_class(CLASS, 10_000);
