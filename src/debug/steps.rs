@@ -142,7 +142,8 @@ mod remembered {
     /// Each return address has a bucket of four, so that few of one walk drive one another out.
     const WAYS: usize = 4;
     const BUCKET_BITS: u32 = 12;
-    static STEPS: [[AtomicU64; WAYS]; 1 << BUCKET_BITS] = [const { [const { AtomicU64::new(0) }; WAYS] }; _];
+    static STEPS: [[AtomicU64; WAYS]; 1 << BUCKET_BITS] =
+        [const { [const { AtomicU64::new(0) }; WAYS] }; 1 << BUCKET_BITS];
 
     /// A step with the return address in one word: what the bucket does not say of the address, and the step.
     ///
@@ -324,10 +325,9 @@ mod remembered {
                 remember(pair[0].return_address, narrowed(pair[0].return_address, step));
             }
         }
-        if let Some(last) = places.last()
-            && places.len() < MOST
-        {
-            remember(last.return_address, Step::End);
+        match places.last() {
+            Some(last) if places.len() < MOST => remember(last.return_address, Step::End),
+            _ => {}
         }
     }
 
