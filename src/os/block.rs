@@ -237,7 +237,7 @@ mod tests {
                                 continue;
                             }
                         };
-                        assert!(new.as_ptr().addr().is_multiple_of(alignment));
+                        assert!(new.as_ptr().addr() % alignment == 0);
                         let is_all = |from: usize, to: usize, value| {
                             (from..to)
                                 .step_by(97)
