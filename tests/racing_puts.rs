@@ -249,9 +249,9 @@ fn race(name: &str, rounds: usize, others: usize, puts: &[Put]) {
     };
     let racer = &racer;
     thread::scope(|scope| {
-        for number in 0..threads {
-            scope.spawn(move || racer(number));
-        }
+        let racers: Vec<_> = (0..threads).map(|number| scope.spawn(move || racer(number))).collect();
+        // A scope does not wait for the ends of its threads' locals, a join does.
+        racers.into_iter().for_each(|racer| racer.join().unwrap());
     });
     finish(&pool.read().unwrap());
 }
