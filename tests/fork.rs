@@ -75,6 +75,8 @@ const SIZES: [usize; 6] = [1, 300, 512, 4000, 200 << 10, 300 << 10];
 const THREADS: usize = 6;
 /// A worker has at most this many buffers in its hands.
 const IN_HAND: usize = 2;
+/// Of all threads together, before the figures are looked at.
+const ENOUGH_GETS: u64 = 10_000;
 
 fn pool_of_all_kinds(max_bytes: usize) -> Pool {
     let builder =
@@ -184,9 +186,10 @@ impl Work {
         drop(self.pool.clone());
     }
 
+    /// Until told to stop, and until there was work enough, which takes a loaded machine longer.
     fn go_on(&self, number: usize, stop: &AtomicBool) {
         let mut random = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(number as u64 + 1);
-        while !stop.load(Relaxed) {
+        while !stop.load(Relaxed) || self.gets.load(Relaxed) < ENOUGH_GETS {
             self.step(next(&mut random));
         }
     }
@@ -197,7 +200,6 @@ impl Work {
         let stats = self.pool.stats();
         stats.assert_consistent();
         let gets = self.gets.load(Relaxed);
-        assert!(gets > 10_000, "{gets} gets are no work");
         assert_eq!((stats.gets, stats.puts), (gets, gets));
         assert_eq!((outstanding(&stats), stats.oversize_buffers), (0, 0), "{stats:#?}");
         assert_eq!((stats.double_puts, stats.size_mismatches, stats.foreign_pointers), (0, 0, 0));
@@ -289,7 +291,7 @@ fn forks_of_many_threads_at_once() {
     let forks = AtomicUsize::new(0);
     let fork_and_work = |number: usize, stop: &AtomicBool| {
         let mut random = number as u64 + 99;
-        while !stop.load(Relaxed) {
+        while !stop.load(Relaxed) || forks.load(Relaxed) < 3 {
             (0..50).for_each(|_| work.step(next(&mut random)));
             if number < 3 {
                 fork(|| drop(work.pool.get(100).unwrap()));
@@ -299,7 +301,6 @@ fn forks_of_many_threads_at_once() {
     };
     fork_among(THREADS, 100, fork_and_work, |_| drop(work.pool.get(100).unwrap()));
     work.check_end();
-    assert!(forks.load(Relaxed) >= 3);
 }
 
 // ---- what is where afterwards ----
