@@ -44,10 +44,10 @@ impl CachedSlot {
 /// atomic.
 #[repr(C, align(64))]
 pub(super) struct Bin {
+    pub(super) slots: Slots,
     pub(super) top: AtomicPtr<CachedSlot>,
     /// Where the quota ends: `first` until the bin is made, and for ever if the class is not cached.
     end: AtomicPtr<CachedSlot>,
-    pub(super) slots: Slots,
     pub(super) buffer_size: usize,
     pub(super) puts: AtomicU64,
 

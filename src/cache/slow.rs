@@ -43,7 +43,7 @@ pub(crate) fn position(key: u64) -> Option<Position> {
 
 /// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty.
 pub(crate) fn get_slow(guard: &ForkGuard, key: u64, size: usize, holder: Holder) -> Option<Buffer> {
-    with_cache(guard, key, |cache| cache.take_or_fill(cache.bin_for(size)?, holder))?
+    with_cache(guard, key, |cache| cache.take_or_fill(cache.bin_for(size), holder))?
 }
 
 /// A cached slot of a class, after a batch from the shelf if the bin is empty.
@@ -96,7 +96,7 @@ pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -
 pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, size: usize) -> bool {
     let resize = |cache: CacheRef| {
         let (bin, slot) = cache.slot_of(address)?;
-        let is_its = cache.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
+        let is_its = ptr::eq(cache.bin_for(size), bin);
         let ledger = &cache.class_of(bin).ledger;
         let found = ledger.mark(slot as u32);
         let to = Some(Holder::Raw(size));
@@ -109,14 +109,6 @@ pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, size: usize) -
 
 /// Callers have made the state `SLOW`, or drained the cache.
 impl CacheRef {
-    /// The bin of the smallest class that fits a size. `None`: no class does, or the pool rounds.
-    pub(super) fn bin_for(&self, size: usize) -> Option<&Bin> {
-        if size >= self.size_end {
-            return None;
-        }
-        self.classes().index().class_of(size).map(|class| self.bin(class as u8))
-    }
-
     fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
         if !bin.may_cache() {
             return None;
@@ -172,9 +164,7 @@ impl CacheRef {
         let fits = match size {
             PutSize::Unsized => true,
             // A pool that rounds has to ask.
-            PutSize::Sized(size) => {
-                size == requested || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin))
-            }
+            PutSize::Sized(size) => size == requested || ptr::eq(self.bin_for(size), bin),
         };
         if !fits || !self.has_room_or_flush(bin) {
             return false;

@@ -9,60 +9,69 @@ pub(crate) const MAX_CLASSES: usize = 64;
 /// Slots start at multiples of this many bytes, so that no two buffers share a cache line.
 pub(crate) const GRANULE: usize = 64;
 
-/// Steps of [`GRANULE`] bytes that sizes are looked up in. A power of two.
-pub(crate) const FINE_STEPS: usize = 512;
-/// Larger sizes get the step of a smaller one, in bytes.
-const FINE_LIMIT: usize = (FINE_STEPS - 1) * GRANULE;
-/// Above, each doubling of the size has this many steps.
-const COARSE_PER_DOUBLING: usize = 16;
-const COARSE_SHIFT: u32 = COARSE_PER_DOUBLING.trailing_zeros();
-const COARSE_EXPONENT: u32 = FINE_LIMIT.ilog2();
-/// Buffer sizes stay below 2^32, so coarse steps end there.
-const COARSE_STEPS: usize = (32 - COARSE_EXPONENT as usize) * COARSE_PER_DOUBLING;
+/// Each doubling of the size has this many steps, by the size's four leading bits.
+const PER_DOUBLING: usize = 16;
+/// Steps that sizes are looked up in: enough for all buffer sizes, which stay below 2^32. A power of two.
+pub(crate) const STEPS: usize = 32 * PER_DOUBLING;
+/// The step of 2 bytes, and of 0. Those of larger sizes begin at 0 and ascend up to here.
+const STEP_OF_TWO: usize = STEPS - PER_DOUBLING;
 
-/// The fine step of a size, any size: those that are too large come round to the steps of smaller ones. The class of
-/// such a step fits the size only if it is the size's, too, for then no class lies between the two sizes.
+/// The step of a size, any size. Sizes of 2^33 and more come round to the steps of smaller ones, and 1 has that of 3.
+///
+/// A double that holds `size - 1` begins with the sign, eleven bits of exponent and the leading bits after the first.
 #[inline(always)]
-pub(crate) fn fine_step_of(size: usize) -> usize {
-    size.wrapping_add(GRANULE - 1) / GRANULE % FINE_STEPS
+pub(crate) fn step_of(size: usize) -> usize {
+    first_16_bits(size.wrapping_sub(1) as i64) % STEPS
 }
 
-/// The coarse step of a size above [`FINE_LIMIT`] and below 2^32: sixteenths of a doubling.
-fn coarse_step_of(size: usize) -> usize {
-    let last = size - 1;
-    let exponent = last.ilog2();
-    let mantissa = (last >> (exponent - COARSE_SHIFT)) & (COARSE_PER_DOUBLING - 1);
-    (exponent - COARSE_EXPONENT) as usize * COARSE_PER_DOUBLING + mantissa
+/// The first 16 bits of a number as a double.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn first_16_bits(number: i64) -> usize {
+    ((number as f64).to_bits() >> 48) as usize
 }
 
-/// The smallest size of a coarse step, in bytes.
-fn least_of_coarse(step: usize) -> usize {
-    let doubling = 1 << (step / COARSE_PER_DOUBLING + COARSE_EXPONENT as usize);
-    doubling + step % COARSE_PER_DOUBLING * (doubling / COARSE_PER_DOUBLING) + 1
+/// The first 16 bits of a number as a double. Compilers move all 64 of them, and clear the register before.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn first_16_bits(number: i64) -> usize {
+    let bits: u32;
+    // SAFETY:
+    // - registers only; a conversion that rounds notes that in a flag, which an asm block may
+    unsafe {
+        std::arch::asm!(
+            "cvtsi2sd {double}, {number}",
+            "pextrw {bits:e}, {double}, 3",
+            number = in(reg) number,
+            double = out(xmm_reg) _,
+            bits = lateout(reg) bits,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    bits as usize
 }
 
-/// For each fine step, the class that fits the step's smallest size; the number of classes if none does.
-pub(crate) type StepTable = [u8; FINE_STEPS];
-
-/// For each step, the class that fits its smallest size; the steps ascend as the classes do.
-fn table<const STEPS: usize>(buffer_sizes: &[usize], least_of: impl Fn(usize) -> usize) -> [u8; STEPS] {
-    let mut class = 0;
-    std::array::from_fn(|step| {
-        while buffer_sizes.get(class).is_some_and(|&bound| bound < least_of(step)) {
-            class += 1;
+/// The smallest size of a step, in bytes.
+fn least_of(step: usize) -> usize {
+    match step {
+        0 => 1,
+        STEP_OF_TWO.. => 0,
+        _ => {
+            let leading = PER_DOUBLING + step % PER_DOUBLING;
+            (leading << (step / PER_DOUBLING + 1)).div_ceil(PER_DOUBLING) + 1
         }
-        class as u8
-    })
+    }
 }
+
+/// For each step, the class that fits the step's smallest size; the number of classes if none does.
+pub(crate) type StepTable = [u8; STEPS];
 
 /// Finds the smallest class whose buffers hold a size.
 ///
-/// A table has, for each step of sizes, the class that fits the step's smallest size. One compare
-/// says whether it fits this size too; if not, the class bound lies inside the step and the next
-/// class is tried. Only a step that holds several bounds is walked further.
+/// A table has, for each step of sizes, the class that fits the step's smallest size. One compare says whether it fits
+/// this size too. If not, a class bound lies inside the step, and the next class is tried.
 pub(crate) struct SizeClassIndex {
-    fine: StepTable,
-    coarse: [u8; COARSE_STEPS],
+    table: StepTable,
     /// Ascending; one per class.
     buffer_sizes: [usize; MAX_CLASSES],
     largest: usize,
@@ -76,21 +85,24 @@ impl SizeClassIndex {
         let largest = buffer_sizes.last().copied().unwrap_or(0);
         assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
 
-        let fine = table(buffer_sizes, |step| (step * GRANULE).saturating_sub(GRANULE - 1));
-        let coarse = table(buffer_sizes, least_of_coarse);
+        let mut class = 0;
+        let table = std::array::from_fn(|step| {
+            if step == STEP_OF_TWO {
+                class = 0;
+            }
+            while buffer_sizes.get(class).is_some_and(|&bound| bound < least_of(step)) {
+                class += 1;
+            }
+            class as u8
+        });
         let mut sizes = [0; MAX_CLASSES];
         sizes[..buffer_sizes.len()].copy_from_slice(buffer_sizes);
-        Self { fine, coarse, buffer_sizes: sizes, largest }
+        Self { table, buffer_sizes: sizes, largest }
     }
 
-    /// For each fine step, the class to start looking at.
+    /// For each step, the class to start looking at.
     pub(crate) fn table(&self) -> &StepTable {
-        &self.fine
-    }
-
-    /// The largest class's buffer size in bytes; 0 without classes.
-    pub(crate) fn largest(&self) -> usize {
-        self.largest
+        &self.table
     }
 
     /// The smallest class with buffers of at least `size` bytes; `None` if even the largest is too small.
@@ -100,12 +112,7 @@ impl SizeClassIndex {
         if size > self.largest || self.largest == 0 {
             return None;
         }
-        let first = if size <= FINE_LIMIT {
-            self.fine[fine_step_of(size)]
-        } else {
-            self.coarse[coarse_step_of(size)]
-        };
-        let mut class = usize::from(first);
+        let mut class = usize::from(self.table[step_of(size)]);
         while self.buffer_sizes[class] < size {
             class += 1;
         }
@@ -147,8 +154,8 @@ impl Reciprocal {
 
     /// The slot that starts at unit `unit`; `None` if no slot starts there.
     #[inline(always)]
-    pub(crate) fn slot_starting_at(self, unit: u64) -> Option<u64> {
-        let (low, high) = wide_product(unit, self.multiplier);
+    pub(crate) fn slot_starting_at(&self, unit: u64) -> Option<u64> {
+        let (low, high) = wide_product(unit, &self.multiplier);
         (low < self.multiplier).then_some(high)
     }
 }
@@ -156,25 +163,25 @@ impl Reciprocal {
 /// The low and the high half of a product.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn wide_product(a: u64, b: u64) -> (u64, u64) {
-    let product = u128::from(a) * u128::from(b);
+fn wide_product(a: u64, b: &u64) -> (u64, u64) {
+    let product = u128::from(a) * u128::from(*b);
     (product as u64, (product >> 64) as u64)
 }
 
-/// The low and the high half of a product. Compilers copy `b` to the register of `a`, once more than needed.
+/// The low and the high half of a product. Compilers load `b` to a register before.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn wide_product(a: u64, b: u64) -> (u64, u64) {
+fn wide_product(a: u64, b: &u64) -> (u64, u64) {
     let (low, high);
     // SAFETY:
-    // - one multiplication of registers, which changes the flags
+    // - one multiplication, which changes the flags, and a read of what `b` refers to
     unsafe {
         std::arch::asm!(
-            "mul {b}",
+            "mul qword ptr [{b}]",
             b = in(reg) b,
             inout("rax") a => low,
             out("rdx") high,
-            options(pure, nomem, nostack),
+            options(pure, readonly, nostack),
         );
     }
     (low, high)
@@ -198,13 +205,10 @@ mod tests {
         for size in every_small.chain(around_bounds).chain(around_powers).chain([largest + 1, usize::MAX]) {
             let expected = class_by_search(sizes, size);
             assert_eq!(index.class_of(size), expected, "size {size} in {sizes:?}");
-            // As thread caches look, whatever the size.
-            let found = usize::from(index.table()[fine_step_of(size)]);
-            if sizes.get(found).is_some_and(|&buffer_size| size <= buffer_size) {
-                assert_eq!(Some(found), expected, "size {size} in {sizes:?}, by its fine step");
-            } else {
-                assert!(size > FINE_LIMIT || expected != Some(found), "size {size} in {sizes:?} was missed");
-            }
+            // As thread caches look, which try the next class as long as there is one.
+            let first = usize::from(index.table()[step_of(size)]);
+            let found = (first..sizes.len()).find(|&class| size <= sizes[class]);
+            assert_eq!(found, expected, "size {size} in {sizes:?}, by its step");
         }
     }
 
@@ -219,6 +223,23 @@ mod tests {
         check(&(1..=64).map(|n| n * 1000).collect::<Vec<_>>());
         check(&(0..32).map(|e| 1usize << e).collect::<Vec<_>>());
         check(&(1..=64).map(|n| (3 << 20) + n).collect::<Vec<_>>());
+    }
+
+    /// How many classes are tried before the one that fits, at most.
+    fn longest_way(sizes: &[usize]) -> usize {
+        let index = SizeClassIndex::new(sizes);
+        let way = |&size: &usize| index.class_of(size).unwrap() - usize::from(index.table()[step_of(size)]);
+        sizes.iter().map(way).max().unwrap()
+    }
+
+    #[test]
+    fn a_class_is_found_at_the_first_or_second_try() {
+        assert_eq!(longest_way(&[512, 4 << 10, 16 << 10]), 0);
+        assert_eq!(longest_way(&(1..=64).map(|n| n * 16).collect::<Vec<_>>()), 1);
+        assert_eq!(longest_way(&[64 << 10, 80 << 10, 96 << 10, 112 << 10, 128 << 10]), 0);
+        assert_eq!(longest_way(&(0..32).map(|e| 1usize << e).collect::<Vec<_>>()), 1);
+        assert_eq!(longest_way(&[1500, 1518]), 1);
+        assert_eq!(longest_way(&[1500, 1518, 9000, 9018, 65_536, 65_552, 1 << 20, (1 << 20) + 16]), 1);
     }
 
     #[test]

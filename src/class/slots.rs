@@ -11,12 +11,13 @@ use super::ledger::Ledger;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Slots {
+    /// First: then its address is in a register already.
+    reciprocal: Reciprocal,
     ledger: *const AtomicU64,
     /// The address of slot 0.
     start: usize,
     /// The length of all slots together, in units.
     units: usize,
-    reciprocal: Reciprocal,
 }
 
 // SAFETY:
