@@ -9,19 +9,20 @@ pub(crate) const MAX_CLASSES: usize = 64;
 /// Slots start at multiples of this many bytes, so that no two buffers share a cache line.
 pub(crate) const GRANULE: usize = 64;
 
-/// Each doubling of the size has this many steps, by the size's four leading bits.
+/// Each doubling of the size has this many steps, by the four bits after the leading one.
 const PER_DOUBLING: usize = 16;
-/// Steps that sizes are looked up in: enough for all buffer sizes, which stay below 2^32. A power of two.
+/// How many steps there are: enough for all buffer sizes, which stay below 2^32. A power of two.
 pub(crate) const STEPS: usize = 32 * PER_DOUBLING;
-/// The step of 2 bytes, and of 0. Those of larger sizes begin at 0 and ascend up to here.
-const STEP_OF_TWO: usize = STEPS - PER_DOUBLING;
+/// The step of size 1. Those of larger sizes begin at 0 and ascend up to here.
+const STEP_OF_ONE: usize = STEPS - PER_DOUBLING;
 
-/// The step of a size, any size. Sizes of 2^33 and more come round to the steps of smaller ones, and 1 has that of 3.
+/// The step of a size, any size. Sizes of 2^33 and more wrap around to the steps of smaller ones; 0 has that of 2.
 ///
-/// A double that holds `size - 1` begins with the sign, eleven bits of exponent and the leading bits after the first.
+/// A double that holds the size begins with the sign, eleven bits of exponent, and the four bits after the leading one.
+/// So the step is the same few instructions for small and large sizes.
 #[inline(always)]
 pub(crate) fn step_of(size: usize) -> usize {
-    first_16_bits(size.wrapping_sub(1) as i64) % STEPS
+    first_16_bits(size as i64) % STEPS
 }
 
 /// The first 16 bits of a number as a double.
@@ -54,69 +55,64 @@ fn first_16_bits(number: i64) -> usize {
 /// The smallest size of a step, in bytes.
 fn least_of(step: usize) -> usize {
     match step {
-        0 => 1,
-        STEP_OF_TWO.. => 0,
+        0 => 0,
+        STEP_OF_ONE.. => 1,
         _ => {
             let leading = PER_DOUBLING + step % PER_DOUBLING;
-            (leading << (step / PER_DOUBLING + 1)).div_ceil(PER_DOUBLING) + 1
+            (leading << (step / PER_DOUBLING + 1)).div_ceil(PER_DOUBLING)
         }
     }
 }
 
-/// For each step, the class that fits the step's smallest size; the number of classes if none does.
-pub(crate) type StepTable = [u8; STEPS];
-
 /// Finds the smallest class whose buffers hold a size.
 ///
 /// A table has, for each step of sizes, the class that fits the step's smallest size. One compare says whether it fits
-/// this size too. If not, a class bound lies inside the step, and the next class is tried.
+/// this size too. If not, a class bound lies inside the step. Then the next class is tried.
 pub(crate) struct SizeClassIndex {
-    table: StepTable,
+    /// The number of classes where none fits.
+    table: [u8; STEPS],
     /// Ascending; one per class.
     buffer_sizes: [usize; MAX_CLASSES],
-    largest: usize,
+    classes: usize,
 }
 
 impl SizeClassIndex {
     /// `buffer_sizes`: strictly ascending, at most [`MAX_CLASSES`], each below 2^32.
     pub(crate) fn new(buffer_sizes: &[usize]) -> Self {
-        assert!(buffer_sizes.len() <= MAX_CLASSES, "{} classes exceed {MAX_CLASSES}", buffer_sizes.len());
+        let classes = buffer_sizes.len();
+        assert!(classes <= MAX_CLASSES, "{classes} classes exceed {MAX_CLASSES}");
         assert!(buffer_sizes.is_sorted_by(|a, b| a < b), "class sizes must ascend");
         let largest = buffer_sizes.last().copied().unwrap_or(0);
         assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
 
+        let mut index = Self { table: [0; STEPS], buffer_sizes: [0; MAX_CLASSES], classes };
+        index.buffer_sizes[..classes].copy_from_slice(buffer_sizes);
         let mut class = 0;
-        let table = std::array::from_fn(|step| {
-            if step == STEP_OF_TWO {
-                class = 0;
-            }
-            while buffer_sizes.get(class).is_some_and(|&bound| bound < least_of(step)) {
-                class += 1;
-            }
-            class as u8
-        });
-        let mut sizes = [0; MAX_CLASSES];
-        sizes[..buffer_sizes.len()].copy_from_slice(buffer_sizes);
-        Self { table, buffer_sizes: sizes, largest }
+        for step in 0..STEPS {
+            class = index.first_from(if step == STEP_OF_ONE { 0 } else { class }, least_of(step));
+            index.table[step] = class as u8;
+        }
+        index
     }
 
-    /// For each step, the class to start looking at.
-    pub(crate) fn table(&self) -> &StepTable {
+    /// For each step, the class to try first; the number of classes if none fits.
+    pub(crate) fn table(&self) -> &[u8; STEPS] {
         &self.table
     }
 
     /// The smallest class with buffers of at least `size` bytes; `None` if even the largest is too small.
     #[inline]
     pub(crate) fn class_of(&self, size: usize) -> Option<usize> {
-        // The largest is 0 without classes.
-        if size > self.largest || self.largest == 0 {
-            return None;
-        }
-        let mut class = usize::from(self.table[step_of(size)]);
-        while self.buffer_sizes[class] < size {
+        let class = self.first_from(usize::from(self.table[step_of(size)]), size);
+        (class < self.classes).then_some(class)
+    }
+
+    /// The first class from this one on that holds a size; the number of classes if none does.
+    fn first_from(&self, mut class: usize, size: usize) -> usize {
+        while class < self.classes && self.buffer_sizes[class] < size {
             class += 1;
         }
-        Some(class)
+        class
     }
 }
 
@@ -154,8 +150,8 @@ impl Reciprocal {
 
     /// The slot that starts at unit `unit`; `None` if no slot starts there.
     #[inline(always)]
-    pub(crate) fn slot_starting_at(&self, unit: u64) -> Option<u64> {
-        let (low, high) = wide_product(unit, &self.multiplier);
+    pub(crate) fn slot_starting_at(self, unit: u64) -> Option<u64> {
+        let (low, high) = wide_product(unit, self.multiplier);
         (low < self.multiplier).then_some(high)
     }
 }
@@ -163,25 +159,25 @@ impl Reciprocal {
 /// The low and the high half of a product.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn wide_product(a: u64, b: &u64) -> (u64, u64) {
-    let product = u128::from(a) * u128::from(*b);
+fn wide_product(a: u64, b: u64) -> (u64, u64) {
+    let product = u128::from(a) * u128::from(b);
     (product as u64, (product >> 64) as u64)
 }
 
-/// The low and the high half of a product. Compilers load `b` to a register before.
+/// The low and the high half of a product. Compilers copy `b` to the register of `a`, once more than needed.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn wide_product(a: u64, b: &u64) -> (u64, u64) {
+fn wide_product(a: u64, b: u64) -> (u64, u64) {
     let (low, high);
     // SAFETY:
-    // - one multiplication, which changes the flags, and a read of what `b` refers to
+    // - one multiplication of registers, which changes the flags
     unsafe {
         std::arch::asm!(
-            "mul qword ptr [{b}]",
+            "mul {b}",
             b = in(reg) b,
             inout("rax") a => low,
             out("rdx") high,
-            options(pure, readonly, nostack),
+            options(pure, nomem, nostack),
         );
     }
     (low, high)
@@ -202,13 +198,9 @@ mod tests {
         let every_small = 0..=70_000;
         let around_bounds = sizes.iter().flat_map(|&s| s.saturating_sub(3)..s + 4);
         let around_powers = (14..34).flat_map(|e| (1usize << e) - 3..(1usize << e) + 4);
-        for size in every_small.chain(around_bounds).chain(around_powers).chain([largest + 1, usize::MAX]) {
-            let expected = class_by_search(sizes, size);
-            assert_eq!(index.class_of(size), expected, "size {size} in {sizes:?}");
-            // As thread caches look, which try the next class as long as there is one.
-            let first = usize::from(index.table()[step_of(size)]);
-            let found = (first..sizes.len()).find(|&class| size <= sizes[class]);
-            assert_eq!(found, expected, "size {size} in {sizes:?}, by its step");
+        let ends = [largest + 1, 1 << 53, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, usize::MAX];
+        for size in every_small.chain(around_bounds).chain(around_powers).chain(ends) {
+            assert_eq!(index.class_of(size), class_by_search(sizes, size), "size {size} in {sizes:?}");
         }
     }
 
@@ -225,21 +217,19 @@ mod tests {
         check(&(1..=64).map(|n| (3 << 20) + n).collect::<Vec<_>>());
     }
 
-    /// How many classes are tried before the one that fits, at most.
-    fn longest_way(sizes: &[usize]) -> usize {
-        let index = SizeClassIndex::new(sizes);
-        let way = |&size: &usize| index.class_of(size).unwrap() - usize::from(index.table()[step_of(size)]);
-        sizes.iter().map(way).max().unwrap()
-    }
-
     #[test]
-    fn a_class_is_found_at_the_first_or_second_try() {
-        assert_eq!(longest_way(&[512, 4 << 10, 16 << 10]), 0);
-        assert_eq!(longest_way(&(1..=64).map(|n| n * 16).collect::<Vec<_>>()), 1);
-        assert_eq!(longest_way(&[64 << 10, 80 << 10, 96 << 10, 112 << 10, 128 << 10]), 0);
-        assert_eq!(longest_way(&(0..32).map(|e| 1usize << e).collect::<Vec<_>>()), 1);
-        assert_eq!(longest_way(&[1500, 1518]), 1);
-        assert_eq!(longest_way(&[1500, 1518, 9000, 9018, 65_536, 65_552, 1 << 20, (1 << 20) + 16]), 1);
+    fn a_size_of_a_class_is_found_at_the_first_try_or_the_second() {
+        // How many classes are tried in vain at most, where buffers of just the classes' sizes are got.
+        let tries = |sizes: &[usize]| {
+            let index = SizeClassIndex::new(sizes);
+            let in_vain = |(class, &size): (usize, _)| class - usize::from(index.table()[step_of(size)]);
+            sizes.iter().enumerate().map(in_vain).max()
+        };
+        assert_eq!(tries(&[512, 4 << 10, 16 << 10]), Some(0));
+        assert_eq!(tries(&(2..32).map(|e| 1 << e).collect::<Vec<_>>()), Some(0));
+        assert_eq!(tries(&[64 << 10, 80 << 10, 96 << 10, 112 << 10, 128 << 10]), Some(0));
+        assert_eq!(tries(&(1..=64).map(|n| n * 16).collect::<Vec<_>>()), Some(1));
+        assert_eq!(tries(&[1500, 1518, 9000, 9018]), Some(1));
     }
 
     #[test]
