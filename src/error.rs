@@ -25,6 +25,13 @@ pub enum BuildError {
         /// The size in bytes.
         buffer_size: usize,
     },
+    /// General-purpose classes from a size to a smaller one, or to 0.
+    SizeRange {
+        /// The smallest size in bytes.
+        smallest: usize,
+        /// The largest size in bytes.
+        largest: usize,
+    },
     /// More classes than a pool can have.
     TooManyClasses {
         /// How many were given.
@@ -113,6 +120,9 @@ impl fmt::Display for BuildError {
                     f,
                     "two classes have buffers of {buffer_size} bytes (after rounding); sizes must differ"
                 )
+            }
+            Self::SizeRange { smallest, largest } => {
+                write!(f, "there are no general-purpose classes for sizes from {smallest} to {largest} bytes")
             }
             Self::TooManyClasses { count, limit } => {
                 write!(f, "{count} size classes exceed the limit of {limit}")

@@ -85,6 +85,17 @@ typedef struct bytepool_size_class {
     size_t capacity;
 } bytepool_size_class;
 
+/* Classes for those who do not know which sizes they will ask for: from the first that holds `smallest` bytes to the first
+ * that holds `largest`. Steps of 64 bytes up to 512, then four a doubling; each class keeps up to 64 MiB of idle buffers.
+ * How many classes there are, at most 64; the first `max` of them are written to `out`, which may be NULL. From 64 bytes to
+ * 4 MiB it is 60 classes, and 7.5 GiB of addresses. 0 on failure: INVALID_ARGUMENT (a `largest` of 0, below `smallest` or
+ * above 4 GiB, and what takes more than 64 classes).
+ *
+ *     bytepool_size_class classes[64];
+ *     config.size_classes = classes;
+ *     config.size_class_count = bytepool_general_classes(classes, 64, 64, (size_t)4 << 20); */
+size_t bytepool_general_classes(bytepool_size_class *out, size_t max, size_t smallest, size_t largest);
+
 enum {
     BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over its whole capacity */
     BYTEPOOL_ZERO_ON_PUT = 2,     /* every buffer is overwritten with zeros when it is put */

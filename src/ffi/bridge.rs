@@ -21,7 +21,7 @@ use crate::ffi::cpp_error::{CppError, boundary};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::{Status, set_last_error};
 use crate::ffi::types::{
-    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_regions,
+    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_items,
 };
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
@@ -251,7 +251,7 @@ impl Pool {
     }
 
     fn c_pinned_regions(&self, out: &mut [CRegion]) -> usize {
-        write_regions(self.pinned_regions(), out)
+        write_items(self.pinned_regions(), out)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::ffi::{c_char, c_void};
 
+use crate::class::general::general_classes;
 use crate::ffi::misuse::{self, Handler};
-use crate::ffi::status::{Status, boundary, last_error};
+use crate::ffi::status::{Status, boundary, last_error, set_last_error};
+use crate::ffi::types::{SizeClass, write_array};
 use crate::pool::builder::round_original;
 
 /// See the header.
@@ -37,6 +39,28 @@ pub extern "C" fn bytepool_invalid_context_count() -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_round_original(size: usize) -> usize {
     round_original(size)
+}
+
+/// See the header.
+///
+/// # Safety
+/// - `out` has room for `max` classes, unless it is NULL
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bytepool_general_classes(
+    out: *mut SizeClass,
+    max: usize,
+    smallest: usize,
+    largest: usize,
+) -> usize {
+    boundary(0, |guard| match general_classes(smallest, largest) {
+        // SAFETY:
+        // - as the caller promised; SizeClass is two numbers of eight bytes
+        Ok(classes) => unsafe { write_array(guard, classes, out, max) },
+        Err(error) => {
+            set_last_error((&error).into());
+            0
+        }
+    })
 }
 
 /// See the header.

@@ -9,7 +9,7 @@ use crate::debug::tracking;
 use crate::debug::written;
 use crate::ffi::status::{Status, boundary, set_last_error};
 use crate::ffi::types::{
-    CClassStats, COutstanding, CRegion, CStats, OutstandingHandler, write_regions, write_struct,
+    CClassStats, COutstanding, CRegion, CStats, OutstandingHandler, write_array, write_struct,
 };
 use crate::os::fork::ForkGuard;
 
@@ -59,18 +59,10 @@ pub unsafe extern "C" fn bytepool_pinned_regions(
     max: usize,
 ) -> usize {
     boundary(0, |guard| {
-        let regions = resolve_or_refuse(guard, context, 0).map(|resolved| {
-            let out = match max {
-                _ if out.is_null() => &mut [],
-                // SAFETY:
-                // - not NULL, and with room for as many (caller)
-                max => unsafe { std::slice::from_raw_parts_mut(out, max) },
-            };
-            let count = write_regions(resolved.pool.pinned_regions(), out);
-            let filled = count.min(out.len());
-            out[..filled].iter_mut().for_each(|region| written(guard, region));
-            count
-        });
+        // SAFETY:
+        // - as the caller promised; CRegion has no padding: all fields have eight bytes
+        let regions = resolve_or_refuse(guard, context, 0)
+            .map(|resolved| unsafe { write_array(guard, resolved.pool.pinned_regions(), out, max) });
         regions.unwrap_or_else(|status| {
             set_last_error(status);
             0
