@@ -106,6 +106,19 @@ impl From<OutOfMemory> for BuildError {
     }
 }
 
+impl BuildError {
+    /// The text of [`Reserve`](Self::Reserve) without what the system said.
+    pub(crate) fn refused_to_reserve(bytes: usize) -> impl fmt::Display {
+        struct Refused(usize);
+        impl fmt::Display for Refused {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "the system refused to reserve {} bytes of address space", self.0)
+            }
+        }
+        Refused(bytes)
+    }
+}
+
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -144,7 +157,7 @@ impl fmt::Display for BuildError {
                 write!(f, "the classes need {bytes} bytes of address space, above the limit of {limit}")
             }
             Self::Reserve { bytes, source } => {
-                write!(f, "the system refused to reserve {bytes} bytes of address space: {source}")
+                write!(f, "{}: {source}", Self::refused_to_reserve(*bytes))
             }
             Self::OutOfMemory { bytes } => {
                 write!(f, "no memory for {bytes} bytes of the pool's own tables")

@@ -74,6 +74,11 @@ enum {
 /* The status of the calling thread's last failed call; BYTEPOOL_OK if none did yet. A success leaves it. */
 bytepool_status bytepool_last_error(void);
 
+/* The text of the calling thread's last error, with its figures: limit, mapped and requested bytes, sizes, addresses. As
+ * snprintf: at most `size` bytes are written to `out`, which may be NULL if size is 0, the last of them a zero byte; the
+ * length of the whole text without it. It allocates nothing and sets no error. "success" if no call failed yet. */
+size_t bytepool_error_text(char *out, size_t size);
+
 /* What a status means, in English. A constant string, never NULL. */
 const char *bytepool_status_message(bytepool_status status);
 
@@ -211,6 +216,11 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * less than 32 MiB, beside max_bytes. Pools that zero on put, track or guard get another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
+/* As bytepool_realloc, and checks the size that the buffer has: `old_size` is as for bytepool_put, else the call is
+ * misuse, SIZE_MISMATCH, and the buffer is as it was. For hooks that know it. NULL data: a plain get, whatever old_size
+ * is. */
+void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t new_size);
+
 /* A buffer of `size` bytes at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). It comes from the
  * smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size is a multiple of
  * `alignment` are, up to 64 KiB; without one, from the system allocator. A put says `size`. A bytepool_realloc that moves
@@ -225,6 +235,11 @@ void *bytepool_copy(void *context, const void *data, size_t size);
  * oversize; under AddressSanitizer, valgrind and their like the size asked for. 0 for NULL and for any pointer that is
  * not an outstanding buffer of this pool (no misuse: asking is allowed). */
 size_t bytepool_usable_size(void *context, const void *data);
+
+/* What a get of `size` bytes has room for: its class's buffer size; the size itself, after rounding, where no class fits,
+ * and where the pool guards or a checker of memory watches. What is to grow may as well be asked for with so many bytes.
+ * 0 on failure: INVALID_CONTEXT, PANIC. */
+size_t bytepool_good_size(void *context, size_t size);
 
 /* ---- memory and statistics ---- */
 

@@ -2,12 +2,12 @@
 
 use std::ffi::c_void;
 
-use super::{resolve_or_refuse, status_of};
+use super::{number_of, resolve_or_refuse, status_of};
 use crate::core::Core;
 use crate::core::stats::Stats;
 use crate::debug::tracking;
 use crate::debug::written;
-use crate::ffi::status::{Status, boundary, set_last_error};
+use crate::ffi::status::Status;
 use crate::ffi::types::{
     CClassStats, COutstanding, CRegion, CStats, OutstandingHandler, write_array, write_struct,
 };
@@ -23,7 +23,7 @@ pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CSt
         let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised; CStats has no padding: all fields have eight bytes
-        unsafe { write_struct(guard, out, CStats::from(&resolved.pool.stats(guard))) }
+        Ok(unsafe { write_struct(guard, out, CStats::from(&resolved.pool.stats(guard))) }?)
     })
 }
 
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
         let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
         // SAFETY:
         // - as the caller promised; CClassStats has no padding: all fields have eight bytes
-        unsafe { write_struct(guard, out, CClassStats::from(class)) }
+        Ok(unsafe { write_struct(guard, out, CClassStats::from(class)) }?)
     })
 }
 
@@ -58,15 +58,11 @@ pub unsafe extern "C" fn bytepool_pinned_regions(
     out: *mut CRegion,
     max: usize,
 ) -> usize {
-    boundary(0, |guard| {
+    number_of(|guard| {
+        let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised; CRegion has no padding: all fields have eight bytes
-        let regions = resolve_or_refuse(guard, context, 0)
-            .map(|resolved| unsafe { write_array(guard, resolved.pool.pinned_regions(), out, max) });
-        regions.unwrap_or_else(|status| {
-            set_last_error(status);
-            0
-        })
+        Ok(unsafe { write_array(guard, resolved.pool.pinned_regions(), out, max) })
     })
 }
 
@@ -80,15 +76,11 @@ pub unsafe extern "C" fn bytepool_dump_outstanding(
     handler: Option<OutstandingHandler>,
     user_data: *mut c_void,
 ) -> usize {
-    boundary(0, |guard| {
+    number_of(|guard| {
+        let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised
-        let dumped = resolve_or_refuse(guard, context, 0)
-            .and_then(|resolved| unsafe { dump_outstanding(guard, &resolved.pool, handler, user_data) });
-        dumped.unwrap_or_else(|status| {
-            set_last_error(status);
-            0
-        })
+        Ok(unsafe { dump_outstanding(guard, &resolved.pool, handler, user_data) }?)
     })
 }
 

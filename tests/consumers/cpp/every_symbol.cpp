@@ -17,7 +17,8 @@ void use_every_symbol(const bytepool::Pool &pool) {
     check(bytepool::general_classes(64, 4096).size() == 20, "there are general-purpose classes");
     auto other = bytepool::new_pool(slice);
     other = bytepool::new_pool(bytepool::PoolConfig{});
-    check(!other->is_closed() && other->alignment() == 64 && other->trim(0) == 0, "a pool answers");
+    check(!other->is_closed() && other->alignment() == 64 && other->trim(0) == 0 && other->good_size(10) == 10,
+          "a pool answers");
     other->close();
     check(other->is_closed(), "it closes");
     (void)pool.class_stats(0);
