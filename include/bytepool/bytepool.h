@@ -241,6 +241,30 @@ size_t bytepool_usable_size(void *context, const void *data);
  * 0 on failure: INVALID_CONTEXT, PANIC. */
 size_t bytepool_good_size(void *context, size_t size);
 
+/* ---- the default pool ---- */
+
+/* Makes the pool of this context the one of bytepool_default_malloc and its like: for libraries whose hooks have no
+ * context. Nothing sets it but this call. It takes a handle of its own, so the context may be freed, and the pool stays
+ * open until NULL is given, or bytepool_close.
+ * NULL gives that handle up: no more memory is handed out, and buffers that are out can still be freed.
+ * The same pool again has no effect. Another is refused as INVALID_ARGUMENT, for a buffer of the first would be none of the
+ * second's. Who gives NULL first may set another, and sees to it that none is out: its free would be refused.
+ * INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED (this context was freed), LIMIT, OUT_OF_MEMORY. */
+bytepool_status bytepool_set_default(void *context);
+
+/* As malloc, calloc, realloc, free and malloc_usable_size, from the default pool; a size of 0 gives a buffer as well, as
+ * bytepool_get and bytepool_realloc do. Each may be called before and after a fork, and in the child. Where there is no
+ * default pool what hands out memory gives NULL, with the last error INVALID_CONTEXT; where it was closed, CLOSED. The
+ * free then still takes the buffers that are out. */
+void *bytepool_default_malloc(size_t size);
+void *bytepool_default_calloc(size_t count, size_t size);
+void *bytepool_default_realloc(void *data, size_t new_size);
+void bytepool_default_free(void *data);
+size_t bytepool_default_usable_size(const void *data);
+
+/* bytepool_good_size of the default pool; 0 where there is none. */
+size_t bytepool_default_good_size(size_t size);
+
 /* ---- memory and statistics ---- */
 
 /* Gives idle memory back to the system, down to `keep_idle_bytes` of idle slots; the bytes by which mapped_bytes

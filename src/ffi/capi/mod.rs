@@ -5,12 +5,14 @@
 //! - `get`, `put`: one buffer out and back
 //! - `many`: many buffers in one call
 //! - `buffer`: what else is done with a buffer
+//! - `default`: the process's default pool
 //! - `stats`: figures, and who holds what
 //! - `process`: what is not one pool's
 //!
 //! Here is what they have in common.
 
 mod buffer;
+mod default;
 mod get;
 mod many;
 mod pool;
@@ -32,6 +34,7 @@ pub use crate::ffi::types::{CClassStats, COutstanding, CStats, Config, Outstandi
 use crate::os::fork::ForkGuard;
 
 pub use buffer::*;
+pub use default::*;
 pub use get::*;
 pub use many::*;
 pub use pool::*;
