@@ -92,8 +92,8 @@ pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -
     with_cache_of(guard, thread_pointer::get().entry(position)?, put)
 }
 
-/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was done,
-/// the pool must look.
+/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was
+/// done, the pool must look.
 pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, old_size: PutSize, size: usize) -> bool {
     let resize = |cache: CacheRef| {
         let (bin, slot) = cache.slot_of(address)?;
