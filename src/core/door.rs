@@ -184,8 +184,8 @@ unsafe fn put_in_guard<H: Handle>(
     Ok(())
 }
 
-/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was done,
-/// the pool must look.
+/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was
+/// done, the pool must look.
 #[inline]
 pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize, size: usize) -> bool {
     cache::resize(&ForkGuard::new(), handle.key(), data.addr().get(), old_size, size)
