@@ -6,7 +6,7 @@ use std::ptr;
 
 use super::bin::{Bin, MAX_BATCH};
 use super::thread_cache::CacheRef;
-use crate::class::ledger::{self, Holder};
+use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
 use crate::class::shelf::GROUP_SLOTS;
@@ -94,27 +94,40 @@ pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -
 
 /// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was
 /// done, the pool must look.
-pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, old_size: PutSize, size: usize) -> bool {
+#[cold]
+pub(crate) fn resize_slow(
+    guard: &ForkGuard,
+    key: u64,
+    address: usize,
+    old_size: PutSize,
+    size: usize,
+) -> bool {
     let resize = |cache: CacheRef| {
         let (bin, slot) = cache.slot_of(address)?;
-        let is_of_bin = |size| cache.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
         let ledger = &cache.class_of(bin).ledger;
         let found = ledger.mark(slot as u32);
-        let to = Some(Holder::Raw(size));
-        let is_old = |raw| match old_size {
-            PutSize::Unsized => true,
-            PutSize::Sized(size) => size == raw || is_of_bin(size),
-        };
-        let is_raw = ledger::raw_size(found).is_some_and(is_old) && is_of_bin(size);
         // A buffer that stays raw keeps its bias: nobody is waited for.
-        Some(is_raw && ledger.pass(slot as u32, found, to))
+        let is_raw = cache.may_resize(bin, found, old_size, size);
+        Some(is_raw && ledger.pass(slot as u32, found, Some(Holder::Raw(size))))
     };
     with_cache(guard, key, resize).flatten().unwrap_or(false)
 }
 
 /// Callers have made the state `SLOW`, or drained the cache.
 impl CacheRef {
+    /// Whether the mark is of a raw buffer of the old size, or another of its class, and the new size is of its class, too.
+    #[inline]
+    pub(super) fn may_resize(&self, bin: &Bin, found: Mark, old_size: PutSize, size: usize) -> bool {
+        let is_of_bin = |size| self.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
+        let is_old = |raw| match old_size {
+            PutSize::Unsized => true,
+            PutSize::Sized(old_size) => old_size == raw || is_of_bin(old_size),
+        };
+        ledger::raw_size(found).is_some_and(is_old) && is_of_bin(size)
+    }
+
     /// The bin of the smallest class that fits a size. `None`: no class does, or the pool rounds.
+    #[inline]
     pub(super) fn bin_for(&self, size: usize) -> Option<&Bin> {
         if size >= self.size_end {
             return None;

@@ -188,7 +188,9 @@ unsafe fn put_in_guard<H: Handle>(
 /// done, the pool must look.
 #[inline]
 pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize, size: usize) -> bool {
-    cache::resize(&ForkGuard::new(), handle.key(), data.addr().get(), old_size, size)
+    let (key, address) = (handle.key(), data.addr().get());
+    cache::resize(key, address, old_size, size)
+        || cache::resize_slow(&ForkGuard::new(), key, address, old_size, size)
 }
 
 /// Puts the slot of a `PooledBuffer` to this thread's cache; `class` is none for what is no slot. `false`: nothing was
