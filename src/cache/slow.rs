@@ -115,7 +115,8 @@ pub(crate) fn resize_slow(
 
 /// Callers have made the state `SLOW`, or drained the cache.
 impl CacheRef {
-    /// Whether the mark is of a raw buffer of the old size, or another of its class, and the new size is of its class, too.
+    /// Whether the mark is of a raw buffer of the old size, or another of its class, and the new size is of its class,
+    /// too.
     #[inline]
     pub(super) fn may_resize(&self, bin: &Bin, found: Mark, old_size: PutSize, size: usize) -> bool {
         let is_of_bin = |size| self.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
