@@ -1,4 +1,4 @@
-//! Suites that read what the packaged crate leaves out: `benches/peers` and `tests/consumers`.
+//! Suites that read what the packaged crate leaves out: `benches` and `tests/consumers`.
 
 #[cfg(all(unix, feature = "cxx"))]
 #[path = "../support/mod.rs"]
@@ -8,4 +8,5 @@ mod comments;
 mod glossary;
 mod guide;
 mod layers;
+mod libraries;
 mod readme;
