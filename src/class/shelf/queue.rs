@@ -5,6 +5,14 @@
 //! are queued. The queue holds the sections whose word is not zero. Where groups are few, a section has one, so that
 //! threads do not wait for one another. Where they are many, it has up to 64.
 //!
+//! ```text
+//! 3 sections      section 0: groups 0 3 6 ...    section 1: groups 1 4 7 ...    section 2: groups 2 5 8 ...
+//! ```
+//!
+//! Sections take turns. So neighbours among the groups are in different sections: then they come one after another. With
+//! a run of neighbours in each section, what is handed out would jump from run to run, with a step of 64 KiB for slots of
+//! 64 bytes: each to another page, and all to the same few sets of a processor's cache.
+//!
 //! Invariant: a section is in the queue, or held by one thread that popped it, exactly while its word is not zero. Only
 //! that thread clears bits of it. So a section is queued at most once, and the queue never fills up.
 
@@ -26,7 +34,6 @@ fn section_shift(groups: u32) -> u32 {
 
 /// See the module documentation.
 pub(super) struct GroupQueue {
-    section_shift: u32,
     sections: Words,
     queue: ArrayQueue<u32>,
 }
@@ -41,7 +48,7 @@ impl GroupQueue {
         let sections = books.take(Self::words_of(groups));
         // The queue takes two words for each section, and would end the process if it were refused them.
         memory::probe(sections.len() * 2 * size_of::<AtomicU64>())?;
-        Ok(Self { section_shift: section_shift(groups), sections, queue: ArrayQueue::new(sections.len()) })
+        Ok(Self { sections, queue: ArrayQueue::new(sections.len()) })
     }
 
     /// What it takes of the global allocator, in bytes.
@@ -51,8 +58,7 @@ impl GroupQueue {
 
     /// Adds a group that is not queued: the caller set its queued bit, or popped it.
     pub(super) fn push(&self, group: u32) {
-        let section = group >> self.section_shift;
-        let bit = 1 << (group - (section << self.section_shift));
+        let (section, bit) = (group % self.section_count(), 1 << (group / self.section_count()));
         // AcqRel: partner in `pop`. The thread that sets the first bit, and then pushes, sees the pop that came before
         // the last bit was cleared.
         let before = self.sections[section as usize].fetch_or(bit, AcqRel);
@@ -69,12 +75,16 @@ impl GroupQueue {
         let word = &self.sections[section as usize];
         // Relaxed: the queue passed it on, and only this thread clears bits meanwhile.
         let lowest = word.load(Relaxed).trailing_zeros();
-        debug_assert!(lowest < 1 << self.section_shift, "section {section} was queued without a group");
+        debug_assert!(lowest < u64::BITS, "section {section} was queued without a group");
         // AcqRel: as in `push`.
         if word.fetch_and(!(1 << lowest), AcqRel) & !(1 << lowest) != 0 {
             self.push_section(section);
         }
-        Some((section << self.section_shift) + lowest)
+        Some(lowest * self.section_count() + section)
+    }
+
+    fn section_count(&self) -> u32 {
+        self.sections.len() as u32
     }
 
     fn push_section(&self, section: u32) {
@@ -104,6 +114,17 @@ mod tests {
                 assert_eq!(popped.len(), groups as usize);
                 assert_eq!(popped.into_iter().collect::<HashSet<_>>(), (0..groups).collect());
             }
+        }
+    }
+
+    #[test]
+    fn neighbours_come_one_after_another() {
+        for (groups, used) in [(200, 200), (5000, 5000), (70_000, 3000)] {
+            let (_books, queue) = queue(groups);
+            (0..used).for_each(|group| queue.push(group));
+            let popped: Vec<u32> = std::iter::from_fn(|| queue.pop()).collect();
+            let neighbours = popped.windows(2).filter(|pair| pair[0] + 1 == pair[1]).count();
+            assert!(neighbours >= popped.len() * 9 / 10, "{groups} groups: {neighbours} pairs of neighbours");
         }
     }
 
