@@ -100,6 +100,15 @@ pub(crate) fn resize(key: u64, address: usize, old_size: PutSize, size: usize) -
     is_its
 }
 
+/// What a raw buffer in a slot has room for. `None`: the pool must look.
+#[inline(always)]
+pub(crate) fn usable_size(key: u64, address: usize) -> Option<usize> {
+    let (cache, _active) = enter(key)?;
+    let (bin, slot) = cache.slot_of(address)?;
+    // Relaxed: whoever asks for a buffer of theirs has seen its get.
+    ledger::raw_size(bin.mark(slot).load(Relaxed)).map(|_| bin.buffer_size)
+}
+
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.
 #[inline(always)]
 pub(crate) fn put_owned(key: u64, address: usize, class: u32, slot: u32) -> bool {

@@ -21,7 +21,7 @@ mod thread_cache;
 
 #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
 pub(crate) use self::bin::reached;
-pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized, resize};
+pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized, resize, usable_size};
 #[cfg(feature = "capi")]
 pub(crate) use self::many::{get_many, put_many};
 pub(crate) use self::slow::{

@@ -193,6 +193,12 @@ pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize,
         || cache::resize_slow(&ForkGuard::new(), key, address, old_size, size)
 }
 
+/// What a raw buffer in a slot has room for. `None`: the pool must look.
+#[inline]
+pub(crate) fn usable_size<H: Handle>(handle: H, data: NonNull<u8>) -> Option<usize> {
+    cache::usable_size(handle.key(), data.addr().get())
+}
+
 /// Puts the slot of a `PooledBuffer` to this thread's cache. For what is no slot, `class` is a number that no class
 /// has. `false`: nothing was done, [`put_owned_slow`] must look.
 #[inline(always)]

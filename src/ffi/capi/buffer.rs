@@ -81,13 +81,16 @@ unsafe fn realloc(
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void) -> usize {
+    let given = NonNull::new(data.cast_mut().cast::<u8>());
+    if let Some(size) = given.and_then(|data| door::usable_size(ContextHandle(context), data)) {
+        return size;
+    }
     boundary(0, |guard| {
         let Some(resolved) = resolve(guard, context) else {
             refuse_context(guard, context, data, 0);
             return 0;
         };
-        let data = NonNull::new(data.cast_mut().cast::<u8>());
-        data.map_or(0, |data| resolved.pool.usable_size(guard, data))
+        given.map_or(0, |data| resolved.pool.usable_size(guard, data))
     })
 }
 
