@@ -326,7 +326,8 @@ impl Pool {
     /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of
     /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
-        self.core.usable_size(&ForkGuard::new(), data)
+        let cached = door::usable_size(&self.core, data);
+        cached.unwrap_or_else(|| self.core.usable_size(&ForkGuard::new(), data))
     }
 
     /// What a get of `size` bytes has room for: its class's buffer size; `size` itself, after rounding, where no class

@@ -9,9 +9,9 @@
 //! 3 sections      section 0: groups 0 3 6 ...    section 1: groups 1 4 7 ...    section 2: groups 2 5 8 ...
 //! ```
 //!
-//! Sections take turns. So neighbours among the groups are in different sections: then they come one after another. With
-//! a run of neighbours in each section, what is handed out would jump from run to run, with a step of 64 KiB for slots of
-//! 64 bytes: each to another page, and all to the same few sets of a processor's cache.
+//! Sections take turns. So neighbours among the groups are in different sections: then they come one after another.
+//! With a run of neighbours in each section, what is handed out would jump from run to run, with a step of 64 KiB for
+//! slots of 64 bytes: each to another page, and all to the same few sets of a processor's cache.
 //!
 //! Invariant: a section is in the queue, or held by one thread that popped it, exactly while its word is not zero. Only
 //! that thread clears bits of it. So a section is queued at most once, and the queue never fills up.
