@@ -5,7 +5,6 @@
 #include "job.h"
 
 enum { at_once = 100, batches = 20, body_size = 3000 };
-
 static int closed;
 
 static nghttp2_nv header(const char *name, const char *value) {
