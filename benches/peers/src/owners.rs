@@ -202,31 +202,54 @@ pub fn pair<O: Owners>(pool: O, size: usize) -> impl FnMut(u64) -> Sample {
     }
 }
 
+/// How three owners are kept.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kept {
+    /// Each where it was made.
+    InPlace,
+    /// In an array, into which each moves.
+    Moved,
+}
+
 /// One of each of [`SIZES`] got, touched, and all dropped: as `cases::three_loop` does in C.
-pub fn three<O: Owners>(pool: O) -> impl FnMut(u64) -> Sample {
+pub fn three<O: Owners>(pool: O, kept: Kept) -> impl FnMut(u64) -> Sample {
     move |count| {
         let (pool, sizes) = (black_box(&pool), black_box(SIZES));
         proven(pool, 3 * count, || {
             let (mut sum, mut wrong) = (0, 0);
             let start = Start::now();
             for index in 0..count {
-                let mut owners = sizes.map(|size| pool.get(size));
-                let data = owners.each_mut().map(O::data);
-                // SAFETY:
-                // - the first bytes of three buffers that this loop owns
-                unsafe {
-                    for (offset, data) in data.into_iter().enumerate() {
-                        data.write_volatile((index as u8).wrapping_add(offset as u8));
-                    }
-                    // Of two equal buffers the first would have the second's mark.
-                    wrong += u64::from(data[1].read_volatile() != (index as u8).wrapping_add(1));
-                    sum += u64::from(data[0].read_volatile());
-                }
+                let mut large = pool.get(sizes[2]);
+                let mut middle = pool.get(sizes[1]);
+                let mut small = pool.get(sizes[0]);
+                let mark = index as u8;
+                let marks = if kept == Kept::Moved {
+                    let mut owners = black_box([large, middle, small]);
+                    touch_three(owners.each_mut().map(O::data), mark)
+                } else {
+                    touch_three([O::data(&mut large), O::data(&mut middle), O::data(&mut small)], mark)
+                };
+                // Of two equal buffers the first would have the second's mark.
+                wrong += u64::from(marks[1] != mark.wrapping_add(1));
+                sum += u64::from(marks[0]);
             }
             let sample = Sample::since(start, count);
             check_marks(sum, count);
             assert_eq!(wrong, 0, "proof failed: two owners of one buffer");
             sample
         })
+    }
+}
+
+/// Writes a mark into each of three buffers, which are the caller's, and reads them back.
+#[inline(always)]
+fn touch_three(data: [*mut u8; 3], mark: u8) -> [u8; 3] {
+    // SAFETY:
+    // - the first bytes of three buffers that the caller owns
+    unsafe {
+        for (offset, data) in data.into_iter().enumerate() {
+            data.write_volatile(mark.wrapping_add(offset as u8));
+        }
+        data.map(|data| data.read_volatile())
     }
 }

@@ -5,7 +5,7 @@ use crate::cases::{self, BATCH, BURST};
 use crate::cpp::{self, Cpp};
 use crate::measure::{Sample, Suite};
 use crate::ours::{Functions, OtherSize, Pooled, Unsized};
-use crate::owners::{self, Owners};
+use crate::owners::{self, Kept, Owners};
 use crate::peers::{AvBufferPool, BareList, Mempool, Peer, Pmr, SIZES};
 use crate::threads::{self, Before, Clock};
 use crate::{channel, classes, misuse, packets, scale};
@@ -141,7 +141,8 @@ fn pools(suite: &mut Suite, missing: &mut Vec<Missing>) {
 /// `pool` makes one for each case, so that no case finds what another mixed.
 fn owners_in_rust<O: Owners>(suite: &mut Suite, name: &str, pool: impl Fn() -> O) {
     suite.add("owner in Rust", name, owners::pair(pool(), PAGE));
-    suite.add("three owners in Rust", name, owners::three(pool()));
+    suite.add("three owners in Rust", name, owners::three(pool(), Kept::InPlace));
+    suite.add("three owners, moved", name, owners::three(pool(), Kept::Moved));
     suite.add("owner through a channel, CPU", name, channel::hand_over(pool(), PAGE));
 }
 

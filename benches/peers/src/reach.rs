@@ -34,7 +34,7 @@ fn random(case: &str) -> bool {
     case.starts_with("random 256 x")
 }
 
-static GOALS: [Goal; 35] = [
+static GOALS: [Goal; 36] = [
     goal("C pair of 512 B, 4 KiB, 16 KiB against tcmalloc", 1.0, |case, peer| {
         pair(case) && peer == "tcmalloc"
     }),
@@ -53,6 +53,9 @@ static GOALS: [Goal; 35] = [
         case == "owner in Rust" && peer == "commonware"
     }),
     goal("the same, three owners", 0.9, |case, peer| case == "three owners in Rust" && peer == "commonware"),
+    goal("the same, each moved into an array", 0.9, |case, peer| {
+        case == "three owners, moved" && peer == "commonware"
+    }),
     goal("the same, through a channel", 0.9, |case, peer| {
         case == "owner through a channel, CPU" && peer == "commonware"
     }),

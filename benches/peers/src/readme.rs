@@ -92,7 +92,7 @@ pub const GROUPS: [Group; 3] = [
             peer(
                 "Google's tcmalloc",
                 "crate 0.1.14",
-                "of batches that leave the thread cache, some double frees",
+                "nothing on the fast path; some double frees when a cache flushes",
                 "tcmalloc, `central_freelist.cc`",
             ),
             peer("snmalloc", "0.7.6", "nothing; a build with checks exists", "snmalloc, `CMakeLists.txt`"),
@@ -106,7 +106,12 @@ pub const GROUPS: [Group; 3] = [
                 "jemalloc, `safety_check.h`",
             ),
             peer("DPDK", "22.11", "nothing; debug builds do", "DPDK, `rte_mempool.h`"),
-            peer("FFmpeg", "libavutil 57", "nothing", "FFmpeg, `buffer.c`"),
+            peer(
+                "FFmpeg",
+                "libavutil 57",
+                "nothing; glibc, which frees its references, does",
+                "FFmpeg, `buffer.c`",
+            ),
             peer("std::pmr", "GCC 12", "nothing", "libstdc++, `memory_resource.cc`"),
         ],
     },
