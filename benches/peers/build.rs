@@ -60,6 +60,10 @@ fn allocator(name: &str, out_dir: &Path) -> Option<PathBuf> {
     {
         cargo.env_remove(name);
     }
+    // Thread-locals as in a program that is linked with the allocator: the libraries' usual ones cost a call each time.
+    if env::var_os("CXXFLAGS").is_none() {
+        cargo.env("CXXFLAGS", "-ftls-model=initial-exec");
+    }
     // hardened_malloc is written in C23, which Debian 12's usual compilers do not know.
     if name == "hardened-malloc" && env::var_os("CC").is_none() {
         cargo.env("CC", "clang-19");

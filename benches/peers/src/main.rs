@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if arguments == ["draw"] {
         return draw();
     }
-    make_room_for_thread_locals()?;
+    set_tunables()?;
     if arguments == ["quick"] {
         run(1, Duration::from_micros(50));
         return Ok(());
@@ -124,15 +124,16 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// jemalloc's thread-locals need more room than glibc keeps for libraries opened later, and only the environment of a
-/// new process can ask for more: this program starts itself again.
-fn make_room_for_thread_locals() -> std::io::Result<()> {
+/// jemalloc's thread-locals need more room than glibc keeps for libraries opened later. Google's tcmalloc keeps its caches
+/// by restartable sequences, and takes them for itself only if glibc leaves them alone. Only the environment of a new
+/// process can ask for either: this program starts itself again.
+fn set_tunables() -> std::io::Result<()> {
     const VARIABLE: &str = "GLIBC_TUNABLES";
-    const ROOM: &str = "glibc.rtld.optional_static_tls=65536";
-    if env::var(VARIABLE).is_ok_and(|value| value.contains(ROOM)) {
+    const TUNABLES: &str = "glibc.rtld.optional_static_tls=65536:glibc.pthread.rseq=0";
+    if env::var(VARIABLE).is_ok_and(|value| value.contains(TUNABLES)) {
         return Ok(());
     }
-    Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(VARIABLE, ROOM).exec())
+    Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(VARIABLE, TUNABLES).exec())
 }
 
 #[cfg(test)]

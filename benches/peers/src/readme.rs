@@ -186,7 +186,7 @@ pub fn shown(ratio: f64) -> String {
 fn table(results: &Results, cases: &[Case], groups: &[&Group]) -> String {
     let heads: Vec<&str> = cases.iter().map(|case| case.head).collect();
     let mut text =
-        format!("| bytepool's time relative to | {} | a wrong put is found there |\n", heads.join(" | "));
+        format!("| bytepool's time relative to | {} | what finds a wrong put |\n", heads.join(" | "));
     text += &format!("| --- |{} --- |\n", " --- |".repeat(cases.len()));
     for Peer { name, version, checks, source } in groups.iter().flat_map(|group| group.peers) {
         let ratios: Vec<_> = cases.iter().map(|case| results.ratio(case.name, name)).collect();
@@ -197,27 +197,25 @@ fn table(results: &Results, cases: &[Case], groups: &[&Group]) -> String {
     }
     text
 }
-/// What each column is.
+/// What each column is, one on a line.
 fn legend(cases: &[Case]) -> String {
-    let words: Vec<_> = cases.iter().map(|Case { head, words, .. }| format!("*{head}*: {words}")).collect();
-    words.join("; ")
+    cases.iter().map(|Case { head, words, .. }| format!("- *{head}*: {words}\n")).collect()
 }
 
 /// What the README has between the two comments.
 fn section(results: &Results) -> String {
-    let [in_c, checked, in_rust] = &GROUPS;
-    let mut text = table(results, &IN_C, &[in_c, checked]);
-    text += &format!("\nIn C: {}.", legend(&IN_C));
+    let [little, checked, owners] = &GROUPS;
+    let mut text = format!("{}\n{}", table(results, &IN_C, &[little, checked]), legend(&IN_C));
     if let Some(ratio) = results.ratio("burst of 64, capacity 32", "glibc") {
-        text += &format!(" A burst of which half overflows takes {} of glibc's time.", shown(ratio));
+        text += &format!("\nA burst of which half overflows takes {} of glibc's time.\n", shown(ratio));
     }
     if let Some(ratio) = results.ratio("headers of 256 live", "bytepool, colored") {
         text += &format!(
-            " Work on the headers of 256 buffers of 4 KiB that are out takes {} times as long without coloring as with it.",
+            "\nPackets: work on the headers of 256 buffers of 4 KiB takes {} times as long without coloring as with it.\n",
             shown(ratio)
         );
     }
-    text += &format!("\n\n{}\nIn Rust: {}.\n", table(results, &IN_RUST, &[in_rust]), legend(&IN_RUST));
+    text += &format!("\n{}\n{}", table(results, &IN_RUST, &[owners]), legend(&IN_RUST));
     let [rounds, date, cpu, cores] = ["rounds", "date", "cpu", "cores"].map(|name| results.of_run(name));
     text + &format!("\nMedians of {rounds} rounds on {date}; {cpu}, {cores} cores.\n")
 }
