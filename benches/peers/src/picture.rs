@@ -7,7 +7,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::readme::{BARS, Bars, Results, bars, shown};
+use crate::readme::{Bars, Results, bars, shown};
 
 const WIDTH: u32 = 860;
 /// In pixels: the title with what it means, the legend, a group's head, a bar, the space after a peer's bars, and the
@@ -19,6 +19,9 @@ const BAR: u32 = 11;
 const GAP: u32 = 7;
 const AXIS: u32 = 24;
 const PEER_NAMES: u32 = 150;
+
+/// A peer's bars: one colour each, of the same meaning in C and in Rust.
+const BARS: [&str; 3] = ["one buffer", "three out at once", "handed to another thread"];
 
 const GREY: RGBColor = RGBColor(0x79, 0x79, 0x79);
 const COLOURS: [RGBColor; BARS.len()] =

@@ -9,12 +9,9 @@ pub struct Case {
     pub name: &'static str,
     pub head: &'static str,
     pub words: &'static str,
-    /// Which bar of the picture, if any.
+    /// Which bar of the picture, if any: see `BARS` in picture.rs.
     pub bar: Option<usize>,
 }
-
-/// The bars that a peer has in the picture: one colour each, in both groups of peers.
-pub const BARS: [&str; 3] = ["one buffer", "three out at once", "handed to another thread"];
 
 /// In C, and what the picture shows of them.
 pub const IN_C: [Case; 6] = [
@@ -227,7 +224,7 @@ pub fn with_section(readme: &str, results: &Results) -> Option<String> {
     Some(format!("{before}{BEGIN}{}{END}{after}", section(results)))
 }
 
-/// A peer of the picture with its bars, each as its number among [`BARS`] and the ratio.
+/// A peer of the picture with its bars, each as its number and the ratio.
 pub type Bars = (&'static str, Vec<(usize, f64)>);
 
 /// What the picture draws: groups with their heads, and in each the peers that the results have.
