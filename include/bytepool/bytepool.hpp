@@ -23,6 +23,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -141,6 +142,23 @@ inline void check_version() {
 [[nodiscard]] inline rust::Box<Pool> new_pool(rust::Slice<const SizeClass> size_classes) {
     detail::check_version();
     return detail::new_pool_of_classes(size_classes);
+}
+
+namespace detail {
+// Whether a type has SizeClasses in a row: std::data and std::size tell where.
+template <typename Classes, typename = void>
+struct has_classes : std::false_type {};
+template <typename Classes>
+struct has_classes<Classes, std::void_t<decltype(std::data(std::declval<const Classes &>())),
+                                        decltype(std::size(std::declval<const Classes &>()))>>
+    : std::is_same<std::remove_cv_t<std::remove_pointer_t<decltype(std::data(std::declval<const Classes &>()))>>,
+                   SizeClass> {};
+} // namespace detail
+
+// The same of a std::vector, std::span, std::array or array of classes, constexpr or not. Throws rust::Error.
+template <typename Classes, std::enable_if_t<detail::has_classes<Classes>::value, int> = 0>
+[[nodiscard]] rust::Box<Pool> new_pool(const Classes &size_classes) {
+    return new_pool(rust::Slice<const SizeClass>(std::data(size_classes), std::size(size_classes)));
 }
 
 // The same with the classes written out. Throws rust::Error.

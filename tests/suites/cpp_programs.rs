@@ -42,3 +42,8 @@ fn ends_of_pools_threads_and_processes() {
 fn gets_that_wait() {
     check(&["waiting.cpp"]);
 }
+
+#[test]
+fn pools_from_containers() {
+    check(&["new_pool.cpp"]);
+}
