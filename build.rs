@@ -61,7 +61,7 @@ mod bridge {
     use std::{env, fs};
 
     const BRIDGE: &str = "src/ffi/bridge.rs";
-    const SOURCES: [&str; 2] = ["cpp/pooled_buffer.cc", "cpp/memory_resource.cc"];
+    const SOURCES: [&str; 2] = ["cpp/error.cc", "cpp/memory_resource.cc"];
 
     /// Compiles the bridge and the C++ sources; the folder with the generated header.
     pub fn build() -> Option<PathBuf> {

@@ -5,13 +5,14 @@
 //! [`boundary`].
 
 use std::ffi::{CStr, c_char};
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use crate::class::ledger::Holder;
 use crate::class::location::{Location, PutSize};
 use crate::core::Core;
-use crate::core::door::{self, Handle, Refused};
+use crate::core::door::{self, Handle, Refused, Unfinished};
 use crate::core::get::Request;
 use crate::core::reference::{OfBuffer, Reference};
 use crate::debug::tracking::{Caller, Language};
@@ -96,6 +97,29 @@ mod cpp {
         class_number: u32,
     }
 
+    /// What a get asks for, and where.
+    #[namespace = "bytepool::detail"]
+    struct GetRequest {
+        size: usize,
+        /// 0 for the pool's own.
+        alignment: usize,
+        timeout_ns: u64,
+        /// Whether a limit that is reached is a timeout: it is, without a wait, where `timeout_ns` is 0.
+        is_timed: bool,
+        /// NULL if it is not known.
+        file: *const c_char,
+        line: u32,
+        column: u32,
+    }
+
+    /// Why a call failed. It takes no memory, of which there may be none.
+    #[namespace = "bytepool::detail"]
+    struct Failure {
+        status: i32,
+        /// Up to a zero.
+        text: [u8; 236],
+    }
+
     unsafe extern "C++" {
         include!("bytepool/bytepool.h");
 
@@ -151,47 +175,24 @@ mod cpp {
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
         fn same_pool(a: &Pool, b: &Pool) -> bool;
 
+        fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool;
+        unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool;
+        fn try_context(pool: &Pool, why: &mut i32) -> *mut u8;
+
         unsafe fn get_at(
             pool: &Pool,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-        ) -> Result<BufferParts>;
-        unsafe fn get_aligned_at(
-            pool: &Pool,
-            alignment: usize,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-        ) -> Result<BufferParts>;
-        unsafe fn try_get_at(
-            pool: &Pool,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
+            request: &GetRequest,
             parts: &mut BufferParts,
+            failure: &mut Failure,
         ) -> bool;
-        unsafe fn get_timeout_at(
-            pool: &Pool,
-            size: usize,
-            timeout_ns: u64,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-            parts: &mut BufferParts,
-        ) -> Result<bool>;
+        unsafe fn get_raw_at(pool: &Pool, request: &GetRequest, failure: &mut Failure) -> *mut u8;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
-        fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8;
-        unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize);
     }
 }
 
-use cpp::BufferParts;
+use cpp::{BufferParts, Failure, GetRequest};
 
 // ---- pools ----
 
@@ -228,6 +229,34 @@ unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
 
 fn context_of_pool(pool: &Pool) -> Result<*mut u8, CppError> {
     pool.try_context().map(|context| context.into_raw().cast()).map_err(CppError::Context)
+}
+
+/// A failure for who does without exceptions: NULL, and its status.
+fn refused_to(why: &mut i32) -> impl FnOnce(CppError) -> *mut Pool + '_ {
+    |error| {
+        set_last_error(error.status());
+        *why = error.status() as i32;
+        ptr::null_mut()
+    }
+}
+
+fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool {
+    *why = Status::Ok as i32;
+    new_pool_of_config(config).map_or_else(refused_to(why), Box::into_raw)
+}
+
+/// # Safety
+/// - as [`pool_of_context`]
+unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool {
+    *why = Status::Ok as i32;
+    // SAFETY:
+    // - as the caller promised
+    unsafe { pool_of_context(context) }.map_or_else(refused_to(why), Box::into_raw)
+}
+
+fn try_context(pool: &Pool, why: &mut i32) -> *mut u8 {
+    *why = Status::Ok as i32;
+    context_of_pool(pool).unwrap_or_else(|error| refused_to(why)(error).cast())
 }
 
 fn same_pool(a: &Pool, b: &Pool) -> bool {
@@ -299,101 +328,65 @@ unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'
     Caller::Native { language: Language::Cpp, file, line, column }
 }
 
-/// A buffer as asked for. In line, as checkers of memory note few callers.
-#[inline(always)]
-fn get_for(pool: &Pool, request: &Request) -> Result<BufferParts, CppError> {
-    let got = door::get_slow(CppHandle::new(pool), request).map_err(refused)?;
-    Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size)))
+/// What the door is asked for.
+///
+/// # Safety
+/// - the file is NULL, or a string that outlives the result
+unsafe fn request_of<'a>(
+    request: &'a GetRequest,
+    for_holder: fn(usize, Caller<'a>) -> Request<'a>,
+) -> Request<'a> {
+    // SAFETY:
+    // - as the caller promised
+    let caller = unsafe { caller_at(request.file, request.line, request.column) };
+    let alignment = (request.alignment != 0).then_some(request.alignment);
+    Request { alignment, timeout: timeout_of(request.timeout_ns), ..for_holder(request.size, caller) }
 }
 
 /// The error of a get that was refused; the thread's last error says why, too.
 #[cold]
-fn refused(refused: Refused<GetError>) -> CppError {
-    match refused {
-        Refused::Error(error) => {
-            set_last_error(Status::from(&error));
-            CppError::Get(error)
-        }
-        Refused::Panic | Refused::NoPool => {
-            set_last_error(Status::Panic);
-            CppError::Panic
-        }
+fn refused(refused: Refused<GetError>, request: &GetRequest, failure: &mut Failure) {
+    let error = match refused {
+        Refused::Error(error) => CppError::Get(error),
+        Refused::Panic | Refused::NoPool => CppError::Panic,
+    };
+    set_last_error(error.status());
+    failure.tell(&error);
+    if request.is_timed && error.is_room_short() {
+        failure.status = Status::Timeout as i32;
     }
 }
 
-/// `false`: there were too few bytes in time.
+impl Failure {
+    fn tell(&mut self, error: &CppError) {
+        self.status = error.status() as i32;
+        let mut free = &mut self.text[..];
+        // What finds no room is left out.
+        let _ = write!(free, "{error}");
+        let rest = free.len().max(1);
+        let end = self.text.len() - rest;
+        self.text[end] = 0;
+    }
+}
+
+/// `false`: refused, and `failure` says why. In line, as checkers of memory note few callers.
 ///
 /// # Safety
-/// - as [`get_at`]
-unsafe fn get_timeout_at(
-    pool: &Pool,
-    size: usize,
-    timeout_ns: u64,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-    parts: &mut BufferParts,
-) -> Result<bool, CppError> {
+/// - the file is NULL or a string
+#[inline(always)]
+unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts, failure: &mut Failure) -> bool {
     // SAFETY:
     // - as the caller promised
-    let caller = unsafe { caller_at(file, line, column) };
-    match get_for(pool, &Request { timeout: timeout_of(timeout_ns), ..Request::owned(size, caller) }) {
+    match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request, Request::owned) }) {
         Ok(got) => {
-            *parts = got;
-            Ok(true)
+            *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size));
+            true
         }
-        Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
-        // It did not wait.
-        Err(CppError::Get(
-            GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. },
-        )) if requested <= limit => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => {
+            refused(error, request, failure);
+            false
+        }
     }
-}
-
-/// # Safety
-/// - `file` is NULL or a string
-unsafe fn get_at(
-    pool: &Pool,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-) -> Result<BufferParts, CppError> {
-    // SAFETY:
-    // - as the caller promised
-    get_for(pool, &Request::owned(size, unsafe { caller_at(file, line, column) }))
-}
-
-/// # Safety
-/// - as [`get_at`]
-unsafe fn get_aligned_at(
-    pool: &Pool,
-    alignment: usize,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-) -> Result<BufferParts, CppError> {
-    // SAFETY:
-    // - as the caller promised
-    let request = Request::owned(size, unsafe { caller_at(file, line, column) });
-    get_for(pool, &Request { alignment: Some(alignment), ..request })
-}
-
-/// # Safety
-/// - as [`get_at`]
-unsafe fn try_get_at(
-    pool: &Pool,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-    parts: &mut BufferParts,
-) -> bool {
-    // SAFETY:
-    // - as the caller promised
-    unsafe { get_at(pool, size, file, line, column) }.map(|got| *parts = got).is_ok()
 }
 
 /// # Safety
@@ -459,21 +452,23 @@ unsafe fn release(parts: &BufferParts) {
 
 // ---- memory_resource ----
 
-/// NULL on failure.
-fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
-    let handle = CppHandle::new(pool);
-    let is_plain = alignment <= pool.alignment();
-    if is_plain {
-        if let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
-            return buffer.data.as_ptr();
-        }
-    }
-    let request = Request::raw(size, Caller::somewhere(Language::Cpp));
-    let got = door::get_slow(handle, &Request { alignment: (!is_plain).then_some(alignment), ..request });
-    match got {
-        Ok(buffer) => buffer.data.as_ptr(),
+/// The fast path of a raw get, past the bridge. NULL: nothing was done, [`get_raw_at`] must look.
+#[unsafe(no_mangle)]
+extern "C" fn bytepool_cpp_get_raw(pool: &Pool, size: usize) -> *mut u8 {
+    door::get(CppHandle::new(pool), size, Holder::Raw(size)).map_or(ptr::null_mut(), |got| got.data.as_ptr())
+}
+
+/// NULL: refused, and `failure` says why.
+///
+/// # Safety
+/// - as [`get_at`]
+unsafe fn get_raw_at(pool: &Pool, request: &GetRequest, failure: &mut Failure) -> *mut u8 {
+    // SAFETY:
+    // - as the caller promised
+    match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request, Request::raw) }) {
+        Ok(got) => got.data.as_ptr(),
         Err(error) => {
-            refused(error);
+            refused(error, request, failure);
             ptr::null_mut()
         }
     }
@@ -481,16 +476,28 @@ fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
 
 /// # Safety
 /// - as `bytepool_put`
-unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
-    let handle = CppHandle::new(pool);
-    let Err(unfinished) = door::put(handle, data, size) else { return };
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bytepool_cpp_put_raw(pool: &Pool, data: *mut u8, size: usize) {
+    if let Err(unfinished) = door::put(CppHandle::new(pool), data, size) {
+        // SAFETY:
+        // - as the caller promised; the fast path just gave this
+        unsafe { finish_put_raw(pool, data, unfinished, size) };
+    }
+}
+
+/// # Safety
+/// - as `bytepool_put`; the fast path just gave `unfinished`
+// Not unwinding, and the first arguments where its caller has them: so it is a tail call.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn finish_put_raw(pool: &Pool, data: *mut u8, unfinished: Unfinished, size: usize) {
     // SAFETY:
-    // - the caller owns the buffer; the fast path just gave this
+    // - as the caller promised
     let put = unsafe {
         if door::finish_put(unfinished, data) {
             return;
         }
-        door::put_slow(handle, data, PutSize::Sized(size))
+        door::put_slow(CppHandle::new(pool), data, PutSize::Sized(size))
     };
     if let Err(Refused::<Misuse>::Error(misuse)) = put {
         refuse_pointer(&mut ForkGuard::new(), &misuse, ptr::null_mut(), data.cast(), size);

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
-use crate::ffi::status::discard;
+use crate::ffi::status::{Status, discard};
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
@@ -22,6 +22,30 @@ pub(super) enum CppError {
     NullPointer,
     ClassIndex { index: usize, classes: usize },
     Panic,
+}
+
+impl CppError {
+    pub(super) fn status(&self) -> Status {
+        match self {
+            Self::Build(error) => error.into(),
+            Self::Get(error) => error.into(),
+            Self::Misuse(misuse) => misuse.into(),
+            Self::Context(error) => error.into(),
+            Self::InvalidContext => Status::InvalidContext,
+            Self::InvalidConfig | Self::NullPointer | Self::ClassIndex { .. } => Status::InvalidArgument,
+            Self::Panic => Status::Panic,
+        }
+    }
+
+    /// Whether there was no room at the time, but there may be later.
+    pub(super) fn is_room_short(&self) -> bool {
+        match *self {
+            Self::Get(
+                GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. },
+            ) => requested <= limit,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for CppError {

@@ -3,7 +3,7 @@
 
 #![cfg(all(unix, feature = "cxx"))]
 
-use crate::support::{Program, runs_slow};
+use crate::support::{Build, Program, runs_slow};
 
 fn check(sources: &[&str]) {
     Program::cpp(sources, "c++20").check();
@@ -46,4 +46,16 @@ fn gets_that_wait() {
 #[test]
 fn pools_from_containers() {
     check(&["new_pool.cpp"]);
+}
+
+#[test]
+fn errors_say_why() {
+    check(&["errors.cpp"]);
+}
+
+#[test]
+fn without_exceptions() {
+    let flags = vec!["-fno-exceptions"];
+    Program::built(&["no_exceptions.cpp"], &Build { name: "-no-exceptions".into(), flags, ..Build::plain() })
+        .check();
 }

@@ -105,8 +105,8 @@ fn c_headers_are_clean_as_cpp() {
 #[cfg(feature = "cxx")]
 fn cpp_headers_are_clean() {
     check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &[]);
-    // It throws, so it needs exceptions.
     check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &["-fno-rtti"]);
+    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &["-fno-exceptions", "-fno-rtti"]);
 }
 
 /// What a user installs is what is in the repository.
