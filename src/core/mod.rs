@@ -9,6 +9,7 @@
 //! - [`door`]: the one way in, for handles of all languages
 //! - [`get`] and [`put`]: one buffer out and back
 //! - [`ownership`]: where a buffer is, and the one transition between its holders
+//! - [`sharing`]: buffers with several holders, who count themselves
 //! - [`overflow`]: what a class has no slot for
 //! - [`oversize`]: another size for what is larger than the largest class
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
@@ -35,6 +36,7 @@ mod reclaim;
 pub(crate) mod reference;
 mod registry;
 mod replacement;
+pub(crate) mod sharing;
 pub(crate) mod stats;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,6 +4,8 @@
 //! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes through
 //! [`boundary`].
 
+mod sharing;
+
 use std::ffi::{CStr, c_char};
 use std::io::Write;
 use std::mem::MaybeUninit;
