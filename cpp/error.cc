@@ -2,15 +2,15 @@
 
 #include "bytepool/bytepool.hpp"
 
-#include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
 namespace bytepool {
 
-get_error::get_error(const detail::Failure &failure) noexcept : status_(failure.status) {
-    static_assert(sizeof(text_) == sizeof(failure.text));
-    std::copy(failure.text.begin(), failure.text.end(), text_);
+get_error::get_error() noexcept : status_(bytepool_last_error()), text_("bytepool: ") {
+    const std::size_t begun = std::strlen(text_);
+    (void)bytepool_error_text(text_ + begun, sizeof(text_) - begun);
 }
 
 const char *get_error::what() const noexcept {
@@ -19,8 +19,8 @@ const char *get_error::what() const noexcept {
 
 namespace detail {
 
-void throw_get_error(const Failure &failure) {
-    throw get_error(failure);
+void throw_get_error() {
+    throw get_error();
 }
 
 void throw_length_error(std::size_t size, std::size_t capacity) {
@@ -31,6 +31,11 @@ void throw_length_error(std::size_t size, std::size_t capacity) {
 void throw_out_of_range(std::size_t index, std::size_t size) {
     throw std::out_of_range("bytepool: there is no byte " + std::to_string(index) + ": the buffer has " +
                             std::to_string(size));
+}
+
+void throw_no_classes(std::size_t smallest, std::size_t largest) {
+    throw std::invalid_argument("bytepool: no general-purpose classes for sizes from " + std::to_string(smallest) +
+                                " to " + std::to_string(largest) + " bytes");
 }
 
 void throw_version_error(const char *header) {

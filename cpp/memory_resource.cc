@@ -12,11 +12,10 @@ extern "C" void bytepool_cpp_put_raw(const Pool &pool, void *data, std::size_t s
 namespace {
 // Cold: what the fast path does not have.
 [[gnu::noinline]] void *get_slow(const Pool &pool, std::size_t bytes, std::size_t alignment) {
-    Failure failure;
     const GetRequest request = {bytes, alignment, 0, false, nullptr, 0, 0};
-    void *data = get_raw_at(pool, request, failure);
+    void *data = get_raw_at(pool, request);
     if (data == nullptr) {
-        throw_get_error(failure);
+        throw_get_error();
     }
     return data;
 }

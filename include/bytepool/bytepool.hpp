@@ -165,6 +165,21 @@ template <typename Classes, std::enable_if_t<detail::has_classes<Classes>::value
     detail::check_version();
     return detail::pool_of_context(static_cast<std::uint8_t *>(context));
 }
+
+namespace detail {
+[[noreturn]] void throw_no_classes(std::size_t smallest, std::size_t largest);
+} // namespace detail
+
+// Classes for those who do not know which sizes they will ask for, as bytepool_general_classes. Throws
+// std::invalid_argument where there are none, and std::bad_alloc.
+[[nodiscard]] inline std::vector<SizeClass> general_classes(std::size_t smallest, std::size_t largest) {
+    std::vector<SizeClass> classes(bytepool_general_classes(nullptr, 0, smallest, largest));
+    if (classes.empty()) {
+        detail::throw_no_classes(smallest, largest);
+    }
+    bytepool_general_classes(classes.data(), classes.size(), smallest, largest);
+    return classes;
+}
 #endif
 
 // The memory of a pool that was made `pinned`, all slots of all classes, in pieces of at most 1 GiB; none of any other pool.

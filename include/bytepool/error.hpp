@@ -14,15 +14,12 @@
 
 namespace bytepool {
 
-namespace detail {
-struct Failure;
-} // namespace detail
-
 // No buffer, and why. It is a std::bad_alloc, so what handles a lack of memory handles a pool at its limit. Copies do not
-// throw: the text is inside, cut at 235 bytes.
+// throw: the text is inside, cut at 239 bytes.
 class get_error : public std::bad_alloc {
   public:
-    explicit get_error(const detail::Failure &failure) noexcept;
+    // Of the calling thread's last error.
+    get_error() noexcept;
 
     // BYTEPOOL_ERR_LIMIT, CLOSED, OUT_OF_MEMORY, INVALID_ARGUMENT (an alignment that is no power of two) or another.
     [[nodiscard]] bytepool_status status() const noexcept { return status_; }
@@ -31,7 +28,7 @@ class get_error : public std::bad_alloc {
 
   private:
     bytepool_status status_;
-    char text_[236];
+    char text_[240];
 };
 
 } // namespace bytepool

@@ -70,7 +70,7 @@ extern "C" bool bytepool_cpp_get(const Pool &pool, std::size_t size, BufferParts
 extern "C" void bytepool_cpp_put(const BufferParts &parts) noexcept;
 
 #ifdef BYTEPOOL_EXCEPTIONS
-[[noreturn]] void throw_get_error(const Failure &failure);
+[[noreturn]] void throw_get_error();
 [[noreturn]] void throw_length_error(std::size_t size, std::size_t capacity);
 [[noreturn]] void throw_out_of_range(std::size_t index, std::size_t size);
 #endif
@@ -201,14 +201,14 @@ class [[nodiscard]] PooledBuffer {
         if (buffer.is_got_fast(pool, request)) {
             return buffer;
         }
-        detail::Failure failure;
-        if (detail::get_at(pool, request, buffer.parts_, failure)) {
+        switch (detail::get_at(pool, request, buffer.parts_)) {
+        case BYTEPOOL_OK:
             return buffer;
+        case BYTEPOOL_ERR_TIMEOUT:
+            return std::nullopt;
+        default:
+            detail::throw_get_error();
         }
-        if (failure.status != BYTEPOOL_ERR_TIMEOUT) {
-            detail::throw_get_error(failure);
-        }
-        return std::nullopt;
     }
 
     // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put,
@@ -440,16 +440,8 @@ class [[nodiscard]] PooledBuffer {
     static std::optional<PooledBuffer> tried(const Pool &pool, const detail::GetRequest &request,
                                              bytepool_status &why) noexcept {
         PooledBuffer buffer;
-        why = BYTEPOOL_OK;
-        if (buffer.is_got_fast(pool, request)) {
-            return buffer;
-        }
-        detail::Failure failure;
-        if (!detail::get_at(pool, request, buffer.parts_, failure)) {
-            why = failure.status;
-            return std::nullopt;
-        }
-        return buffer;
+        why = buffer.is_got_fast(pool, request) ? BYTEPOOL_OK : detail::get_at(pool, request, buffer.parts_);
+        return why == BYTEPOOL_OK ? std::optional(std::move(buffer)) : std::nullopt;
     }
 
 #ifdef BYTEPOOL_EXCEPTIONS
@@ -462,9 +454,8 @@ class [[nodiscard]] PooledBuffer {
     }
 
     static void get(const Pool &pool, const detail::GetRequest &request, detail::BufferParts &parts) {
-        detail::Failure failure;
-        if (!detail::get_at(pool, request, parts, failure)) {
-            detail::throw_get_error(failure);
+        if (detail::get_at(pool, request, parts) != BYTEPOOL_OK) {
+            detail::throw_get_error();
         }
     }
     void get(const Pool &pool, const detail::GetRequest &request) {

@@ -92,15 +92,20 @@ pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -
     with_cache_of(guard, thread_pointer::get().entry(position)?, put)
 }
 
-/// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.
-pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, size: usize) -> bool {
+/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was done,
+/// the pool must look.
+pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, old_size: PutSize, size: usize) -> bool {
     let resize = |cache: CacheRef| {
         let (bin, slot) = cache.slot_of(address)?;
-        let is_its = cache.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
+        let is_of_bin = |size| cache.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
         let ledger = &cache.class_of(bin).ledger;
         let found = ledger.mark(slot as u32);
         let to = Some(Holder::Raw(size));
-        let is_raw = is_its && ledger::raw_size(found).is_some();
+        let is_old = |raw| match old_size {
+            PutSize::Unsized => true,
+            PutSize::Sized(size) => size == raw || is_of_bin(size),
+        };
+        let is_raw = ledger::raw_size(found).is_some_and(is_old) && is_of_bin(size);
         // A buffer that stays raw keeps its bias: nobody is waited for.
         Some(is_raw && ledger.pass(slot as u32, found, to))
     };

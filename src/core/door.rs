@@ -184,10 +184,11 @@ unsafe fn put_in_guard<H: Handle>(
     Ok(())
 }
 
-/// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.
+/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was done,
+/// the pool must look.
 #[inline]
-pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, size: usize) -> bool {
-    cache::resize(&ForkGuard::new(), handle.key(), data.addr().get(), size)
+pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize, size: usize) -> bool {
+    cache::resize(&ForkGuard::new(), handle.key(), data.addr().get(), old_size, size)
 }
 
 /// Puts the slot of a `PooledBuffer` to this thread's cache; `class` is none for what is no slot. `false`: nothing was

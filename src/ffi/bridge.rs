@@ -7,7 +7,6 @@
 mod sharing;
 
 use std::ffi::{CStr, c_char};
-use std::io::Write;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
@@ -21,10 +20,11 @@ use crate::debug::tracking::{Caller, Language};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
+use crate::ffi::last_error::{Failure, set_last_error};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
-use crate::ffi::status::{Status, set_last_error};
+use crate::ffi::status::Status;
 use crate::ffi::types::{
-    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_regions,
+    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_items,
 };
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
@@ -114,14 +114,6 @@ mod cpp {
         column: u32,
     }
 
-    /// Why a call failed. It takes no memory, of which there may be none.
-    #[namespace = "bytepool::detail"]
-    struct Failure {
-        status: i32,
-        /// Up to a zero.
-        text: [u8; 236],
-    }
-
     unsafe extern "C++" {
         include!("bytepool/bytepool.h");
 
@@ -158,6 +150,9 @@ mod cpp {
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer in bytes.
         fn alignment(self: &Pool) -> usize;
+        /// As `bytepool_good_size`.
+        #[cxx_name = "good_size"]
+        fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
         /// As `bytepool_read_stats`.
         #[cxx_name = "stats"]
         fn c_stats(self: &Pool) -> CStats;
@@ -181,20 +176,15 @@ mod cpp {
         unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool;
         fn try_context(pool: &Pool, why: &mut i32) -> *mut u8;
 
-        unsafe fn get_at(
-            pool: &Pool,
-            request: &GetRequest,
-            parts: &mut BufferParts,
-            failure: &mut Failure,
-        ) -> bool;
-        unsafe fn get_raw_at(pool: &Pool, request: &GetRequest, failure: &mut Failure) -> *mut u8;
+        unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32;
+        unsafe fn get_raw_at(pool: &Pool, request: &GetRequest) -> *mut u8;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
     }
 }
 
-use cpp::{BufferParts, Failure, GetRequest};
+use cpp::{BufferParts, GetRequest};
 
 // ---- pools ----
 
@@ -236,8 +226,9 @@ fn context_of_pool(pool: &Pool) -> Result<*mut u8, CppError> {
 /// A failure for who does without exceptions: NULL, and its status.
 fn refused_to(why: &mut i32) -> impl FnOnce(CppError) -> *mut Pool + '_ {
     |error| {
-        set_last_error(error.status());
-        *why = error.status() as i32;
+        let failure = Failure::from(error);
+        *why = failure.status() as i32;
+        set_last_error(failure);
         ptr::null_mut()
     }
 }
@@ -270,6 +261,10 @@ impl Pool {
         boxed(self.clone())
     }
 
+    fn c_good_size(&self, size: usize) -> Result<usize, CppError> {
+        boundary(CppError::Panic, |guard| Ok(self.reference().good_size(guard, size)))
+    }
+
     fn c_stats(&self) -> CStats {
         CStats::from(&self.stats())
     }
@@ -282,7 +277,7 @@ impl Pool {
     }
 
     fn c_pinned_regions(&self, out: &mut [CRegion]) -> usize {
-        write_regions(self.pinned_regions(), out)
+        write_items(self.pinned_regions(), out)
     }
 }
 
@@ -347,47 +342,40 @@ unsafe fn request_of<'a>(
 
 /// The error of a get that was refused; the thread's last error says why, too.
 #[cold]
-fn refused(refused: Refused<GetError>, request: &GetRequest, failure: &mut Failure) {
-    let error = match refused {
-        Refused::Error(error) => CppError::Get(error),
-        Refused::Panic | Refused::NoPool => CppError::Panic,
-    };
-    set_last_error(error.status());
-    failure.tell(&error);
-    if request.is_timed && error.is_room_short() {
-        failure.status = Status::Timeout as i32;
+fn refused(refused: Refused<GetError>, request: &GetRequest) -> Status {
+    match refused {
+        Refused::Error(error) => {
+            set_last_error(error);
+            match error {
+                GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. }
+                    if request.is_timed && requested <= limit =>
+                {
+                    Status::Timeout
+                }
+                _ => Status::from(&error),
+            }
+        }
+        Refused::Panic | Refused::NoPool => {
+            set_last_error(Status::Panic);
+            Status::Panic
+        }
     }
 }
 
-impl Failure {
-    fn tell(&mut self, error: &CppError) {
-        self.status = error.status() as i32;
-        let mut free = &mut self.text[..];
-        // What finds no room is left out.
-        let _ = write!(free, "{error}");
-        let rest = free.len().max(1);
-        let end = self.text.len() - rest;
-        self.text[end] = 0;
-    }
-}
-
-/// `false`: refused, and `failure` says why. In line, as checkers of memory note few callers.
+/// The status. In line, as checkers of memory note few callers.
 ///
 /// # Safety
 /// - the file is NULL or a string
 #[inline(always)]
-unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts, failure: &mut Failure) -> bool {
+unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32 {
     // SAFETY:
     // - as the caller promised
     match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request, Request::owned) }) {
         Ok(got) => {
             *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size));
-            true
+            Status::Ok as i32
         }
-        Err(error) => {
-            refused(error, request, failure);
-            false
-        }
+        Err(error) => refused(error, request) as i32,
     }
 }
 
@@ -460,17 +448,17 @@ extern "C" fn bytepool_cpp_get_raw(pool: &Pool, size: usize) -> *mut u8 {
     door::get(CppHandle::new(pool), size, Holder::Raw(size)).map_or(ptr::null_mut(), |got| got.data.as_ptr())
 }
 
-/// NULL: refused, and `failure` says why.
+/// NULL: refused, and the thread's last error says why.
 ///
 /// # Safety
 /// - as [`get_at`]
-unsafe fn get_raw_at(pool: &Pool, request: &GetRequest, failure: &mut Failure) -> *mut u8 {
+unsafe fn get_raw_at(pool: &Pool, request: &GetRequest) -> *mut u8 {
     // SAFETY:
     // - as the caller promised
     match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request, Request::raw) }) {
         Ok(got) => got.data.as_ptr(),
         Err(error) => {
-            refused(error, request, failure);
+            refused(error, request);
             ptr::null_mut()
         }
     }

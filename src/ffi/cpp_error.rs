@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
+use crate::ffi::last_error::Failure;
 use crate::ffi::status::{Status, discard};
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
@@ -24,26 +25,18 @@ pub(super) enum CppError {
     Panic,
 }
 
-impl CppError {
-    pub(super) fn status(&self) -> Status {
-        match self {
-            Self::Build(error) => error.into(),
-            Self::Get(error) => error.into(),
-            Self::Misuse(misuse) => misuse.into(),
-            Self::Context(error) => error.into(),
-            Self::InvalidContext => Status::InvalidContext,
-            Self::InvalidConfig | Self::NullPointer | Self::ClassIndex { .. } => Status::InvalidArgument,
-            Self::Panic => Status::Panic,
-        }
-    }
-
-    /// Whether there was no room at the time, but there may be later.
-    pub(super) fn is_room_short(&self) -> bool {
-        match *self {
-            Self::Get(
-                GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. },
-            ) => requested <= limit,
-            _ => false,
+impl From<CppError> for Failure {
+    fn from(error: CppError) -> Self {
+        match error {
+            CppError::Build(error) => error.into(),
+            CppError::Get(error) => error.into(),
+            CppError::Misuse(misuse) => misuse.into(),
+            CppError::Context(error) => error.into(),
+            CppError::InvalidContext => Status::InvalidContext.into(),
+            CppError::InvalidConfig | CppError::NullPointer | CppError::ClassIndex { .. } => {
+                Status::InvalidArgument.into()
+            }
+            CppError::Panic => Status::Panic.into(),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::debug::written;
 use crate::error::Misuse;
-use crate::ffi::status::{Status, set_last_error};
+use crate::ffi::last_error::{Failure, set_last_error};
+use crate::ffi::status::Status;
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Once};
@@ -68,7 +69,7 @@ pub(crate) fn refuse_context(
 ) -> Status {
     // Relaxed: a figure only.
     INVALID_CONTEXTS.fetch_add(1, Relaxed);
-    report(guard, Status::InvalidContext, context, data, size, 0)
+    report(guard, Status::InvalidContext.into(), context, data, size, 0)
 }
 
 /// Reports a pointer that the pool refused (and counted); its status.
@@ -80,17 +81,18 @@ pub(crate) fn refuse_pointer(
     data: *const c_void,
     size: usize,
 ) -> Status {
-    report(guard, misuse.into(), context, data, size, misuse.buffer_size())
+    report(guard, (*misuse).into(), context, data, size, misuse.buffer_size())
 }
 
 fn report(
     guard: &mut ForkGuard,
-    status: Status,
+    failure: Failure,
     context: *mut c_void,
     data: *const c_void,
     size: usize,
     buffer_size: usize,
 ) -> Status {
+    let status = failure.status();
     // The handler may change it.
     let _errno = KeptErrno::new();
     let mut report =
@@ -108,7 +110,7 @@ fn report(
         None => print(guard, &report, status),
     }
     // After the handler, which may have failed in calls of its own.
-    set_last_error(status);
+    set_last_error(failure);
     status
 }
 

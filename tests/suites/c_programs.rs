@@ -38,6 +38,8 @@ programs! {
     rules_of_contexts: "rules_contexts.c";
     rules_of_get: "rules_get.c";
     rules_of_realloc: "rules_realloc.c";
+    rules_of_sizes_and_error_texts: "rules_sizes.c";
+    rules_of_the_default_pool: "rules_default.c";
     rules_of_put: "rules_put.c";
     rules_of_limits: "rules_limits.c";
     rules_of_misuse: "rules_misuse.c";
