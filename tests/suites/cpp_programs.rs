@@ -3,7 +3,7 @@
 
 #![cfg(all(unix, feature = "cxx"))]
 
-use crate::support::{Build, Program, runs_slow};
+use crate::support::{Build, Language, Program, compile, compiler, runs_slow, skip};
 
 fn check(sources: &[&str]) {
     Program::cpp(sources, "c++20").check();
@@ -58,4 +58,23 @@ fn without_exceptions() {
     let flags = vec!["-fno-exceptions"];
     Program::built(&["no_exceptions.cpp"], &Build { name: "-no-exceptions".into(), flags, ..Build::plain() })
         .check();
+}
+
+#[test]
+fn buffers_as_containers() {
+    check(&["bytes.cpp"]);
+}
+
+/// Whether Asio is installed.
+fn has_asio() -> bool {
+    let mut probe = compiler(Language::Cpp);
+    probe.args(["-fsyntax-only", "-x", "c++", "-include", "asio/buffer.hpp", "/dev/null"]);
+    compile(&mut probe).succeeded() || !skip("libasio-dev", "buffers in Asio")
+}
+
+#[test]
+fn buffers_in_asio() {
+    if has_asio() {
+        check(&["asio_buffers.cpp"]);
+    }
 }
