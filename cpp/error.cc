@@ -33,6 +33,15 @@ void throw_out_of_range(std::size_t index, std::size_t size) {
                             std::to_string(size));
 }
 
+void throw_too_many_shares() {
+    throw std::length_error("bytepool: the buffer has its limit of 2147483648 holders");
+}
+
+void throw_bad_slice(std::size_t offset, std::size_t size, std::size_t whole) {
+    throw std::out_of_range("bytepool: there are no " + std::to_string(size) + " bytes from byte " +
+                            std::to_string(offset) + " on: the buffer has " + std::to_string(whole));
+}
+
 void throw_no_classes(std::size_t smallest, std::size_t largest) {
     throw std::invalid_argument("bytepool: no general-purpose classes for sizes from " + std::to_string(smallest) +
                                 " to " + std::to_string(largest) + " bytes");

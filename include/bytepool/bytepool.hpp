@@ -1,5 +1,14 @@
-// bytepool for C++: pools by rust::Box, buffers by RAII, and a std::pmr::memory_resource. C++17; std::span from C++20
-// on.
+// bytepool for C++17 and later: pools, buffers by RAII, and memory for the standard library's containers.
+//
+//     here                    Pool, new_pool, PoolConfig, Stats
+//     pooled_buffer.hpp       PooledBuffer: a buffer with one owner
+//     shared_buffer.hpp       SharedBuffer: a buffer with many holders
+//     allocator.hpp           allocator<T>: for std::vector<T, allocator<T>> and its like
+//     memory_resource.hpp     memory_resource: for std::pmr containers
+//     context.hpp             Context: the pool for C
+//     error.hpp               get_error
+//
+// This header includes the others.
 //
 //     auto pool = bytepool::new_pool({{512, 1000}, {4096, 1000}});
 //     bytepool::PooledBuffer buffer(*pool, 100);
@@ -20,20 +29,60 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iosfwd>
 #include <new>
 #include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "bytepool/allocator.hpp"
 #include "bytepool/bytepool.h"
+#include "bytepool/context.hpp"
 #include "bytepool/error.hpp"
 #include "bytepool/memory_resource.hpp"
 #include "bytepool/pooled_buffer.hpp"
 #include "bytepool/private/bridge.h"
 #include "bytepool/private/cxx.h"
+#include "bytepool/shared_buffer.hpp"
 
 namespace bytepool {
+
+// A pool: one handle on it, always behind a rust::Box, and closed with the last. private/bridge.h declares it, as cxx made
+// it, with these members and no others; a test compares them. Each may be called from any thread at any time.
+//
+//     struct Pool {
+//         // Another handle on the same pool. Throws rust::Error if the system has no memory.
+//         rust::Box<Pool> clone() const;
+//
+//         // Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
+//         // once. What is outstanding stays good until it is put. Again: no effect.
+//         void close() const noexcept;
+//
+//         // Whether the pool was closed.
+//         bool is_closed() const noexcept;
+//
+//         // Gives idle memory back to the system, down to as many bytes of idle slots; the bytes given back.
+//         std::size_t trim(std::size_t keep_idle_bytes) const noexcept;
+//
+//         // The alignment of every buffer, in bytes.
+//         std::size_t alignment() const noexcept;
+//
+//         // What a get of so many bytes has room for: what is to grow may as well ask for that. Throws rust::Error after
+//         // an error inside.
+//         std::size_t good_size(std::size_t size) const;
+//
+//         // The pool's figures; `std::cout << pool->stats()` prints them.
+//         Stats stats() const noexcept;
+//
+//         // Those of a class, counted from 0 by size. Throws rust::Error if there is no such class.
+//         ClassStats class_stats(std::size_t index) const;
+//
+//         // Fills in the memory of a pinned pool, as far as there is room; how many regions it has.
+//         // bytepool::pinned_regions gives them all.
+//         std::size_t pinned_regions(rust::Slice<PinnedRegion> out) const noexcept;
+//     };
+struct Pool;
 
 // Up to `capacity` buffers of `buffer_size` bytes are kept.
 using SizeClass = ::bytepool_size_class;
@@ -189,49 +238,6 @@ namespace detail {
     return regions;
 }
 
-// A context for C: another handle on the pool, freed by the destructor. Move-only.
-class [[nodiscard]] Context {
-  public:
-#ifdef BYTEPOOL_EXCEPTIONS
-    // Throws rust::Error if the pool has its limit of live contexts.
-    [[nodiscard]] explicit Context(const Pool &pool) : context_(detail::context_of_pool(pool)) {}
-#endif
-    // The same without exceptions: nullopt on failure, and `why` says what it was.
-    [[nodiscard]] static std::optional<Context> try_new(const Pool &pool, bytepool_status &why) noexcept {
-        void *context = detail::try_context(pool, why);
-        return context == nullptr ? std::nullopt : std::optional(Context(context));
-    }
-    Context(const Context &) = delete;
-    Context &operator=(const Context &) = delete;
-    Context(Context &&other) noexcept : context_(other.release()) {}
-    Context &operator=(Context &&other) noexcept {
-        Context(std::move(other)).swap(*this);
-        return *this;
-    }
-    ~Context() {
-        if (context_ != nullptr) {
-            bytepool_free(context_);
-        }
-    }
-
-    // The `void *context` of the C functions; NULL once moved from or released.
-    [[nodiscard]] void *get() const noexcept {
-        return context_;
-    }
-    // Gives it up, to be freed by bytepool_free.
-    [[nodiscard]] void *release() noexcept {
-        return std::exchange(context_, nullptr);
-    }
-    void swap(Context &other) noexcept {
-        std::swap(context_, other.context_);
-    }
-
-  private:
-    explicit Context(void *context) noexcept : context_(context) {}
-
-    void *context_;
-};
-
 #ifdef BYTEPOOL_EXCEPTIONS
 namespace detail {
 // A bytepool_outstanding_handler for a vector. What there is no memory for is missing from it.
@@ -255,10 +261,10 @@ inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
 }
 #endif
 
-inline void swap(Context &a, Context &b) noexcept {
-    a.swap(b);
-}
-
 } // namespace bytepool
+
+// A line for each figure: its name, and what it is. Beside the structs, so that they are found.
+std::ostream &operator<<(std::ostream &out, const bytepool_stats &stats);
+std::ostream &operator<<(std::ostream &out, const bytepool_class_stats &stats);
 
 #endif

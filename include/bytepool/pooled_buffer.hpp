@@ -19,50 +19,14 @@
 #if __cplusplus >= 202002L && __has_include(<span>)
 #include <span>
 #endif
-#if __cplusplus >= 202002L && __has_include(<source_location>)
-#include <source_location>
-#endif
 
 #include "bytepool/bytepool.h"
 #include "bytepool/error.hpp"
 #include "bytepool/private/bridge.h"
 #include "bytepool/private/cxx.h"
+#include "bytepool/source_location.hpp"
 
 namespace bytepool {
-
-// Where a get is called: remembered by pools that track. The standard's from C++20 on.
-#ifdef __cpp_lib_source_location
-using source_location = std::source_location;
-#else
-struct source_location {
-#ifdef __GNUC__
-    [[nodiscard]] static constexpr source_location current(const char *file = __builtin_FILE(),
-                                                           std::uint_least32_t line = __builtin_LINE()) noexcept {
-#else
-    [[nodiscard]] static constexpr source_location current(const char *file = nullptr,
-                                                           std::uint_least32_t line = 0) noexcept {
-#endif
-        source_location here;
-        here.file_ = file;
-        here.line_ = line;
-        return here;
-    }
-    [[nodiscard]] constexpr const char *file_name() const noexcept {
-        return file_;
-    }
-    [[nodiscard]] constexpr std::uint_least32_t line() const noexcept {
-        return line_;
-    }
-    // 0: unknown.
-    [[nodiscard]] constexpr std::uint_least32_t column() const noexcept {
-        return 0;
-    }
-
-  private:
-    const char *file_ = nullptr;
-    std::uint_least32_t line_ = 0;
-};
-#endif
 
 namespace detail {
 // The fast paths of PooledBuffer, past the bridge.
@@ -131,6 +95,8 @@ struct is_mutable_buffer<
                         !std::is_constructible<T, const void *, std::size_t>::value>>
     : std::is_same<decltype(std::declval<const T &>().data()), void *> {};
 } // namespace detail
+
+class SharedBuffer;
 
 // A buffer with one owner, put back by the destructor. Move-only; a moved-from one is empty and has no memory.
 //
@@ -266,6 +232,9 @@ class [[nodiscard]] PooledBuffer {
         }
         return parts.data;
     }
+
+    // The same bytes with many holders, none of whom may change them: shared_buffer.hpp. Nothing is allocated.
+    [[nodiscard]] SharedBuffer share() &&noexcept;
 
     // Puts the buffer back now; then there is no memory.
     void reset() noexcept {
@@ -414,6 +383,10 @@ class [[nodiscard]] PooledBuffer {
     }
 
   private:
+    friend SharedBuffer;
+
+    explicit PooledBuffer(const detail::BufferParts &parts) noexcept : parts_(parts) {}
+
     static detail::BufferParts none() noexcept {
         return {nullptr, 0, 0, nullptr, 0, 0};
     }

@@ -139,27 +139,30 @@ mod cpp {
         #[derive(ExternType)]
         type Pool;
 
-        /// Another handle on the same pool.
+        /// Another handle on the same pool. Throws rust::Error if the system has no memory.
         #[cxx_name = "clone"]
         fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
-        /// As `bytepool_close`.
+        /// Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at once.
+        /// What is outstanding stays good until it is put. Again: no effect.
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
-        /// As `bytepool_trim`.
+        /// Gives idle memory back to the system, down to as many bytes of idle slots; the bytes given back.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
-        /// The alignment of every buffer in bytes.
+        /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
-        /// As `bytepool_good_size`.
+        /// What a get of so many bytes has room for: what is to grow may as well ask for that. Throws rust::Error after
+        /// an error inside.
         #[cxx_name = "good_size"]
         fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
-        /// As `bytepool_read_stats`.
+        /// The pool's figures; `std::cout << pool->stats()` prints them.
         #[cxx_name = "stats"]
         fn c_stats(self: &Pool) -> CStats;
-        /// As `bytepool_read_class_stats`.
+        /// Those of a class, counted from 0 by size. Throws rust::Error if there is no such class.
         #[cxx_name = "class_stats"]
         fn c_class_stats(self: &Pool, index: usize) -> Result<CClassStats>;
-        /// As `bytepool_pinned_regions`.
+        /// Fills in the memory of a pinned pool, as far as there is room; how many regions it has.
+        /// bytepool::pinned_regions gives them all.
         #[cxx_name = "pinned_regions"]
         fn c_pinned_regions(self: &Pool, out: &mut [CRegion]) -> usize;
     }

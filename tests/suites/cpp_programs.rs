@@ -78,3 +78,18 @@ fn buffers_in_asio() {
         check(&["asio_buffers.cpp"]);
     }
 }
+
+#[test]
+fn allocators() {
+    check(&["allocator.cpp"]);
+}
+
+#[test]
+fn shared_buffers() {
+    check(&["shared_buffer.cpp"]);
+}
+
+#[test]
+fn figures_as_text() {
+    check(&["stats.cpp"]);
+}
