@@ -91,8 +91,7 @@ template <typename T, typename = void>
 struct is_mutable_buffer : std::false_type {};
 template <typename T>
 struct is_mutable_buffer<
-    T, std::enable_if_t<std::is_class<T>::value && std::is_constructible<T, void *, std::size_t>::value &&
-                        !std::is_constructible<T, const void *, std::size_t>::value>>
+    T, std::enable_if_t<std::is_class<T>::value && std::is_constructible<T, void *, std::size_t>::value>>
     : std::is_same<decltype(std::declval<const T &>().data()), void *> {};
 } // namespace detail
 
