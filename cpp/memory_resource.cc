@@ -5,39 +5,27 @@
 namespace bytepool {
 
 namespace detail {
-// The fast paths, past the bridge.
-extern "C" std::uint8_t *bytepool_cpp_get_raw(const Pool &pool, std::size_t size) noexcept;
-extern "C" void bytepool_cpp_put_raw(const Pool &pool, void *data, std::size_t size) noexcept;
-
-namespace {
-// Cold: what the fast path does not have.
-[[gnu::noinline]] void *get_slow(const Pool &pool, std::size_t bytes, std::size_t alignment) {
-    const GetRequest request = {bytes, alignment, 0, false, nullptr, 0, 0};
-    void *data = get_raw_at(pool, request);
-    if (data == nullptr) {
-        throw_get_error();
-    }
-    return data;
-}
-} // namespace
+// Past the bridge, whose every call is two.
+extern "C" std::uint8_t *bytepool_cpp_get_raw(std::uint64_t key, std::size_t size, const Pool &pool) noexcept;
+extern "C" void bytepool_cpp_put_raw(std::uint64_t key, void *data, std::size_t size, const Pool &pool) noexcept;
 } // namespace detail
 
-memory_resource::memory_resource(const Pool &pool) : pool_(pool.clone()), alignment_(pool.alignment()) {}
+memory_resource::memory_resource(const Pool &pool)
+    : pool_(pool.clone()), key_(detail::key_of(pool)), alignment_(pool.alignment()) {}
 
 memory_resource::~memory_resource() = default;
 
 void *memory_resource::do_allocate(std::size_t bytes, std::size_t alignment) {
-    const bool is_plain = alignment <= alignment_;
-    if (is_plain) {
-        if (void *data = detail::bytepool_cpp_get_raw(*pool_, bytes)) {
-            return data;
-        }
+    void *data = alignment <= alignment_ ? detail::bytepool_cpp_get_raw(key_, bytes, *pool_)
+                                         : detail::get_raw_aligned(*pool_, alignment, bytes);
+    if (data == nullptr) {
+        detail::throw_get_error();
     }
-    return detail::get_slow(*pool_, bytes, is_plain ? 0 : alignment);
+    return data;
 }
 
 void memory_resource::do_deallocate(void *data, std::size_t bytes, std::size_t) {
-    detail::bytepool_cpp_put_raw(*pool_, data, bytes);
+    detail::bytepool_cpp_put_raw(key_, data, bytes, *pool_);
 }
 
 bool memory_resource::do_is_equal(const std::pmr::memory_resource &other) const noexcept {

@@ -3,6 +3,7 @@
 #define BYTEPOOL_MEMORY_RESOURCE_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <memory_resource>
 
 #include "bytepool/error.hpp"
@@ -29,6 +30,8 @@ class memory_resource final : public std::pmr::memory_resource {
     [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource &other) const noexcept override;
 
     rust::Box<Pool> pool_;
+    // Leads a thread to its cache of the pool.
+    std::uint64_t key_;
     std::size_t alignment_;
 };
 

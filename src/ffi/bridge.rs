@@ -34,12 +34,21 @@ use crate::pool::builder::Builder;
 
 /// A pool, as the door takes it from C++.
 #[derive(Clone, Copy)]
-struct CppHandle<'a>(&'a Reference);
+struct CppHandle<'a> {
+    key: u64,
+    pool: &'a Reference,
+}
 
 impl<'a> CppHandle<'a> {
     #[inline(always)]
     fn new(pool: &'a Pool) -> Self {
-        Self(pool.reference())
+        Self::with_key(pool.reference().key(), pool)
+    }
+
+    /// For who remembers the pool's key. To look into the pool for it takes as long as a quarter of a fast path.
+    #[inline(always)]
+    fn with_key(key: u64, pool: &'a Pool) -> Self {
+        Self { key, pool: pool.reference() }
     }
 }
 
@@ -48,15 +57,15 @@ impl<'a> Handle for CppHandle<'a> {
 
     #[inline(always)]
     fn key(self) -> u64 {
-        self.0.key()
+        self.key
     }
 
     fn resolve(self, guard: &ForkGuard) -> Option<&'a Core> {
-        self.0.resolve(guard)
+        self.pool.resolve(guard)
     }
 
     fn is_live(self, guard: &ForkGuard, pool: &Core) -> bool {
-        self.0.is_live(guard, pool)
+        self.pool.is_live(guard, pool)
     }
 
     #[inline(always)]
@@ -174,13 +183,14 @@ mod cpp {
         unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>>;
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
         fn same_pool(a: &Pool, b: &Pool) -> bool;
+        fn key_of(pool: &Pool) -> u64;
 
         fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool;
         unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool;
         fn try_context(pool: &Pool, why: &mut i32) -> *mut u8;
 
         unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32;
-        unsafe fn get_raw_at(pool: &Pool, request: &GetRequest) -> *mut u8;
+        fn get_raw_aligned(pool: &Pool, alignment: usize, size: usize) -> *mut u8;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
@@ -332,26 +342,23 @@ unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'
 ///
 /// # Safety
 /// - the file is NULL, or a string that outlives the result
-unsafe fn request_of<'a>(
-    request: &'a GetRequest,
-    for_holder: fn(usize, Caller<'a>) -> Request<'a>,
-) -> Request<'a> {
+unsafe fn request_of(request: &GetRequest) -> Request<'_> {
     // SAFETY:
     // - as the caller promised
     let caller = unsafe { caller_at(request.file, request.line, request.column) };
     let alignment = (request.alignment != 0).then_some(request.alignment);
-    Request { alignment, timeout: timeout_of(request.timeout_ns), ..for_holder(request.size, caller) }
+    Request { alignment, timeout: timeout_of(request.timeout_ns), ..Request::owned(request.size, caller) }
 }
 
 /// The error of a get that was refused; the thread's last error says why, too.
 #[cold]
-fn refused(refused: Refused<GetError>, request: &GetRequest) -> Status {
+fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
     match refused {
         Refused::Error(error) => {
             set_last_error(error);
             match error {
                 GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. }
-                    if request.is_timed && requested <= limit =>
+                    if is_timed && requested <= limit =>
                 {
                     Status::Timeout
                 }
@@ -373,12 +380,12 @@ fn refused(refused: Refused<GetError>, request: &GetRequest) -> Status {
 unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32 {
     // SAFETY:
     // - as the caller promised
-    match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request, Request::owned) }) {
+    match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request) }) {
         Ok(got) => {
             *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size));
             Status::Ok as i32
         }
-        Err(error) => refused(error, request) as i32,
+        Err(error) => refused(error, request.is_timed) as i32,
     }
 }
 
@@ -445,45 +452,59 @@ unsafe fn release(parts: &BufferParts) {
 
 // ---- memory_resource ----
 
-/// The fast path of a raw get, past the bridge. NULL: nothing was done, [`get_raw_at`] must look.
-#[unsafe(no_mangle)]
-extern "C" fn bytepool_cpp_get_raw(pool: &Pool, size: usize) -> *mut u8 {
-    door::get(CppHandle::new(pool), size, Holder::Raw(size)).map_or(ptr::null_mut(), |got| got.data.as_ptr())
+/// What leads a thread to its cache of the pool.
+fn key_of(pool: &Pool) -> u64 {
+    pool.reference().key()
 }
 
-/// NULL: refused, and the thread's last error says why.
-///
-/// # Safety
-/// - as [`get_at`]
-unsafe fn get_raw_at(pool: &Pool, request: &GetRequest) -> *mut u8 {
-    // SAFETY:
-    // - as the caller promised
-    match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request, Request::raw) }) {
+/// A raw buffer, past the bridge, by the pool's [`key_of`]. NULL: refused, and the thread's last error says why.
+#[unsafe(no_mangle)]
+extern "C" fn bytepool_cpp_get_raw(key: u64, size: usize, pool: &Pool) -> *mut u8 {
+    match door::get(CppHandle::with_key(key, pool), size, Holder::Raw(size)) {
+        Some(got) => got.data.as_ptr(),
+        None => get_raw_slow(key, size, pool),
+    }
+}
+
+// Not unwinding, and of the same signature: so it is a tail call.
+#[cold]
+#[inline(never)]
+extern "C" fn get_raw_slow(_: u64, size: usize, pool: &Pool) -> *mut u8 {
+    get_raw_for(pool, &Request::raw(size, Caller::somewhere(Language::Cpp)))
+}
+
+fn get_raw_aligned(pool: &Pool, alignment: usize, size: usize) -> *mut u8 {
+    let request = Request::raw(size, Caller::somewhere(Language::Cpp));
+    get_raw_for(pool, &Request { alignment: Some(alignment), ..request })
+}
+
+#[inline(always)]
+fn get_raw_for(pool: &Pool, request: &Request) -> *mut u8 {
+    match door::get_slow(CppHandle::new(pool), request) {
         Ok(got) => got.data.as_ptr(),
         Err(error) => {
-            refused(error, request);
+            refused(error, false);
             ptr::null_mut()
         }
     }
 }
 
 /// # Safety
-/// - as `bytepool_put`
+/// - as `bytepool_put`; the key is the pool's
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bytepool_cpp_put_raw(pool: &Pool, data: *mut u8, size: usize) {
-    if let Err(unfinished) = door::put(CppHandle::new(pool), data, size) {
+unsafe extern "C" fn bytepool_cpp_put_raw(key: u64, data: *mut u8, size: usize, pool: &Pool) {
+    if let Err(unfinished) = door::put(CppHandle::with_key(key, pool), data, size) {
         // SAFETY:
         // - as the caller promised; the fast path just gave this
-        unsafe { finish_put_raw(pool, data, unfinished, size) };
+        unsafe { finish_put_raw(unfinished, data, size, pool) };
     }
 }
 
 /// # Safety
 /// - as `bytepool_put`; the fast path just gave `unfinished`
-// Not unwinding, and the first arguments where its caller has them: so it is a tail call.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn finish_put_raw(pool: &Pool, data: *mut u8, unfinished: Unfinished, size: usize) {
+unsafe fn finish_put_raw(unfinished: Unfinished, data: *mut u8, size: usize, pool: &Pool) {
     // SAFETY:
     // - as the caller promised
     let put = unsafe {
