@@ -15,7 +15,7 @@ use super::bin::Bin;
 use super::thread_cache::{BinOffset, CacheRef, NO_BIN, bin_offset};
 use crate::class::index::fine_step_of;
 use crate::class::ledger::{self, Holder};
-use crate::class::location::Buffer;
+use crate::class::location::{Buffer, PutSize};
 use crate::os::thread_pointer;
 use crate::os::thread_state::{Active, FAST};
 
@@ -83,6 +83,21 @@ pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
     let Some((cache, _active)) = enter(key) else { return false };
     let Some((bin, slot)) = cache.slot_of(address) else { return false };
     ledger::is_biased(bin.mark(slot).load(Relaxed), cache.bias) && bin.put(address, slot)
+}
+
+/// Makes a raw buffer that is biased to this thread one of another size of its class, in place; `old_size` is as for a
+/// put. `false`: nothing was done.
+#[inline(always)]
+pub(crate) fn resize(key: u64, address: usize, old_size: PutSize, size: usize) -> bool {
+    let Some((cache, _active)) = enter(key) else { return false };
+    let Some((bin, slot)) = cache.slot_of(address) else { return false };
+    let found = bin.mark(slot).load(Relaxed);
+    let is_its = ledger::is_biased(found, cache.bias) && cache.may_resize(bin, found, old_size, size);
+    if is_its {
+        // Relaxed, and at most over an end of the bias, as a put's: see `Bin::put`.
+        bin.mark(slot).store(ledger::with_size(found, size), Relaxed);
+    }
+    is_its
 }
 
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.

@@ -8,8 +8,8 @@
 //! - [`thread_cache`]: a thread's cache of one pool: a bin for each class
 //! - [`caches`]: the pool's side, a list of its caches, which can be drained
 //!
-//! A cache knows a table of classes and a counter of references. It does not know the pool: who makes one says by what
-//! pointer the layers above know its owner, and is given that pointer where a cache has to go.
+//! A cache knows a table of classes and a counter of references. It does not know the pool. The layers above give it a
+//! pointer when it is made, and get that pointer back when it has to go.
 
 mod bin;
 pub(crate) mod caches;
@@ -21,10 +21,10 @@ mod thread_cache;
 
 #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
 pub(crate) use self::bin::reached;
-pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized};
+pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized, resize};
 #[cfg(feature = "capi")]
 pub(crate) use self::many::{get_many, put_many};
 pub(crate) use self::slow::{
-    are_in_use, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize, take_fresh,
+    are_in_use, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize_slow, take_fresh,
 };
 pub(crate) use crate::os::thread_state::Position;

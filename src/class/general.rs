@@ -5,14 +5,15 @@
 //! steps of 64 bytes              | four a doubling  | four a doubling     |
 //! ```
 //!
-//! Up to 512 a step is a granule: a slot takes no less. Above, a buffer is at most a quarter larger than what was asked for,
-//! a tenth in the mean. Fewer classes a doubling waste more inside buffers. More strand idle buffers of sizes that are not
-//! asked for any more, and 64 classes would not reach as far.
+//! Up to 512 a step is a granule: a slot takes no less. Above, a buffer is at most a quarter larger than what was asked
+//! for, a tenth in the mean. Fewer classes a doubling waste more inside buffers. More strand idle buffers of sizes that
+//! are not asked for any more, and 64 classes would not reach as far.
 //!
-//! **Capacity.** A class keeps up to 64 MiB of idle buffers, whatever their size: as much as it has room for beyond. What is
-//! kept was in use before, so a large capacity costs addresses, and memory only to those who had a use for it. A small one
-//! costs time: a program that frees all it has, and begins anew, gives its pages back each time and has them faulted in
-//! again. glibc keeps as much before it gives back. A pool with `max_bytes` trims idle buffers before a get fails, and
+//! **Capacity.** A class keeps up to 64 MiB of idle buffers, whatever their size: as much as it has room for beyond.
+//! What is kept was in use before, so a large capacity costs addresses, and memory only to those who had a use for it.
+//! A small one costs time: a program that frees all it has, and begins anew, gives its pages back each time and has
+//! them faulted in again. glibc keeps as much before it gives back. A pool with `max_bytes` trims idle buffers before a
+//! get fails, and
 //! `trim` gives back all.
 
 use std::ops::Range;
@@ -40,8 +41,8 @@ fn first_that_holds(size: usize) -> usize {
     (0..).find(|&n| size_of_nth(n) >= size).expect("the series has no end")
 }
 
-/// Size and capacity of each class for buffers of `smallest` to `largest` bytes: the part of the series from the first class
-/// that holds `smallest` to the first that holds `largest`.
+/// Size and capacity of each class for buffers of `smallest` to `largest` bytes: the part of the series from the first
+/// class that holds `smallest` to the first that holds `largest`.
 pub(crate) fn general_classes(
     smallest: usize,
     largest: usize,

@@ -83,8 +83,8 @@ impl Deref for Reference {
 impl Drop for Reference {
     #[inline]
     fn drop(&mut self) {
-        // Of its own, as a destructor has none to borrow: a fork must not divide the last reference from the pool's
-        // end.
+        // A guard of its own, as a destructor has none to borrow. No fork may come between the last reference and the
+        // pool's end.
         let mut guard = ForkGuard::new();
         let references = self.registration.references();
         if let Some(pool) = references.release() {
@@ -106,7 +106,7 @@ unsafe fn destroy(guard: &mut ForkGuard, core: NonNull<Core>) {
     let mut core = unsafe { Box::from_raw(core.as_ptr()) };
     let round = core.take_round();
     drop(core);
-    // Its end is the user's code.
+    // Dropping it runs the user's code.
     guard.unguarded(|| drop(round));
 }
 

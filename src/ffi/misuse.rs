@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::debug::written;
 use crate::error::Misuse;
+use crate::ffi::context::resolve;
 use crate::ffi::last_error::{Failure, set_last_error};
 use crate::ffi::status::Status;
 use crate::os::caller::KeptErrno;
@@ -166,6 +167,10 @@ fn print(guard: &mut ForkGuard, report: &Report, status: Status) {
     ));
     if buffer_size > 0 {
         line.add(format_args!(", class of {buffer_size} bytes"));
+    }
+    // As where a library's free that passes the context last is given a function that takes it first.
+    if status == Status::InvalidContext && resolve(guard, data.cast_mut()).is_some() {
+        line.add(format_args!("; the pointer is a context: are the arguments swapped?"));
     }
     guard.unguarded(|| line.print());
 }

@@ -86,12 +86,12 @@ impl Builder {
         self
     }
 
-    /// Adds classes for those who do not know which sizes they will ask for: from the first that holds `smallest` bytes to
-    /// the first that holds `largest`. Steps of 64 bytes up to 512, then four a doubling, so that a buffer is at most a
-    /// quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers.
+    /// Adds classes for those who do not know which sizes they will ask for: from the first that holds `smallest` bytes
+    /// to the first that holds `largest`. Steps of 64 bytes up to 512, then four a doubling, so that a buffer is at
+    /// most a quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers.
     ///
-    /// From 64 bytes to 4 MiB it is 60 classes, and 7.5 GiB of addresses. [`build`](Self::build) refuses a `largest` of 0
-    /// or below `smallest`, and more than 64 classes.
+    /// From 64 bytes to 4 MiB it is 60 classes, and 7.5 GiB of addresses. [`build`](Self::build) refuses a `largest` of
+    /// 0 or below `smallest`, and more than 64 classes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -330,8 +330,8 @@ impl Pool {
     }
 
     /// What a get of `size` bytes has room for: its class's buffer size; `size` itself, after rounding, where no class
-    /// fits, and in a pool that guards or is watched by a checker of memory. A buffer that is to grow may as well be asked
-    /// for with so many bytes.
+    /// fits, and in a pool that guards or is watched by a checker of memory. A buffer that is to grow may as well be
+    /// asked for with so many bytes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

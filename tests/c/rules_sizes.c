@@ -197,6 +197,26 @@ static void texts(void) {
     CHECK_TEXT(error_text(), "there are no general-purpose classes for sizes from 9 to 8 bytes");
 }
 
+/* Of yyjson's yyjson_alc, which Debian does not have. */
+typedef struct yyjson_shape {
+    void *(*malloc)(void *context, size_t size);
+    void *(*realloc)(void *context, void *data, size_t old_size, size_t size);
+    void (*free)(void *context, void *data);
+    void *context;
+} yyjson_shape;
+
+static void the_shape_of_yyjson(void) {
+    yyjson_shape memory = {bytepool_get, bytepool_realloc_sized, bytepool_put_unsized, NULL};
+    void *data;
+    memory.context = pool_of(classes, COUNT_OF(classes));
+    data = memory.malloc(memory.context, 90);
+    data = memory.realloc(memory.context, data, 90, 400);
+    CHECK_EQ(bytepool_usable_size(memory.context, data), room_of(400, 512));
+    memory.free(memory.context, data);
+    CHECK_EQ(stats_of(memory.context).gets, stats_of(memory.context).puts);
+    bytepool_free(memory.context);
+}
+
 int main(int argc, char **argv) {
     check_begin(argc, argv);
     CHECK_TEXT(error_text(), bytepool_status_message(BYTEPOOL_OK));
@@ -205,6 +225,7 @@ int main(int argc, char **argv) {
     seen.calls = 0;
     reallocations_that_know_the_old_size();
     wrong_old_sizes();
+    the_shape_of_yyjson();
     texts();
     return check_end("rules_sizes");
 }

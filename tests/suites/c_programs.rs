@@ -237,6 +237,7 @@ fn the_default_handler_writes_ten_lines_a_second_of_a_million_misuses() {
 /// `single` is kind, context, pointer, size, and the class's buffer size or 0.
 fn assert_tells(line: &str, single: &[&str], outcome: &Outcome) {
     let &[kind, context, pointer, size, class] = single else { panic!("{single:?} is no misuse") };
+    assert_eq!(kind == "swapped", line.contains("are the arguments swapped?"), "{line}");
     let kind = match kind {
         "double" => "put already",
         "mismatch" => "size is not the one",

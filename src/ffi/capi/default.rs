@@ -1,7 +1,7 @@
 //! The process's default pool, for libraries whose hooks have no context.
 //!
-//! Two contexts, both of the handle that [`bytepool_set_default`] made: one for what hands out memory, until it is unset;
-//! one for puts, which outlasts that, since buffers may still be out.
+//! Two contexts, both of the handle that [`bytepool_set_default`] made: one for what hands out memory, until it is
+//! unset; one for puts, which outlasts that, since buffers may still be out.
 
 use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::Ordering::Relaxed;
