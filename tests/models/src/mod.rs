@@ -21,6 +21,7 @@ mod litmus;
 mod overflow;
 mod pools;
 mod puts;
+mod sharing;
 mod shelf;
 pub(crate) mod sync;
 mod waiting;
