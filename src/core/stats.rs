@@ -4,6 +4,10 @@
 //! are each true of some recent moment; the equations between them hold at every quiet moment, when no call
 //! is running.
 
+#[cfg(feature = "serde")]
+mod serialize;
+mod table;
+
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use std::fmt;
@@ -236,6 +240,41 @@ impl Stats {
             self.puts += figures.puts;
             self.system_allocations += class.counters.overflow_gets.load(Relaxed);
         }
+    }
+
+    /// The buffers that are handed out and not yet put: of all classes, overflow and oversize included.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64, 1).build()?;
+    /// let buffers = [pool.get(64)?, pool.get(64)?, pool.get(1000)?];
+    /// assert_eq!(pool.stats().outstanding(), buffers.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn outstanding(&self) -> usize {
+        let of_classes: usize = self.classes.iter().map(|class| class.outstanding + class.overflow).sum();
+        of_classes + self.oversize_buffers
+    }
+
+    /// The puts and other calls that were refused as misuse, of each kind.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64, 10).build()?;
+    /// let data = pool.get_raw(64)?;
+    /// // SAFETY:
+    /// // - the buffer is this caller's, and the wrong put is refused
+    /// unsafe {
+    ///     assert!(pool.put_raw(data, 100).is_err());
+    ///     pool.put_raw(data, 64)?;
+    /// }
+    /// assert_eq!(pool.stats().misuse(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn misuse(&self) -> u64 {
+        self.double_puts + self.size_mismatches + self.foreign_pointers
     }
 
     /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is

@@ -3,11 +3,16 @@
 //! - here: `Pool`, whose methods translate and go through the door
 //! - `buffer`: `PooledBuffer`; `vec`: what it has in common with a `Vec`
 //! - `bytes`: `PooledBytes`; `slices`: what both have in common with slices
+//! - `bytes_traits`, `allocator`: the traits of other crates, each behind a feature
 //! - `builder`: `Builder`, and what makes a configuration valid
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 pub(crate) mod buffer;
 pub(crate) mod builder;
 pub(crate) mod bytes;
+#[cfg(feature = "bytes")]
+mod bytes_traits;
 mod slices;
 mod vec;
 
