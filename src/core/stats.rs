@@ -14,6 +14,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use super::Core;
+use super::wait_queue::Grant;
 use crate::class::Class;
 use crate::class::index::MAX_CLASSES;
 use crate::error::Misuse;
@@ -177,7 +178,7 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    /// Adds a class's own figures, where what caches have of it was added before.
+    /// Adds a class's own figures, where what caches and tasks have of it was added before.
     fn add(&mut self, class: &Class) {
         // A get or put in flight may be seen half; saturating keeps such a figure plausible.
         self.buffer_size = class.buffer_size();
@@ -188,7 +189,7 @@ impl ClassStats {
         self.idle = idle as usize + self.cached;
         let out = self.touched.saturating_sub(self.idle);
         self.outstanding = out.min(self.capacity);
-        self.system_overflow = class.counters.overflow.load(Relaxed);
+        self.system_overflow += class.counters.overflow.load(Relaxed);
         self.overflow = out - self.outstanding + self.system_overflow;
         self.peak = out.max(class.counters.peak.load(Relaxed) as usize);
         let counted = self.outstanding + self.overflow + self.idle.min(self.capacity);
@@ -210,9 +211,22 @@ impl Stats {
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {
         let Core { classes, caches, counters, registry, .. } = pool;
         let limit = classes.mapped().limit();
-        let oversize_bytes = counters.oversize_bytes.load(Relaxed);
-        let oversize_buffers = counters.oversize_buffers.load(Relaxed);
-        let oversize_gets = counters.oversize_gets.load(Relaxed);
+        let mut oversize_bytes = counters.oversize_bytes.load(Relaxed);
+        let mut oversize_buffers = counters.oversize_buffers.load(Relaxed);
+        let mut oversize_gets = counters.oversize_gets.load(Relaxed);
+        // Bytes that a task was granted and did not take yet are a buffer that is out, of the system's as it were.
+        if pool.waiting.has_waiters() {
+            let queue = pool.waiting.lock(guard);
+            let bytes = queue.granted().filter(|(_, grant)| *grant == Grant::Bytes);
+            bytes.for_each(|(demand, _)| match demand.class {
+                Some(class) => self.classes.first[class].system_overflow += 1,
+                None => {
+                    oversize_bytes += demand.bytes;
+                    oversize_buffers += 1;
+                    oversize_gets += 1;
+                }
+            });
+        }
         self.classes.count = classes.len();
         self.max_bytes = if limit == usize::MAX { 0 } else { limit };
         self.mapped_bytes = classes.mapped().get();

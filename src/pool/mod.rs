@@ -1,6 +1,7 @@
 //! The pool as Rust sees it: a handle, cloned and shared at will.
 //!
 //! - here: `Pool`, whose methods translate and go through the door
+//! - `get_async`: gets that wait as tasks
 //! - `buffer`: `PooledBuffer`; `vec`: what it has in common with a `Vec`
 //! - `bytes`: `PooledBytes`; `slices`: what both have in common with slices
 //! - `bytes_traits`, `allocator`: the traits of other crates, each behind a feature
@@ -13,6 +14,7 @@ pub(crate) mod builder;
 pub(crate) mod bytes;
 #[cfg(feature = "bytes")]
 mod bytes_traits;
+pub(crate) mod get_async;
 mod slices;
 mod vec;
 

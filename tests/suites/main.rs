@@ -35,4 +35,5 @@ mod thread_sanitizer;
 mod tracking;
 mod vec;
 mod waiting;
+mod waiting_async;
 mod wipe;

@@ -71,7 +71,7 @@ unsafe extern "C" fn bytepool_cpp_unshare(parts: &BufferParts) -> bool {
 mod tests {
     use super::super::take_apart;
     use super::*;
-    use crate::Pool;
+    use crate::pool::Pool;
 
     #[test]
     fn shares_on_many_threads_put_the_buffer_once() {

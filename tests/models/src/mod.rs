@@ -24,6 +24,7 @@ mod puts;
 mod sharing;
 mod shelf;
 pub(crate) mod sync;
+mod tasks;
 mod waiting;
 pub(crate) mod weak;
 
