@@ -225,8 +225,8 @@ impl WaitQueue {
         self.add(queue, demand, Sleeper::Task(None)).inspect_err(|_| wakes::release(guard))
     }
 
-    /// What a task was granted, which then leaves. If that is nothing, the waker stays in its place for the one that was
-    /// there before.
+    /// What a task was granted, which then leaves. If that is nothing, the waker stays in its place for the one that
+    /// was there before.
     pub(crate) fn take_or_leave(
         &self,
         guard: &ForkGuard,
@@ -285,7 +285,8 @@ impl WaitQueue {
     }
 
     /// Forgets all threads that wait: the child of a fork has none of them. What they were granted and did not take yet
-    /// is `take_back`'s. Tasks stay, with what they were granted: the child has a copy of their futures. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
+    /// is `take_back`'s. Tasks stay, with what they were granted: the child has a copy of their futures. Nobody was in
+    /// the queue's lock when the process forked; waiters that sleep are not.
     pub(crate) fn after_fork_in_child(&self, guard: &ForkGuard, mut take_back: impl FnMut(Demand, Grant)) {
         let mut queue = self.lock(guard);
         queue.waiters.retain(|waiter| {

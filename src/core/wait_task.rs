@@ -1,5 +1,5 @@
-//! Tasks that wait for memory, in the same queue as threads: a future's get is polled, and its waker is called instead of
-//! a thread being woken.
+//! Tasks that wait for memory, in the same queue as threads: a future's get is polled, and its waker is called instead
+//! of a thread being woken.
 //!
 //! ```text
 //! first poll -> as get -> (limit) enter the queue -> drain -> serve -> granted: leave with a buffer
@@ -93,7 +93,8 @@ impl Core {
         self.get_granted(guard, grant, rounded, request).map(Poll::Ready)
     }
 
-    /// Takes a task out of the queue that waits no more, and what it was granted back. Its waker is the caller's to drop.
+    /// Takes a task out of the queue that waits no more, and what it was granted back. Its waker is the caller's to
+    /// drop.
     pub(crate) fn leave_queue(&self, guard: &ForkGuard, ticket: u64) -> Option<Waker> {
         let mut queue = self.lock_reclaiming(guard);
         let left = self.waiting.leave_task(guard, &mut queue, ticket)?;

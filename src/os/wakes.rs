@@ -1,13 +1,13 @@
-//! Tasks to be woken. A waker is the user's code, and who grants a task something holds locks: so the waker is laid here,
-//! and called when the thread gives its last fork guard up.
+//! Tasks to be woken. A waker is the user's code, and who grants a task something holds locks: so the waker is laid
+//! here, and called when the thread gives its last fork guard up.
 //!
 //! ```text
 //! serve, under locks -> push -> [ waker | waker ] -> pop -> wake, without guard and lock
 //!                                                  ^ the end of a thread's outermost fork guard
 //! ```
 //!
-//! Any thread that gives its guard up may take a waker over from another. None is missed: who pushed one looks after that
-//! itself. A push needs no memory, since each task that waits has reserved a place.
+//! Any thread that gives its guard up may take a waker over from another. None is missed: who pushed one looks after
+//! that itself. A push needs no memory, since each task that waits has reserved a place.
 
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::collections::VecDeque;

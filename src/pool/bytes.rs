@@ -22,8 +22,8 @@ use crate::error::GetError;
 ///
 /// Sharing copies nothing and allocates nothing: the sharers are counted beside the buffer. It keeps the pool's memory
 /// alive on its own, and a put from C with its pointer is refused while there is a sharer. A buffer counts as
-/// outstanding, once, as long as anything of it is shared: a small slice pins all of it. [`copy_range`](Self::copy_range)
-/// does not.
+/// outstanding, once, as long as anything of it is shared: a small slice pins all of it.
+/// [`copy_range`](Self::copy_range) does not.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -29,11 +29,11 @@ pub struct GetAsync<'a> {
 }
 
 impl Pool {
-    /// A buffer of `size` bytes, with whatever it held last, or zeros, for a task of any runtime. Where the pool is at its
-    /// limit, the task waits until memory is put or given back. No thread sleeps for it.
+    /// A buffer of `size` bytes, with whatever it held last, or zeros, for a task of any runtime. Where the pool is at
+    /// its limit, the task waits until memory is put or given back. No thread sleeps for it.
     ///
-    /// It queues with those that wait by [`get_timeout`](Self::get_timeout), first come first served, from its first poll
-    /// on. A deadline is the runtime's affair: a future that is dropped leaves the queue.
+    /// It queues with those that wait by [`get_timeout`](Self::get_timeout), first come first served, from its first
+    /// poll on. A deadline is the runtime's affair: a future that is dropped leaves the queue.
     ///
     /// Its waker is called by the thread that puts, as the last thing of that call and without a lock. A panic of the
     /// waker ends there. In the child of a fork a future stays in the queue; a wake-up that another thread was about to

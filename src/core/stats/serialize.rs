@@ -1,4 +1,5 @@
-//! Figures for the crate `serde`: a struct for the pool with a sequence of structs for its classes, by the fields' names.
+//! Figures for the crate `serde`: a struct for the pool with a sequence of structs for its classes, by the fields'
+//! names.
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
