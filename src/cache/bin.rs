@@ -6,9 +6,9 @@
 //!          ^ first            ^ top                         ^ end
 //! ```
 //!
-//! A stack of addresses with their slot numbers. The address is kept, though the number would do: so a get that follows
-//! a put waits for neither of the two multiplications between them. Under the first slot lies one without an address,
-//! which an empty bin's get runs into.
+//! A stack of addresses with their slot numbers. The number alone would do. The address is kept so that a get that
+//! follows a put waits for no multiplication. Under the first slot lies one without an address: a get from an empty bin
+//! finds that.
 
 mod moves;
 
@@ -40,18 +40,18 @@ impl CachedSlot {
     }
 }
 
-/// One cache line, and a second one of which the fast path only reads the first word. What statistics read meanwhile is
+/// Two cache lines. Of the second one the fast path only reads the first word. What statistics read meanwhile is
 /// atomic.
 #[repr(C, align(64))]
 pub(super) struct Bin {
     pub(super) top: AtomicPtr<CachedSlot>,
-    /// Where the quota ends: `first` until the bin is made, and for ever if the class is not cached.
+    /// Where the quota ends: `first` until the bin grows, and for ever if the class is not cached.
     end: AtomicPtr<CachedSlot>,
     pub(super) slots: Slots,
     pub(super) buffer_size: usize,
     pub(super) puts: AtomicU64,
 
-    /// With the thread's bias while the class is biased, else without.
+    /// What a size is added to for a mark: with the thread's bias while the class is biased, else without.
     raw_base: AtomicU64,
     first: *mut CachedSlot,
     slot_size: usize,
@@ -98,14 +98,14 @@ impl Bin {
         Some(Buffer { data, capacity: self.buffer_size, location })
     }
 
-    /// Takes a slot, if there is room, that its caller alone has; or that is biased to this thread, as its mark said
-    /// since the state is [`FAST`](crate::os::thread_state::FAST).
+    /// Lays a slot in the bin, if there is room. Returns whether it did. The slot is the caller's alone; or it is
+    /// biased to this thread, as its mark said since the state became [`FAST`](crate::os::thread_state::FAST).
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: usize) -> bool {
         let top = self.top();
         let has_room = top != self.end();
         if has_room {
-            // Relaxed: at most over an end of the bias, whose thread looks again; see the ledger.
+            // Relaxed: this may overwrite an end of the bias, whose thread then looks again. See the ledger.
             self.mark(slot).store(NOBODY, Relaxed);
             // SAFETY:
             // - there is room
@@ -114,8 +114,8 @@ impl Bin {
         has_room
     }
 
-    /// Puts a slot that anybody may put, if it is one and there is room. `false`: nothing was done; so also once in a
-    /// batch, for then it is looked whether the class is to be biased.
+    /// Puts a slot whose mark has no bias, if there is room. `false`: nothing was done. Once in a batch it does nothing
+    /// on purpose: the slow half then looks whether the class is to be biased.
     #[inline(always)]
     pub(super) fn put_unbiased(&self, address: usize, slot: usize) -> bool {
         let found = self.mark(slot).load(Relaxed);
@@ -129,7 +129,7 @@ impl Bin {
         (self.puts.load(Relaxed) + 1) % MAX_BATCH as u64 == 0
     }
 
-    /// Puts a slot, there is room, if its mark is what was found.
+    /// Puts a slot if its mark still is what was found. The caller saw that there is room.
     #[inline(always)]
     pub(super) fn exchange(&self, address: usize, slot: usize, found: Mark) -> bool {
         let top = self.top();
@@ -143,7 +143,7 @@ impl Bin {
         taken
     }
 
-    /// Read plainly, as compilers keep atomic loads apart from the instruction that uses them.
+    /// Read plainly: compilers do not fold an atomic load into the instruction that uses it.
     #[inline(always)]
     pub(super) fn top(&self) -> *mut CachedSlot {
         // SAFETY:

@@ -19,17 +19,17 @@ use crate::os::lock::{Lock, Locked};
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::thread_state::{self, AnyCache, ThreadState};
 
-/// After the caches were drained at the limit or for a waiter, caching pauses for this many operations, which go to the
-/// shelf, lest each get drain anew.
+/// After a drain at the limit or for a waiter, this many operations go to the shelf. Otherwise each get at the limit
+/// would drain anew.
 const PAUSE_OPERATIONS: u32 = if cfg!(bytepool_shuttle) { 2 } else { 4096 };
 
 /// The caches that threads have of one pool.
 pub(crate) struct Caches {
     list: Lock<Vec<CacheRef>>,
-    /// The process that the list is of: in a child of a fork, until it is used there, its parent. Changed under its
-    /// lock.
+    /// The process whose caches the list has. In a child of a fork that is the parent, until the child uses the list.
+    /// Changed under the list's lock.
     generation: AtomicU32,
-    /// What leads a thread to its cache of this pool, besides contexts. Never 0.
+    /// The key of the pool's own, besides contexts. Never 0.
     own_key: u64,
     references: References,
     /// What the layers above know the pool by. Set with the first cache.
@@ -43,15 +43,15 @@ pub(crate) struct Caches {
     /// Operations left of the pause.
     pause_left: AtomicU32,
     pub(super) bin_of_chunk: Box<[BinOffset]>,
-    /// Apart, as it is large.
+    /// In a box, as it is large.
     pub(super) bin_of_step: Box<[BinOffset; FINE_STEPS]>,
 }
 
-/// A pool whose cache had to go, as its owner said; with a reference to it.
+/// The owner of a cache that had to go, with a reference to it: the pool, as the layers above know it.
 pub(crate) type Evicted = NonNull<()>;
 
 impl Caches {
-    /// For a pool with these classes, whose requests the user's function may round.
+    /// The caches of a pool with these classes. `rounds`: the user's function rounds its requests.
     pub(crate) fn new(
         allowed: bool,
         classes: &Classes,
@@ -59,7 +59,7 @@ impl Caches {
         own_key: u64,
         references: References,
     ) -> Result<Self, OutOfMemory> {
-        // Registering for the fence takes the kernel milliseconds once a process has threads: rather now than
+        // Registering for the fence takes the kernel milliseconds once a process has threads. So it is done here, not
         // in the first get.
         let allowed = allowed && (barrier::is_available() || barrier::was_in_use());
         Ok(Self {
@@ -88,7 +88,7 @@ impl Caches {
         self.references
     }
 
-    /// The list, without what only the parent of this process had.
+    /// Locks the list. In a child of a fork it first ends the caches of threads that only the parent has.
     fn lock<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Vec<CacheRef>> {
         let mut list = self.list.lock(guard);
         // Relaxed: changed under this lock.
@@ -98,8 +98,9 @@ impl Caches {
         list
     }
 
-    /// In a child of a fork, at the pool's first use: ends the caches of threads that it does not have. All in the list
-    /// are from before the fork. The forking thread keeps its own, unless its parent had not looked here either.
+    /// In a child of a fork, at the pool's first use: ends the caches of threads that the child does not have. All
+    /// caches in the list are older than the fork. The forking thread keeps its own, unless its parent was a child that
+    /// never used the list either.
     #[cold]
     fn end_all_of_other_threads(&self, list: &mut Vec<CacheRef>) {
         let generation = fork::generation();
@@ -117,21 +118,22 @@ impl Caches {
         });
     }
 
-    /// In a child of a fork: does now what the first use of the list would do.
+    /// Does now what the first use of the list in a child of a fork would do.
     fn settle_fork(&self, guard: &ForkGuard) {
-        // Relaxed: who sees an old one looks again under the lock; who sees a new one needs nothing else of it.
+        // Relaxed: a thread that sees an old value looks again under the lock. One that sees a new value needs nothing
+        // else of it.
         if self.generation.load(Relaxed) != fork::generation() {
             drop(self.lock(guard));
         }
     }
 
-    /// Leads `key` to this thread's cache, made if it has none; and the pool's own key too, which what does not come
-    /// through a context uses. Neither leads to a cache yet. Where none can be made, the shelf serves. The pools that
-    /// had to be evicted for it.
+    /// Leads `key` and the pool's own key to this thread's cache, which is made if there is none. Neither key leads to
+    /// a cache yet. Calls without a context use the own key. Where no cache can be made, the shelf serves. Returns the
+    /// owners of the caches that had to be evicted.
     ///
     /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits
-    /// for its memory; `is_valid`, whether the key still is. Both are asked under the lock that [`drain`](Self::drain)
-    /// and [`detach`](Self::detach) take, too: no cache is made, and no key led anywhere, behind their back.
+    /// for its memory. `is_valid` says whether the key is still valid. Both are asked under the lock of
+    /// [`drain`](Self::drain) and [`detach`](Self::detach), so no cache is made and no key attached after these.
     #[cold]
     pub(crate) fn attach(
         &self,
@@ -171,13 +173,14 @@ impl Caches {
                     return [None; 2];
                 }
                 let Some(cache) = CacheRef::new(classes, self, state) else { return [None; 2] };
-                // Relaxed: who finds the cache in a thread's state found it under the state's lock, which comes after.
+                // Relaxed: others find the cache in a thread's state, under the state's lock, which is taken after
+                // this.
                 self.owner.store(owner.as_ptr(), Relaxed);
                 list.push(cache);
                 cache
             }
         };
-        // The one in demand last, lest the other take its position.
+        // `key` comes last: it is more in demand, and the own key could evict it.
         [self.own_key, key].map(|key| {
             let own_key = |other| CacheRef::from_any(other).caches().own_key;
             state.attach(guard, key, cache.as_any(), own_key, keep).flatten()
@@ -192,7 +195,7 @@ impl Caches {
         }
     }
 
-    /// Drains all caches: takes them away from their threads, and lays what they held on the shelf. The caller has a
+    /// Drains all caches: takes them away from their threads, and puts what they held on the shelf. The caller has a
     /// reference to the pool.
     pub(crate) fn drain(&self, guard: &ForkGuard) {
         let mut list = self.lock(guard);
@@ -212,18 +215,18 @@ impl Caches {
         }
     }
 
-    /// The heavy fence is refused since: what is in the caches, to which nothing leads any more, goes to the shelf.
+    /// Empties the caches after the heavy fence was refused. No key leads to them any more.
     fn give_up_all(&self, guard: &ForkGuard) {
-        // With a state, a thread's fork guards write nothing that others do.
+        // A thread with a state counts its fork guards there, where no other thread writes.
         thread_state::own(guard, CacheRef::nowhere().as_any());
-        // Relaxed: the list's lock decides who finds them.
+        // Relaxed: the list's lock decides which thread empties them.
         if !self.are_given_up.load(Relaxed) && !self.are_given_up.swap(true, Relaxed) {
             self.drain(guard);
         }
     }
 
-    /// Drains all caches if they hold slots of a class that are *large*: rather than touch fresh memory of that size,
-    /// or ask the system for it.
+    /// Drains all caches if the class's slots are *large* and some cache holds one. That is cheaper than fresh memory
+    /// of that size.
     pub(crate) fn recover_large(&self, guard: &ForkGuard, class: &Class) {
         // The calling thread's own bin is empty.
         let is_held = |cache: &CacheRef| cache.count(class.number()).held > 0;
@@ -232,14 +235,14 @@ impl Caches {
         }
     }
 
-    /// Drains all caches. None is made until the pause is dropped, nor by the next operations.
+    /// Drains all caches. No cache is made until the pause is dropped, nor by the next [`PAUSE_OPERATIONS`] operations.
     pub(crate) fn drain_and_pause<'a>(&'a self, guard: &'a ForkGuard) -> Pause<'a> {
         self.set_paused(guard, true);
         self.drain(guard);
         Pause { caches: self, guard }
     }
 
-    /// The next operations go to the shelf, too: a pause outlasts its reason.
+    /// Lets the next [`PAUSE_OPERATIONS`] operations go to the shelf.
     pub(crate) fn prolong_pause(&self) {
         // Relaxed: a rough count of operations.
         self.pause_left.store(PAUSE_OPERATIONS, Relaxed);
@@ -250,9 +253,9 @@ impl Caches {
         self.paused.store(paused, Relaxed);
     }
 
-    /// Ends the calling thread's cache, as its thread-locals are torn down or it was evicted.
+    /// Ends the calling thread's cache, when its thread-locals are torn down or the cache was evicted.
     pub(crate) fn give_up(&self, guard: &ForkGuard, state: &'static ThreadState) {
-        // As it is: a thread that ends is no use of the pool.
+        // Locked without a look for a fork: the end of a thread is no use of the pool.
         let mut list = self.list.lock(guard);
         let Some(at) = list.iter().position(|cache| ptr::eq(cache.state, state)) else { return };
         let cache = list.swap_remove(at);
@@ -262,10 +265,10 @@ impl Caches {
         unsafe { cache.end() };
     }
 
-    /// What each cache has of each class, given to `add`.
+    /// Gives `add` what each cache has of each class.
     ///
-    /// Exact at a quiet moment: then no thread is inside a call, and what each wrote last is visible to
-    /// whoever knows that.
+    /// Exact at a quiet moment, when no thread is inside a call. A caller that knows of the quiet sees what each thread
+    /// wrote last.
     pub(crate) fn count(&self, guard: &ForkGuard, classes: usize, mut add: impl FnMut(usize, Count)) {
         for cache in self.lock(guard).iter() {
             for class in 0..classes {
@@ -283,7 +286,7 @@ fn keep(cache: NonNull<AnyCache>) -> Option<Evicted> {
     NonNull::new(caches.owner.load(Relaxed))
 }
 
-/// How many caches a pool has, without a look whether this process is another one.
+/// How many caches a pool's list has, without a look for a fork.
 #[cfg(all(test, unix, not(bytepool_shuttle)))]
 pub(crate) fn count_as_they_are(guard: &ForkGuard, caches: &Caches) -> usize {
     caches.list.lock(guard).len()

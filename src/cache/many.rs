@@ -12,10 +12,10 @@ use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::FAST;
 
-/// At most this many buffers in one use of a cache, lest it keep a thread that drains waiting.
+/// The most buffers in one use of a cache, so that a thread that drains does not wait long.
 const MOST_AT_ONCE: usize = 64;
 
-/// Gets raw buffers into `out` while the class has idle slots; how many.
+/// Gets raw buffers into `out` while the class has slots for them. Returns how many.
 pub(crate) fn get_many(guard: &ForkGuard, key: u64, size: usize, out: &mut [*mut c_void]) -> usize {
     let mut got = 0;
     for part in out.chunks_mut(MOST_AT_ONCE) {
@@ -28,7 +28,7 @@ pub(crate) fn get_many(guard: &ForkGuard, key: u64, size: usize, out: &mut [*mut
     got
 }
 
-/// Puts raw buffers that are biased to this thread, up to the first that is not such a one; how many.
+/// Puts raw buffers up to the first that is not biased to this thread. Returns how many.
 pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: usize) -> usize {
     let state = thread_pointer::get();
     let Some(entry) = state.find(key) else { return 0 };
@@ -50,8 +50,8 @@ pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: 
 }
 
 impl CacheRef {
-    /// Gets raw buffers into `out`, with batches from the shelf, until it is full or the class has no idle slot; how
-    /// many.
+    /// Gets raw buffers into `out` until it is full or the class has no slot left. Batches come from the shelf. Returns
+    /// how many.
     fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
         let Some(bin) = self.bin_for(size) else { return 0 };
         let mut got = 0;
@@ -67,7 +67,7 @@ impl CacheRef {
         }
     }
 
-    /// Gets slots that were never handed out; how many.
+    /// Gets slots that were never handed out. Returns how many.
     fn get_many_fresh(&self, bin: &Bin, holder: Holder, out: &mut [*mut c_void]) -> usize {
         let fresh = out.iter_mut().map_while(|data| {
             *data = self.get_fresh(bin, holder)?.data.as_ptr().cast();
@@ -76,14 +76,14 @@ impl CacheRef {
         fresh.count()
     }
 
-    /// Makes room in the bin for a size if it is full. `false`: it was not, or there is none.
+    /// Makes room in the bin for a size if the bin is full. `false`: it was not full, or no room could be made.
     fn flush_full(&self, size: usize) -> bool {
         self.bin_for(size).is_some_and(|bin| !bin.has_room() && self.has_room_or_flush(bin))
     }
 }
 
 impl Bin {
-    /// Takes as many slots as there are and `out` has room for, marked in the ledger; how many.
+    /// Takes slots into `out`, as many as the bin has, and marks them in the ledger. Returns how many.
     fn take_many(&self, holder: Holder, out: &mut [*mut c_void]) -> usize {
         let mark = holder.mark(self.raw_base());
         let count = out.len().min(self.len());
@@ -103,7 +103,7 @@ impl Bin {
         count
     }
 
-    /// Puts slots with this thread's bias, while there is room, up to the first address that is not such a one's; how
+    /// Puts slots while there is room, up to the first address that is no slot with this thread's bias. Returns how
     /// many. The state is [`FAST`].
     fn put_many(&self, data: &[*mut c_void], bias: Mark) -> usize {
         let top = self.top();

@@ -8,8 +8,8 @@
 //! - [`thread_cache`]: a thread's cache of one pool: a bin for each class
 //! - [`caches`]: the pool's side, a list of its caches, which can be drained
 //!
-//! A cache knows a table of classes and a counter of references. It does not know the pool: who makes one says by what
-//! pointer the layers above know its owner, and is given that pointer where a cache has to go.
+//! A cache knows a table of classes and a counter of references. It does not know the pool. The layers above give it a
+//! pointer when it is made, and get that pointer back when it has to go.
 
 mod bin;
 pub(crate) mod caches;

@@ -1,5 +1,5 @@
-//! The slow half of a cache: batches from and to the shelf, and whatever is not this thread's own. It takes no lock of
-//! a pool, but the shelf's pops may spin and an end of bias waits, so it asks for a fork guard.
+//! The slow half of a cache: batches from and to the shelf, and puts of what is not biased to this thread. It takes no
+//! lock of a pool. But the shelf's pops may spin and an end of bias waits, so it asks for a fork guard.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ptr;
@@ -15,13 +15,13 @@ use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::{Entry, Position, SLOW};
 
-/// Whether threads may have caches at all: not where the system has no heavy fence, or refuses it since.
+/// Whether threads may have caches at all. `false` where the system has no heavy fence, or refuses it by now.
 #[inline]
 pub(crate) fn are_in_use() -> bool {
     barrier::is_in_use()
 }
 
-/// What `using` makes of this thread's cache, wherever the key is in the table.
+/// Runs `using` on the cache that a key leads this thread to, at any position. `None`: there is none.
 pub(super) fn with_cache<R>(guard: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
     if !are_in_use() {
         return None;
@@ -51,8 +51,8 @@ pub(crate) fn get_of_class(guard: &ForkGuard, key: u64, class: u8, holder: Holde
     with_cache(guard, key, |cache| cache.take_or_fill(cache.bin(class), holder))?
 }
 
-/// A fresh slot of a class for this thread, from a slot group that it has for itself. `None`: this thread has no cache,
-/// or there is none.
+/// A fresh slot of a class, from a slot group that this thread has for itself. `None`: the thread has no cache, or the
+/// class has no fresh slot.
 pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> {
     with_cache(guard, key, |cache| {
         let bin = cache.bin(class);
@@ -60,8 +60,8 @@ pub(crate) fn take_fresh(guard: &ForkGuard, key: u64, class: u8) -> Option<u32> 
     })?
 }
 
-/// Puts a raw buffer, whoever got it, wherever the key is, and although the bin is full. `Err`: nothing was done, the
-/// pool must look; what it takes it offers to the cache at the position, by [`put_taken`].
+/// Puts a raw buffer that any thread got. The key may be at any position, and the bin may be full. `Err`: nothing was
+/// done, the pool must look. What the pool takes, it offers to the cache at the position by [`put_taken`].
 pub(crate) fn put_slow(
     guard: &ForkGuard,
     key: u64,
@@ -82,8 +82,8 @@ pub(crate) fn is_attached(guard: &ForkGuard, key: u64) -> bool {
     with_cache(guard, key, |_| ()).is_some()
 }
 
-/// Puts a slot that is this thread's alone, if it is one of the cache at `position`, after a batch to the shelf if the
-/// bin is full. `Some(false)`: nothing was done. `None`: nor is there a cache.
+/// Puts a slot that is this thread's alone to the cache at `position`. A full bin first gives a batch to the shelf.
+/// `Some(false)`: nothing was done. `None`: there is no cache, and nothing was done.
 pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -> Option<bool> {
     let put = |cache: CacheRef| match cache.slot_of(address) {
         Some((bin, slot)) => cache.has_room_or_flush(bin) && bin.put(address, slot),
@@ -130,22 +130,23 @@ impl CacheRef {
         })
     }
 
-    /// Whether looking for a batch is in vain, as it seems.
+    /// Whether the shelf seems to have no idle slot, so that a look for a batch would be in vain.
     fn has_only_fresh(&self, bin: &Bin) -> bool {
         bin.quota() > 0 && self.class_of(bin).shelf.idle() == 0
     }
 
-    /// A slot that was never handed out, if its memory is open and below the limit. What more is needed the pool does.
+    /// A slot that was never handed out, if its memory is open and its bytes fit the limit. Otherwise the pool must
+    /// look.
     ///
-    /// Whoever closes the pool waits until this thread's state is inactive, so a slot that is taken here is out by
-    /// then, or back.
+    /// A thread that closes the pool waits until this thread's state is inactive. By then a slot that is taken here is
+    /// out, or back.
     pub(super) fn get_fresh(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
         let class = self.class_of(bin);
-        // The pool looks into all caches first, or makes pages huge.
+        // The pool first drains the caches for large slots, and makes pages huge.
         if class.slot_size() > LARGE || class.has_huge_pages() {
             return None;
         }
-        // A bin without a quota took no batch.
+        // A bin without a quota took no batch, so there may be idle slots.
         if class.shelf.idle() > 0 {
             return None;
         }
@@ -163,7 +164,7 @@ impl CacheRef {
         Some(bin.hand_out(slot, holder))
     }
 
-    /// Puts a raw buffer, whoever got it and wherever it is, with the size it was asked for or another of its class.
+    /// Puts a raw buffer of any class that any thread got. The size is the one asked for, or another of the class.
     /// `false`: nothing was done, the pool must look.
     fn put(&self, guard: &ForkGuard, address: usize, size: PutSize) -> bool {
         let Some((bin, slot)) = self.slot_of(address) else { return false };
@@ -171,7 +172,7 @@ impl CacheRef {
         let Some(requested) = ledger::raw_size(found) else { return false };
         let fits = match size {
             PutSize::Unsized => true,
-            // A pool that rounds has to ask.
+            // In a pool that rounds no bin is found, so the pool must look.
             PutSize::Sized(size) => {
                 size == requested || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin))
             }
@@ -181,14 +182,14 @@ impl CacheRef {
         }
         let found = if ledger::is_biased_to_another(found, self.bias) {
             self.class_of(bin).end_bias(guard, slot as u32, found);
-            // That ended the class's bias as well.
+            // The class cools down now.
             bin.set_bias(0);
             ledger::without_bias(found)
         } else {
             found
         };
         let taken = bin.exchange(address, slot, found);
-        // A thread that neither fills nor flushes looks at times, too.
+        // A thread that neither fills nor flushes looks once in a batch, too.
         if taken && bin.puts.load(Relaxed) % MAX_BATCH as u64 == 0 {
             self.choose_bias(bin, MAX_BATCH);
         }
@@ -204,7 +205,7 @@ impl CacheRef {
         }
     }
 
-    /// Once in a batch of so many slots: whether the class is biased is looked at on no faster path.
+    /// Looks whether the class is biased. Called once for each batch, of so many slots.
     fn choose_bias(&self, bin: &Bin, slots: usize) {
         bin.set_bias(if self.class_of(bin).bias.tick(slots as u32) { self.bias } else { 0 });
     }
@@ -223,9 +224,9 @@ impl CacheRef {
         }
     }
 
-    /// Whether a bin has room, made if need be by giving the slots that were put first back to the shelf, half of the
-    /// bin and at most [`MAX_BATCH`]. Not while the shelf has more than it keeps: then the pool gives some back to the
-    /// system.
+    /// Whether a bin has room. If it has none, it grows, or gives the slots that were put first back to the shelf: half
+    /// of the bin, at most [`MAX_BATCH`]. It does neither while the shelf has an excess: then the pool gives some back
+    /// to the system.
     pub(super) fn has_room_or_flush(&self, bin: &Bin) -> bool {
         if bin.has_room() || !bin.may_cache() || self.class_of(bin).has_excess() {
             return bin.has_room();
@@ -245,7 +246,7 @@ impl CacheRef {
         self.caches().references().release_some(slots.len() as u64);
     }
 
-    /// Moves the first `count` slots of a bin, at most [`MAX_BATCH`], with their references, to the shelf.
+    /// Moves the first `count` slots of a bin to the shelf, with their references. At most [`MAX_BATCH`].
     fn move_to_shelf(&self, bin: &Bin, count: usize) {
         if count > 0 {
             let mut batch = [0; MAX_BATCH];

@@ -1,10 +1,10 @@
 //! One thread's cache of one pool: a bin of idle slots for each size class.
 //!
-//! Only the owning thread changes a cache, while its state is active; whoever drained it has it alone afterwards. What
-//! statistics read meanwhile is atomic and never changed by two threads, so plain loads and stores do.
+//! Only the owning thread changes a cache, while its state is active. A thread that drained it has it alone afterwards.
+//! What statistics read meanwhile is atomic. No two threads change it at once, so loads and stores do.
 //!
-//! Every cached slot holds a reference to the pool, as an outstanding one does: between a cache and its thread nothing
-//! shared is written.
+//! Every cached slot holds a reference to the pool, as an outstanding one does. So a get or put of a cached slot writes
+//! nothing that other threads write.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::plain_memory;
@@ -30,12 +30,12 @@ pub(super) const fn bin_offset(class: u8) -> BinOffset {
 }
 const _: () = assert!(size_of::<ThreadCache>() + MAX_CLASSES * size_of::<Bin>() <= BinOffset::MAX as usize);
 
-/// From chunk to bin, for all caches of a pool.
+/// The bin of each chunk, the same for all caches of a pool.
 pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Result<Box<[BinOffset]>, OutOfMemory> {
     memory::boxed_slice(class_of_chunk.len(), |chunk| Ok(bin_offset(class_of_chunk[chunk])))
 }
 
-/// From the step of a size to bin, for all caches of a pool of so many classes.
+/// The bin of each step of sizes, the same for all caches of a pool of so many classes.
 pub(super) fn bins_of_steps(index: &SizeClassIndex, classes: usize, rounds: bool) -> [BinOffset; FINE_STEPS] {
     let has_bin = |class: u8| !rounds && usize::from(class) < classes;
     index.table().map(|class| if has_bin(class) { bin_offset(class) } else { NO_BIN })
@@ -44,7 +44,7 @@ pub(super) fn bins_of_steps(index: &SizeClassIndex, classes: usize, rounds: bool
 /// One thread's cache of one pool. Its bins follow it in memory.
 #[repr(C, align(128))] // apart from other threads' caches
 pub(super) struct ThreadCache {
-    /// Where sizes lead that have no class: the offset 0. It holds nothing and takes nothing.
+    /// At the offset 0, where sizes without a class lead. It holds nothing and takes nothing.
     none: Bin,
     /// The address of the region, and its length in bytes; 0 for no pool.
     pub(super) base: usize,
@@ -73,7 +73,7 @@ unsafe impl Send for ThreadCache {}
 // SAFETY: as for Send.
 unsafe impl Sync for ThreadCache {}
 
-/// Where entries lead whose cache was detached: it serves nothing.
+/// What an entry leads to after its cache was detached: a cache that serves nothing.
 static NOWHERE: ThreadCache = ThreadCache {
     none: Bin::none(),
     base: 0,
@@ -89,7 +89,7 @@ static NOWHERE: ThreadCache = ThreadCache {
     bin_of_step: [NO_BIN; FINE_STEPS],
 };
 
-/// A cache where it is: its bins are reached from here, too. Good as long as the cache is.
+/// A pointer to a cache and to the bins behind it. Valid as long as the cache.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct CacheRef(pub(super) NonNull<ThreadCache>);
 
@@ -109,7 +109,7 @@ impl Deref for CacheRef {
 }
 
 impl CacheRef {
-    /// What serves nothing.
+    /// The cache that serves nothing.
     pub(super) fn nowhere() -> Self {
         Self(NonNull::from(&NOWHERE))
     }
@@ -149,7 +149,7 @@ impl CacheRef {
     }
 }
 
-/// Memory for a cache, its bins, and the slots of each; where the slots start.
+/// The layout of a cache, its bins, and the slots of each bin; and where the slots start.
 fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
     let bins = Layout::array::<Bin>(classes.len()).ok()?;
     let (layout, bins_start) = Layout::new::<ThreadCache>().extend(bins).ok()?;
@@ -161,7 +161,7 @@ fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
 
 /// Making and ending; statistics.
 impl CacheRef {
-    /// An empty cache in the list `caches`, for the thread of `state`. `None` without memory.
+    /// An empty cache for the thread of `state`, to go into the list `caches`. `None` without memory.
     pub(super) fn new(classes: &Classes, caches: &Caches, state: &'static ThreadState) -> Option<Self> {
         let (layout, slots_start) = layout(classes)?;
         let cache = memory::allocate_zeroed(layout).ok()?.cast::<ThreadCache>();

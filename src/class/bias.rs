@@ -1,8 +1,8 @@
 //! Whether a class's marks are biased to the threads that get its slots, as in biased locking.
 //!
 //! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which
-//! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: its marks have no bias
-//! for a while, twice as long each time that a new bias was in vain. A time with a bias is taken off the next cooldown.
+//! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: for a while its marks
+//! have no bias. Each bias that was in vain doubles the next cooldown. Time spent with a bias shortens it.
 //!
 //! ```text
 //! biased -> another thread puts: ends of bias, for what is out -> cooldown: no bias, no fence -> biased -> ...
@@ -10,9 +10,8 @@
 
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// How long a cooldown lasts, in slots that threads get or put: at least, and at most. A put by exchange costs some
-/// nanoseconds more than one by bias, so the least costs about as much as the fences that end the bias of some thousand
-/// slots.
+/// The shortest and the longest cooldown, in slots that threads get or put. A put by exchange costs some nanoseconds
+/// more than a biased one. So the shortest cooldown costs about as much as ending the bias of some thousand slots.
 const LEAST_COOLDOWN: u32 = if cfg!(bytepool_shuttle) { 8 } else { 1 << 18 };
 const MOST_COOLDOWN: u32 = if cfg!(bytepool_shuttle) { 16 } else { 1 << 26 };
 
@@ -28,7 +27,7 @@ impl Bias {
         Self { cooldown: AtomicU32::new(0), next_cooldown: AtomicU32::new(LEAST_COOLDOWN) }
     }
 
-    /// Called once in a batch, with the number of its slots; whether the class is biased.
+    /// Counts a batch of so many slots. Returns whether the class is biased.
     pub(crate) fn tick(&self, slots: u32) -> bool {
         match self.cooldown.load(Relaxed) {
             0 => {

@@ -25,7 +25,7 @@ pub(crate) struct Books {
     used: usize,
 }
 
-/// Words of a pool's books: zero at first. Good as long as the books.
+/// Words of a pool's books. They are zero at first, and valid as long as the books.
 #[derive(Clone, Copy)]
 pub(crate) struct Words {
     first: NonNull<AtomicU64>,
@@ -51,8 +51,8 @@ impl Deref for Words {
 impl Words {
     const WORD: usize = size_of::<AtomicU64>();
 
-    /// Gives the memory of words `start..end` back to the system, which read as zeros then. They begin and end with a
-    /// page. `false` if the system refused.
+    /// Gives the memory of words `start..end` back to the system. The range begins and ends with a page, and reads as
+    /// zeros afterwards. `false` if the system refused.
     ///
     /// # Safety
     /// - all of them are zero, and nobody writes them meanwhile
@@ -76,14 +76,14 @@ impl Books {
         Self::len_of(spans.iter().flat_map(|span| [span.slots as usize, more(span)]))
     }
 
-    /// What parts of so many words take, each of which begins with a page.
+    /// The bytes of parts of so many words. Each part begins with a page.
     fn len_of(parts: impl IntoIterator<Item = usize>) -> usize {
         let page = page_size();
         let len: usize = parts.into_iter().map(|words| (words * Words::WORD).next_multiple_of(page)).sum();
         if len == 0 { 0 } else { len + 2 * page }
     }
 
-    /// In a region of their own, of the length that [`len_for`](Self::len_for) says.
+    /// Makes books in a region whose length came from [`len_for`](Self::len_for).
     pub(super) fn new(region: Region) -> io::Result<Self> {
         let page = page_size();
         if region.len() > 0 {
@@ -92,7 +92,7 @@ impl Books {
         Ok(Self { region, used: page })
     }
 
-    /// With parts of so many words.
+    /// Makes books for parts of so many words.
     #[cfg(test)]
     pub(crate) fn with_parts(parts: impl IntoIterator<Item = usize>) -> io::Result<Self> {
         Self::new(Region::reserve(Self::len_of(parts), page_size())?)

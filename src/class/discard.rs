@@ -1,6 +1,6 @@
-//! Giving idle memory back, in *windows*: as many slots as start and end on a page boundary together. A window's idle
-//! and fresh slots are reserved, so that nobody gets one meanwhile; whole pages of theirs go back to the system; the
-//! slots whose every page went are fresh again, and the others are put back.
+//! Giving idle memory back, in *windows*: a window is as many slots as start and end on a page boundary together. Its
+//! idle and fresh slots are reserved, so that nobody gets one meanwhile. Their whole pages go back to the system. A
+//! slot whose every page went is fresh again; the others are put back.
 
 use std::ops::Range;
 
@@ -12,12 +12,13 @@ use super::shelf::{GROUP_SLOTS, GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation};
 use crate::os::bits::has_run;
 use crate::os::region::{HUGE_PAGE, Region, page_size};
 
-/// So many groups of small slots are looked at together, and their pages go with one system call.
+/// The most groups of small slots whose pages go with one system call.
 const MOST_AT_ONCE: u32 = 64;
 
 impl Class {
-    /// The slot groups of a window: as many slots as start and end on a page boundary together, whatever the slot size
-    /// (a multiple of [`GRANULE`]). With huge pages as many as do on one of theirs, if these are not too many.
+    /// The slot groups of a window. Slot sizes are multiples of [`GRANULE`], so page size / [`GRANULE`] slots start and
+    /// end with a page, whatever the slot size. With huge pages a window starts and ends with a huge page, if that
+    /// takes not too many slots.
     pub(super) fn window_groups(&self) -> u32 {
         let alike = |page: usize, granule: usize| (page / granule) as u32 / GROUP_SLOTS;
         let least = alike(page_size(), GRANULE);
@@ -32,10 +33,10 @@ impl Class {
         self.window_groups() * GROUP_SLOTS
     }
 
-    /// Gives back the whole pages of up to `max_slots` idle slots; how many slots became fresh. Those of the highest
+    /// Gives back the whole pages of up to `max_slots` idle slots. Returns how many slots became fresh. The highest
     /// addresses go first, so that what stays is dense.
     pub(crate) fn discard_idle(&self, region: &Region, max_slots: usize) -> usize {
-        // Looked at first: who sees an idle slot sees that its group was used.
+        // This look comes first: a thread that sees an idle slot also sees that its group was used.
         if self.shelf.idle() == 0 {
             return 0;
         }
@@ -55,17 +56,17 @@ impl Class {
         discarded
     }
 
-    /// Whether more slots are idle on the shelf than are kept, so that [`discard_excess`](Self::discard_excess) pays.
+    /// Whether the shelf has more idle slots than are kept, so that [`discard_excess`](Self::discard_excess) pays.
     #[inline]
     pub(crate) fn has_excess(&self) -> bool {
         self.excess.is_too_much(self.shelf.idle())
     }
 
-    /// Gives idle slots beyond the capacity back, as far as whole pages go; how many slots became fresh.
+    /// Gives back the whole pages of idle slots beyond the capacity. Returns how many slots became fresh.
     pub(crate) fn discard_excess(&self, region: &Region, books: &Books) -> usize {
         let idle = self.shelf.idle();
         let discarded = self.discard_idle(region, self.excess.of(idle) as usize);
-        // Not what others put meanwhile: nobody tried to give that back.
+        // What others put meanwhile is left out: nobody tried to give it back.
         self.excess.is_left(idle - discarded as u32, self.shelf.used_groups() * GROUP_SLOTS);
         if discarded > 0 {
             self.discard_books(books);
@@ -88,14 +89,13 @@ impl Class {
         }
     }
 
-    /// Gives back the whole pages of idle slots in the window of `slot`; how many slots became fresh.
+    /// Gives back the whole pages of idle slots in the window of `slot`. Returns how many slots became fresh.
     pub(crate) fn discard_around(&self, region: &Region, slot: u32) -> usize {
         let window = slot / self.window_slots();
         self.discard_windows(region, window..window + 1, usize::MAX)
     }
 
-    /// Makes all idle slots fresh although their pages were not given back: the region goes as a whole. How
-    /// many.
+    /// Makes all idle slots fresh without giving back their pages: the region goes as a whole. Returns how many.
     pub(crate) fn forget_idle(&self) -> usize {
         let mut forgotten = 0;
         let used = self.shelf.used_groups();
@@ -113,12 +113,12 @@ impl Class {
         forgotten
     }
 
-    /// How many windows are reserved at a time: of slots of a page or more, one.
+    /// How many windows are reserved at a time: one where a slot is a page or more.
     fn most_windows(&self) -> u32 {
         if self.span.slot_size < page_size() { (MOST_AT_ONCE / self.window_groups()).max(1) } else { 1 }
     }
 
-    /// Whether a window looks as if it had a page to give: a look costs less than a reservation.
+    /// Whether a window seems to have a page to give. This look costs less than a reservation.
     fn may_discard(&self, window: u32) -> bool {
         let first_group = window * self.window_groups();
         // The last window may have a page that is not full.

@@ -5,22 +5,22 @@
 //!                                    ^ down to here    ^ above, give back
 //! ```
 //!
-//! - The *slack* lets a class go up and down a little without a system call each time, and makes what is given back a
-//!   batch.
-//! - Small slots go back only with their whole page. What is left beyond the capacity then, because pages are shared
-//!   with slots that are out, is looked at again after enough more were put: a look goes over the whole class.
+//! - The *slack* lets a class go up and down a little without a system call each time. It also makes a batch of what is
+//!   given back.
+//! - Small slots go back only with their whole page. A page that is shared with a slot that is out stays. The next look
+//!   comes after enough more puts, because a look covers the whole class.
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
 
 use super::layout::Span;
 
-/// The slack is an eighth of the capacity; at least so many bytes, and one slot.
+/// The least slack in bytes. The slack is an eighth of the capacity, but at least this, and at least one slot.
 const LEAST_SLACK_BYTES: usize = if cfg!(bytepool_shuttle) { 4 << 10 } else { 256 << 10 };
 
 /// All accesses are Relaxed: hints, each of which is right in some order.
 pub(crate) struct Excess {
-    /// Idle slots on the shelf above which it is worth to give some back.
+    /// Above this many idle slots on the shelf some are given back.
     threshold: AtomicU32,
     capacity: u32,
     slack: u32,
@@ -36,11 +36,11 @@ impl Excess {
         Self { threshold: AtomicU32::new(capacity + slack), capacity, slack }
     }
 
-    /// Whether so many idle slots on the shelf are to be given back, down to the capacity.
+    /// Whether so many idle slots on the shelf are too many, so that those beyond the capacity are to be given back.
     #[inline]
     pub(crate) fn is_too_much(&self, idle: u32) -> bool {
         let threshold = self.threshold.load(Relaxed);
-        // Whatever was left the last time was taken since: put again, it may have a page for itself.
+        // What the last look left was got since. Once it is put again, it may have a page for itself.
         if threshold > self.capacity + self.slack && idle + 2 * self.slack < threshold {
             self.threshold.store(self.capacity.max(idle) + self.slack, Relaxed);
         }
@@ -52,8 +52,8 @@ impl Excess {
         idle.saturating_sub(self.capacity)
     }
 
-    /// After some were given back: so many are left. `used` slots of the class are not known to be fresh, and a look at
-    /// all of them is to pay.
+    /// Notes that so many idle slots are left after some were given back. A look covers the `used` slots of the class,
+    /// so the next one waits for more puts where these are many.
     pub(super) fn is_left(&self, idle: u32, used: u32) {
         let more = if idle > self.capacity { self.slack.max(used / 64) } else { self.slack };
         self.threshold.store(self.capacity.max(idle) + more, Relaxed);

@@ -1,5 +1,5 @@
-//! Huge pages: asked for only where a class's slots fill them, and given back whole. So they make nothing resident that
-//! is not mapped memory anyway.
+//! Huge pages are asked for only where a class's slots fill them, and given back whole. So nothing becomes resident
+//! that is not mapped memory anyway.
 //!
 //! A span's *huge block* is as large as a huge page, and starts with one. Once all slots in it were handed out, the
 //! system is asked to put its pages together. A block whose slots are not all idle is not given back in parts: the
@@ -29,7 +29,7 @@ impl HugeBlocks {
         self.0.get(block / 64).is_some_and(|word| word.load(Relaxed) & 1 << (block % 64) != 0)
     }
 
-    /// Whether this call did.
+    /// Sets a block's bit. Returns whether this call did.
     fn set(&self, block: usize) -> bool {
         self.0[block / 64].fetch_or(1 << (block % 64), Relaxed) & 1 << (block % 64) == 0
     }
@@ -44,21 +44,21 @@ impl Class {
         self.huge.is_some()
     }
 
-    /// After a slot, which is the caller's, was handed out for the first time: makes pages huge that are filled now.
+    /// Makes the pages huge that `slot` filled. The slot is the caller's, and was just handed out for the first time.
     pub(crate) fn fill_huge_pages(&self, region: &Region, slot: u32) {
         let Some(blocks) = &self.huge else { return };
         let start = slot as usize * self.span.slot_size;
         for block in start / HUGE_PAGE..(start + self.span.slot_size).div_ceil(HUGE_PAGE) {
             if !blocks.has(block) && self.fills(block) && blocks.set(block) {
-                // What a large slot is to hold is not there yet.
+                // A large slot holds nothing yet that would have to move.
                 let now = self.span.slot_size < HUGE_PAGE;
                 region.make_huge(self.span.start + block * HUGE_PAGE, HUGE_PAGE, now);
             }
         }
     }
 
-    /// Whether all slots that share a block were handed out. Not those of a block that could not be given back whole:
-    /// the slots of one window are.
+    /// Whether all slots that share a block were handed out. `false` where they lie in two windows: such a block could
+    /// not be given back whole.
     fn fills(&self, block: usize) -> bool {
         let first = (block * HUGE_PAGE / self.span.slot_size) as u32;
         let end = ((block + 1) * HUGE_PAGE).div_ceil(self.span.slot_size) as u32;
@@ -68,7 +68,7 @@ impl Class {
             && (first..end).all(|slot| self.shelf.is_touched(slot))
     }
 
-    /// The part of a range, from offset to offset in the region, without the huge blocks that it has a part of only.
+    /// A range of the region without the huge blocks that it covers only in part. Both ends are offsets.
     pub(super) fn without_parts_of_huge_pages(&self, start: usize, end: usize) -> (usize, usize) {
         let Some(blocks) = &self.huge else { return (start, end) };
         let (mut from, mut to) = (start - self.span.start, end.max(start) - self.span.start);
@@ -81,7 +81,7 @@ impl Class {
         (self.span.start + from, self.span.start + to)
     }
 
-    /// After a range was given back: its huge blocks are to be small pages until they are filled again.
+    /// Makes the huge blocks of a range that was given back small pages, until they are filled again.
     pub(super) fn are_small_again(&self, region: &Region, start: usize, end: usize) {
         let Some(blocks) = &self.huge else { return };
         let first = (start - self.span.start).div_ceil(HUGE_PAGE);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A span has room for more slots than the class's capacity, so that overflow is slots like all others. The room costs
-//! addresses only; it is the first to go where the system has too few.
+//! addresses only. Where the system has too few, the room shrinks first.
 //!
 //! Numbers only, fixed when the pool is built.
 
@@ -17,8 +17,7 @@ use crate::error::BuildError;
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::region::{HUGE_PAGE, page_size};
 
-/// The most address space a pool can reserve, in bytes. Up to here offsets divide by slot sizes exactly (see
-/// [`Reciprocal`]).
+/// The most address space a pool can reserve, in bytes. Up to here [`Reciprocal`] divides offsets exactly.
 pub(crate) const MAX_ADDRESS_SPACE: usize = 1 << 44;
 
 /// The part of the region that one class has.
@@ -28,7 +27,7 @@ pub(crate) struct Span {
     pub(crate) slot_size: usize,
     /// How many idle slots are kept.
     pub(crate) capacity: u32,
-    /// How many there are: the capacity, and the room beyond it.
+    /// How many slots there are: the capacity and the room beyond it.
     pub(crate) slots: u32,
     /// Where it starts, in bytes from the start of the region.
     pub(crate) start: usize,
@@ -58,9 +57,9 @@ pub(crate) struct Shape {
     /// Of every slot, in bytes: a power of two.
     pub(crate) alignment: usize,
     pub(crate) huge_pages: bool,
-    /// Slots as large as pages are spread by a cache line each.
+    /// Slots of whole pages are a cache line longer, so that they start at different lines.
     pub(crate) coloring: bool,
-    /// What all classes together have beyond their capacities, in bytes, at most.
+    /// The most room of all classes together, in bytes.
     pub(crate) room: usize,
 }
 
@@ -69,20 +68,20 @@ impl Shape {
     fn slot_size(&self, buffer_size: usize) -> usize {
         let alignment = self.alignment.max(GRANULE);
         let slot_size = buffer_size.next_multiple_of(alignment);
-        // The first bytes of slots that start with a page all compete for the same few places of the cache.
+        // If all slots start with a page, their first bytes compete for the same few cache sets.
         let is_colored = self.coloring && slot_size % page_size() == 0 && alignment < page_size();
         if is_colored { slot_size + alignment } else { slot_size }
     }
 }
 
-/// Beyond its capacity a class has slots of at most so many bytes. Enough for 400,000 buffers of 64 bytes; less than a
-/// thousandth of the addresses that a process has, for a thousand pools of three classes.
+/// The most room of a class, in bytes. It holds a million buffers of 64 bytes. A thousand pools of three classes take
+/// less than two thousandths of the 128 TiB that a process has.
 const ROOM_OF_CLASS: usize = if cfg!(bytepool_shuttle) { 64 << 10 } else { 64 << 20 };
-/// Larger slots, in bytes, have none.
+/// Larger slots have no room. In bytes.
 const LARGEST_WITH_ROOM: usize = 32 << 20;
-/// All classes together have at most so much, in bytes.
+/// The most room of all classes of a pool together, in bytes.
 pub(crate) const ROOM_OF_POOL: usize = 4 << 30;
-/// Less than this for each class is none, in bytes.
+/// A pool with less room than this for each class has none. In bytes.
 const LEAST_ROOM: usize = 1 << 20;
 
 /// The table from chunk to class stays small enough for the first-level cache.
@@ -90,14 +89,15 @@ const MAX_CHUNKS: usize = 4096;
 const MIN_CHUNK_SHIFT: u32 = 16;
 
 impl Layout {
-    /// For classes of a buffer size and a capacity each.
+    /// Lays out classes, each given by its buffer size and capacity.
     pub(crate) fn new(classes: &[(usize, usize)], shape: Shape) -> Result<Self, BuildError> {
         let Shape { alignment, huge_pages, room, .. } = shape;
         let least_chunk = alignment.max(page_size()).max(if huge_pages { HUGE_PAGE } else { 0 });
         let mut chunk_shift = MIN_CHUNK_SHIFT.max(least_chunk.trailing_zeros());
         let slot_alignment = alignment.max(GRANULE);
         let too_large = |bytes| BuildError::AddressSpace { bytes, limit: MAX_ADDRESS_SPACE };
-        // Each below 2^63 (sizes below 2^33 with alignment, capacities up to 2^30), and at most 64 of them.
+        // Aligned sizes are below 2^33 and capacities at most 2^30. So each product is below 2^63, and there are at
+        // most 64.
         let least: u128 =
             classes.iter().map(|&(size, capacity)| (shape.slot_size(size) * capacity) as u128).sum();
         if least > MAX_ADDRESS_SPACE as u128 {
@@ -105,7 +105,7 @@ impl Layout {
         }
         let room = room.min(MAX_ADDRESS_SPACE - least as usize);
         let room = if room < classes.len() * LEAST_ROOM { 0 } else { room };
-        // Slots, the size of each, and how an offset is divided by it.
+        // For each class: the number of slots, the slot size, and how an offset is divided by it.
         let slots = memory::boxed_slice(classes.len(), |class| {
             let (size, capacity) = classes[class];
             let least = shape.slot_size(size);
@@ -136,7 +136,7 @@ impl Layout {
             let chunks = chunks_of(class, chunk_shift);
             class_of_chunk.resize(class_of_chunk.len() + chunks, class as u8);
             let (capacity, slots, len) = (capacity as u32, slots as u32, chunks << chunk_shift);
-            // Spans start with a chunk, and no chunk is smaller than what the region starts at a multiple of.
+            // A span starts with a chunk, and no chunk is smaller than the alignment of the region's start.
             let alignment = 1 << slot_size.trailing_zeros().min(base_alignment.trailing_zeros());
             Ok::<_, OutOfMemory>(Span {
                 buffer_size,
@@ -154,7 +154,7 @@ impl Layout {
         Ok(Self { spans, chunk_shift, class_of_chunk, len, base_alignment, shape })
     }
 
-    /// The same classes with less room beyond their capacities; `None` if they have none.
+    /// The same classes with a quarter of the room; `None` if they have no room.
     pub(crate) fn with_less_room(&self) -> Result<Option<Self>, BuildError> {
         if self.shape.room == 0 {
             return Ok(None);
@@ -168,8 +168,8 @@ impl Layout {
     }
 }
 
-/// How many slots a class has beyond its capacity, in at most `most` bytes. Where they are many, all its slots fill the
-/// last slot group, so that its word need not be written when the pool is made.
+/// How many slots a class has beyond its capacity, in at most `most` bytes. Where these are many, the last slot group
+/// is full: then its word need not be written when the pool is made.
 fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
     if slot_size > LARGEST_WITH_ROOM {
         return 0;
@@ -179,10 +179,10 @@ fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
     if room < group { room } else { room - (capacity + room) % group }
 }
 
-/// The least slot from this size on that is a multiple of the alignment, as `least` is, and whose number is found by
-/// one multiplication.
+/// The smallest slot size of at least `least` by which one multiplication divides exactly. Both are multiples of
+/// `alignment`.
 ///
-/// Nearly always the first try does: a few more are for terabytes of buffers of gigabytes.
+/// Nearly always the first try does. Only spans of terabytes of gigabyte slots take more.
 fn slot_of(least: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) {
     let mut slot_size = least;
     loop {
@@ -268,7 +268,7 @@ mod tests {
         };
         assert_eq!(slots(64, false), [0, 1, 63, 0]);
         assert_eq!(slots(64, true), [0, 1 + 64, 63, 64]);
-        // Where every slot is to start with a page there is no place for it.
+        // Where every slot must start with a page, coloring changes nothing.
         assert_eq!(slots(page_size(), true), slots(page_size(), false));
     }
 }

@@ -1,4 +1,4 @@
-//! An outstanding buffer, as the layers pass it on: where it is, and what is said when it is put.
+//! An outstanding buffer as the layers pass it on: where it is, and with which size it is put.
 
 use std::ptr::NonNull;
 
@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 pub(crate) enum Location {
     /// By the ledger of a class.
     Slot { class: u8, slot: u32 },
-    /// In the registry: also a slot's replacement.
+    /// By the registry: overflow of the system allocator, oversize, or a slot's replacement.
     System,
 }
 

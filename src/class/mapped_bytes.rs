@@ -8,7 +8,7 @@ use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// The bytes a pool has mapped, never above its limit.
 ///
-/// The memory it stands for is published elsewhere, so a look at it is Relaxed.
+/// A look at it is Relaxed: the memory that it stands for is published elsewhere.
 pub(crate) struct MappedBytes {
     mapped: AtomicUsize,
     limit: usize,
@@ -28,16 +28,16 @@ impl MappedBytes {
         self.mapped.load(Relaxed)
     }
 
-    /// Adds `bytes`, unless that exceeds the limit.
+    /// Adds `bytes`, unless the sum would exceed the limit.
     ///
-    /// SeqCst here and in [`release`](Self::release): a waiter that looks for bytes finds what was released, or who
-    /// releases finds the waiter; see [`WaitQueue::enter`](super::wait_queue::WaitQueue::enter).
+    /// SeqCst here and in [`release`](Self::release): a waiter that looks for bytes finds what was released, or the
+    /// thread that releases finds the waiter. The partner is `WaitQueue::enter`, in the core.
     pub(crate) fn try_reserve(&self, bytes: usize) -> bool {
         let add = |mapped: usize| mapped.checked_add(bytes).filter(|&sum| sum <= self.limit);
         self.mapped.fetch_update(SeqCst, SeqCst, add).is_ok()
     }
 
-    /// Takes off bytes that were reserved. Somebody may wait for them: the caller looks.
+    /// Takes off bytes that were reserved. The caller then looks whether anybody waits for them.
     pub(crate) fn release(&self, bytes: usize) {
         let before = self.mapped.fetch_sub(bytes, SeqCst);
         debug_assert!(before >= bytes, "{bytes} bytes released of {before}");

@@ -6,7 +6,7 @@
 //! - [`ledger`]: who holds each slot
 //! - [`shelf`]: the idle and fresh slots that all threads share
 //! - [`quota`]: how many idle slots threads may keep
-//! - [`bias`]: whether puts are to be cheap, or hand-overs
+//! - [`bias`]: whether marks are biased to the threads that get slots
 //! - [`slots`]: from an address to a slot and its mark
 //! - [`discard`]: giving idle memory back
 //! - [`excess`]: how many idle slots are too many
@@ -16,7 +16,7 @@
 //! - `arithmetic`: `index`, for the fuzz targets
 //! - [`location`]: an outstanding buffer, as the layers above pass it on
 //!
-//! Here is one class of a pool: its span of the region, with all of that.
+//! This file has one class of a pool: its span of the region, with all of these parts.
 
 #[cfg(fuzzing)]
 pub mod arithmetic;
@@ -74,11 +74,10 @@ pub(crate) struct Class {
     open_step: usize,
 }
 
-/// What a class counts as it happens; the rest of its statistics is derived. All accesses are Relaxed:
-/// figures only.
+/// What a class counts as it happens. The rest of its statistics is derived. All accesses are Relaxed: figures only.
 #[derive(Default)]
 pub(crate) struct ClassCounters {
-    /// Buffers put, overflow included, but for those that thread caches count until they end.
+    /// Buffers put, overflow included. A thread cache adds its own puts when it ends.
     pub(crate) puts: AtomicU64,
     /// Gets of the class served by the system allocator.
     pub(crate) overflow_gets: AtomicU64,
@@ -164,14 +163,14 @@ impl Class {
         self.span.start + slot as usize * self.span.slot_size
     }
 
-    /// Whether all slots are idle on the shelf, or fresh. A slot goes back to the count it came from, and `fresh` is
-    /// read first, lest one be counted twice for another that is out.
+    /// Whether all slots are idle on the shelf, or fresh. A slot returns to the count that it came from. `fresh` is
+    /// read first: otherwise a slot could be counted twice, and hide one that is out.
     pub(crate) fn is_whole(&self) -> bool {
         self.shelf.fresh() + self.shelf.idle() == self.slot_count()
     }
 
-    /// What the books of this class take, in bytes: pages of the ledger that were used, words of the shelf as far as
-    /// they were, and the queue.
+    /// What the books of this class take, in bytes: the used pages of the ledger, the used words of the shelf, and the
+    /// queue.
     pub(crate) fn book_bytes(&self) -> usize {
         self.ledger.used_pages().count() * page_size() + self.shelf.book_bytes()
     }
@@ -183,7 +182,8 @@ impl Class {
         self.slot_count().saturating_sub(fresh).saturating_sub(idle)
     }
 
-    /// Notes how many slots are out, where a batch is taken: the thread that takes it has none cached.
+    /// Notes how many slots are out. Called where a batch is taken, as the thread that takes it has no slot of the
+    /// class cached.
     pub(crate) fn sample_peak(&self) {
         let out = self.off_shelf();
         // Relaxed: figures.
@@ -192,10 +192,10 @@ impl Class {
         }
     }
 
-    /// Ends the bias of a slot that was found biased to another thread, and that of the class for a while.
+    /// Ends the bias of a slot that was found biased to another thread. The class cools down.
     #[cold]
     pub(crate) fn end_bias(&self, guard: &ForkGuard, slot: u32, found: Mark) {
-        // First: what is got meanwhile needs no end then.
+        // The cooldown comes first, so that slots that are got meanwhile need no end of bias.
         self.bias.cool_down();
         self.counters.bias_ends.fetch_add(1, Relaxed);
         self.ledger.end_bias(slot, found, |owner| wait_for_fast_path(guard, owner));
@@ -204,7 +204,7 @@ impl Class {
     /// Whether the memory of `slot` is readable and writable.
     #[inline]
     pub(crate) fn is_open(&self, slot: u32) -> bool {
-        // Acquire pairs with the Release in `open_up_to`: the pages were opened before.
+        // Acquire: partner in `open_up_to`, which opened the pages before.
         self.end_of(slot) <= self.opened.load(Acquire)
     }
 
@@ -214,7 +214,7 @@ impl Class {
         if self.is_open(slot) { Ok(()) } else { self.open_up_to(guard, region, self.end_of(slot)) }
     }
 
-    /// Makes all slots memory, and idle. Before anybody gets one.
+    /// Makes all slots memory, and idle. Called before anybody gets one.
     pub(crate) fn pin(&self, guard: &ForkGuard, region: &Region) -> io::Result<()> {
         let bytes = self.span.slots as usize * self.span.slot_size;
         self.open_up_to(guard, region, bytes)?;

@@ -1,4 +1,4 @@
-//! How many idle slots threads may keep: of each class a thread, and all threads together.
+//! How many idle slots of a class threads may keep: one thread, and all threads together.
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -8,8 +8,8 @@ use super::layout::Span;
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 2 << 20;
-/// Slots larger than this, in bytes, are *large*: a thread keeps two of them, and none strands there, as whoever misses
-/// one looks into all caches.
+/// Slots larger than this, in bytes, are *large*. A thread keeps two of them. None strands there, because a thread that
+/// misses one drains all caches.
 pub(crate) const LARGE: usize = 128 << 10;
 /// Slots larger than this are not cached, in bytes.
 const MAX_CACHED_SIZE: usize = 16 << 20;
@@ -29,14 +29,14 @@ pub(crate) fn most_slots(slot_size: usize) -> u32 {
     }
 }
 
-/// Threads together keep so many slots of a class of little capacity, too, which may have many more out; and so many
-/// bytes.
+/// Of a class of little capacity all threads together may keep up to so many slots, and so many bytes: it may have many
+/// more out.
 const LEAST_SLOTS: usize = 64;
 const LEAST_BYTES: usize = 1 << 20;
 
 /// How much of a class may be in thread caches, whatever the number of threads: half of its capacity. Where that is
-/// less than [`LEAST_SLOTS`] and [`LEAST_BYTES`], as much as the room beyond the capacity allows: a class that keeps
-/// ten buffers may have a thousand out, and they are not to move one by one.
+/// less than [`LEAST_SLOTS`] and [`LEAST_BYTES`], it is up to these, but at most half of the room beyond the capacity.
+/// A class that keeps ten buffers may have a thousand out, which must not move one by one.
 pub(crate) struct Quota {
     left: AtomicU32,
 }
@@ -51,8 +51,8 @@ impl Quota {
         (capacity / 2).max(least.min((slots - capacity) / 2))
     }
 
-    /// A share for one bin, up to `wanted` slots: at most half of what is left, so that others get some, unless `last`
-    /// may be taken, too. 0 or at least 2.
+    /// A share for one bin, up to `wanted` slots. It is at most half of what is left, so that other bins get some; with
+    /// `last` it may be all. Returns 0 or at least [`MIN_SHARE`].
     pub(crate) fn take(&self, wanted: u32, last: bool) -> u32 {
         let most = |left: u32| if last { left } else { left.div_ceil(2) };
         let share = |left: u32| Some(wanted.min(most(left))).filter(|&share| share >= MIN_SHARE);

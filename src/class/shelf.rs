@@ -2,8 +2,7 @@
 //!
 //! Slots are kept by *slot group*: the 16 slots whose marks share a pair of cache lines. Each group has one word that
 //! says which of its slots are on the shelf and which were touched; the [`queue`] holds the numbers of the groups that
-//! have idle slots. So a slot costs half a byte here, and slots that mixed threads put in any order go out again as
-//! neighbours.
+//! have idle slots. So a slot costs half a byte here. Slots that threads put in any order go out again as neighbours.
 //!
 //! ```text
 //! word of a group   bit 32     31 ......... 16   15 .......... 0
@@ -14,8 +13,8 @@
 //!
 //! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a
 //!   caller
-//! - `idle` and `fresh` are permits: never more than there are such bits. Who takes a slot takes a permit
-//!   first, so the search that follows ends
+//! - `idle` and `fresh` are permits: there are never more of them than such bits. A thread takes a permit before a
+//!   slot, so the search that follows ends
 //! - a group is in the queue at most once, and its queued bit is set while it is: the queue never fills up
 //!
 //! Any thread may call anything at any time.
@@ -89,7 +88,7 @@ pub(crate) fn words_of(slots: u32) -> usize {
 }
 
 impl Shelf {
-    /// A shelf whose `slots` slots (at least one) are all fresh, with words from the books.
+    /// A shelf whose slots are all fresh, with words from the books. `slots` is at least one.
     pub(crate) fn new(slots: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
         let group_count = slots.div_ceil(GROUP_SLOTS);
         let queue = GroupQueue::new(group_count, books)?;
@@ -117,8 +116,8 @@ impl Shelf {
         self.idle.available()
     }
 
-    /// How often slots became idle, but for those of reservations that were given back; wraps. While it stays the same,
-    /// a class that was seen without an idle slot has none.
+    /// How often slots became idle. It wraps, and leaves out reservations that were given back. While it stays the
+    /// same, a class that was seen without an idle slot has none.
     pub(crate) fn times_put(&self) -> u32 {
         self.idle.times_given()
     }
@@ -128,7 +127,7 @@ impl Shelf {
         self.fresh.available()
     }
 
-    /// How many slots are idle and how many are fresh, with those that a trim has in its hands: figures.
+    /// How many slots are idle and how many are fresh, those of reservations included. These are figures only.
     pub(crate) fn counted(&self) -> (u32, u32) {
         (self.idle.counted(), self.fresh.counted())
     }
@@ -139,7 +138,7 @@ impl Shelf {
 
     /// How many groups, from the first on, may have slots that are not fresh.
     ///
-    /// Relaxed: who knows of an idle slot, by its permit, sees the groups that were used before.
+    /// Relaxed: a thread with a permit sees which groups were used before the permit was given.
     pub(crate) fn used_groups(&self) -> u32 {
         self.used_groups.load(Relaxed)
     }
@@ -160,11 +159,11 @@ impl Shelf {
         Some(group * GROUP_SLOTS + bit.trailing_zeros())
     }
 
-    /// Takes up to as many idle slots as `out` has room for; how many. Whole groups where possible, the one
-    /// `near` says first; the last one becomes `near`.
+    /// Fills `out` with idle slots, as far as there are any. Returns how many. It takes whole groups where possible,
+    /// that of `near` first. The last one becomes `near`.
     ///
-    /// So each thread with a `near` of its own gets back the slots it put last, and slots of groups that other
-    /// threads did not use last.
+    /// So a thread with a `near` of its own gets back the slots that it put last, and keeps off groups that other
+    /// threads used last.
     pub(crate) fn take_idle_batch(&self, out: &mut [u32], near: &AtomicU32) -> usize {
         let permits = self.idle.take(out.len() as u32);
         let mut got = 0;
@@ -184,8 +183,8 @@ impl Shelf {
         }
     }
 
-    /// Puts slots that are out back as idle; their last group becomes `near`. As [`put`](Self::put), with one
-    /// write for neighbours that follow each other.
+    /// Puts slots that are out back as idle. Neighbours that follow each other take one write. The last group becomes
+    /// `near`. The orderings are those of [`put`](Self::put).
     pub(crate) fn put_batch(&self, slots: &[u32], near: &AtomicU32) {
         for same_group in slots.chunk_by(|a, b| a / GROUP_SLOTS == b / GROUP_SLOTS) {
             let group = same_group[0] / GROUP_SLOTS;
@@ -200,9 +199,9 @@ impl Shelf {
     /// Puts a slot that is out back as idle.
     ///
     /// Release on the group publishes the buffer's bytes to the thread that takes the slot (Acquire in
-    /// [`take_from`](Self::take_from)). The permit is given with SeqCst, and the pool's state is read after
-    /// it: so either the put sees that the pool closed, or the closing thread's trim (which takes permits
-    /// with SeqCst after it closed) sees the slot.
+    /// [`take_from`](Self::take_from)). The permit is given with SeqCst, and then the pool's state is read. The closing
+    /// thread closes the pool, and then takes permits with SeqCst. So the put sees that the pool closed, or the closing
+    /// thread sees the slot.
     #[inline]
     pub(crate) fn put(&self, slot: u32) {
         let group = slot / GROUP_SLOTS;
@@ -217,8 +216,8 @@ impl Shelf {
     /// Marks slots of a group as idle. Their permits are the caller's to give.
     #[inline]
     fn put_bits(&self, group: u32, bits: u64) {
-        // AcqRel: who clears the queued bit after a pop, and who sets it before the next push, see each
-        // other's queue.
+        // AcqRel: partner in `take_from_dequeued`. The thread that sets the queued bit, and then pushes, sees the pop
+        // that came before the bit was cleared.
         let before = Group(self.groups[group as usize].fetch_or(bits | QUEUED, AcqRel));
         debug_assert!(before.idle() & bits == 0, "a slot of group {group} was put on the shelf twice");
         debug_assert!(
@@ -230,11 +229,11 @@ impl Shelf {
         }
     }
 
-    /// Takes one slot that was never handed out, from the group `near` says if it has one; else `near` becomes the next
-    /// group. `None` if there is no such slot.
+    /// Takes one slot that was never handed out, from the group of `near`. If that group has none, `near` becomes the
+    /// next one. `None` if there is no such slot.
     ///
-    /// So each thread with a `near` of its own gets slots of groups that no other thread gets slots of, and does not
-    /// share their marks' cache lines. Threads without one share the shelf's.
+    /// So a thread with a `near` of its own has groups for itself, and shares no cache line of marks. Threads without
+    /// one share the shelf's.
     pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;
@@ -291,8 +290,8 @@ impl Shelf {
         words.next_multiple_of(page_size()) + self.queue.bytes()
     }
 
-    /// Slots of this group became fresh: they are to be taken before those of higher groups, so that what is touched is
-    /// dense.
+    /// Notes that slots of this group became fresh. They are taken before those of higher groups, so that what is
+    /// touched stays dense.
     pub(super) fn prefer_fresh(&self, group: u32) {
         // Relaxed: a hint.
         if self.next_group.load(Relaxed) > group {
@@ -310,15 +309,16 @@ impl Shelf {
 
     /// Takes the lowest idle slot of a group.
     ///
-    /// Acquire pairs with the Release in [`put`](Self::put), also across other threads' changes of the word
-    /// in between: read-modify-writes continue a release sequence.
+    /// Acquire pairs with the Release in [`put`](Self::put). Other threads may change the word in between:
+    /// read-modify-writes continue a release sequence.
     #[inline]
     fn take_from(&self, group: u32) -> Option<u32> {
         let bit = self.take_many_from(group, 1);
         (bit != 0).then(|| group * GROUP_SLOTS + bit.trailing_zeros())
     }
 
-    /// As [`take_from`](Self::take_from), up to `max` at once; their bits.
+    /// Takes the lowest idle slots of a group, up to `max`. Returns their bits. Acquire: see
+    /// [`take_from`](Self::take_from).
     #[inline]
     fn take_many_from(&self, group: u32, max: u32) -> u64 {
         let word = &self.groups[group as usize];
@@ -333,8 +333,8 @@ impl Shelf {
         0
     }
 
-    /// Takes idle slots of any group, one at least and at most `max`; the group and their bits. The caller has
-    /// as many permits, so there is one.
+    /// Takes at least one idle slot and at most `max`, all of one group. Returns the group and their bits. The caller
+    /// has `max` permits, so there is one.
     #[cold]
     fn search_idle(&self, max: u32) -> (u32, u64) {
         loop {
@@ -352,8 +352,8 @@ impl Shelf {
         }
     }
 
-    /// Takes up to `max` idle slots of a group popped from the queue, and queues the group again if more are
-    /// left; their bits.
+    /// Takes up to `max` idle slots of a group that was popped from the queue. Returns their bits. If more are left,
+    /// the group is queued again.
     fn take_from_dequeued(&self, group: u32, max: u32) -> u64 {
         let word = &self.groups[group as usize];
         let mut seen = Group(word.load(Relaxed));
@@ -509,7 +509,7 @@ mod tests {
         assert_eq!(shelf.idle(), THREADS as u32);
     }
 
-    /// Else gets that find the queue empty look at all groups.
+    /// If it did not, gets would find the queue empty and look at all groups.
     #[test]
     fn a_group_stays_queued_while_it_has_idle_slots() {
         const GROUP: u32 = 2;

@@ -7,7 +7,7 @@ use super::index::{Reciprocal, UNIT};
 use super::layout::Span;
 use super::ledger::Ledger;
 
-/// Where a class's slots and their marks are. Good as long as the class is.
+/// Where a class's slots and their marks are. Valid as long as the class.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Slots {
@@ -36,7 +36,7 @@ impl Slots {
         }
     }
 
-    /// No slot anywhere.
+    /// Finds no slot at any address.
     pub(crate) const fn none() -> Self {
         Self { ledger: ptr::null(), start: 0, units: 0, reciprocal: Reciprocal::none() }
     }
@@ -49,7 +49,7 @@ impl Slots {
     /// The slot that starts at an address.
     #[inline(always)]
     pub(crate) fn at(&self, address: usize) -> Option<usize> {
-        // Rotated, so that what lies inside a unit is past the end too.
+        // A rotation moves the low bits to the top. So an address inside a unit gives a unit past the end.
         let unit = address.wrapping_sub(self.start).rotate_right(UNIT.trailing_zeros());
         if unit >= self.units {
             return None;

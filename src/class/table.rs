@@ -12,7 +12,7 @@ use crate::error::BuildError;
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::region::Region;
 
-/// The classes, ascending by buffer size: a slice of [`Class`].
+/// The classes of a pool, as a slice of [`Class`], ascending by buffer size.
 pub(crate) struct Classes {
     region: Region,
     books: Books,
@@ -20,7 +20,7 @@ pub(crate) struct Classes {
     class_of_chunk: Box<[u8]>,
     classes: Box<[Class]>,
     mapped: MappedBytes,
-    /// Apart, as it is large.
+    /// In a box, as it is large.
     index: Box<SizeClassIndex>,
 }
 
@@ -115,7 +115,7 @@ impl Classes {
     }
 }
 
-/// The region and the books, with less room beyond the capacities where the system refuses as much.
+/// Reserves the region and the books. Where the system refuses, it tries again with less room.
 fn reserve(mut layout: Layout) -> Result<(Layout, Region, Books), BuildError> {
     loop {
         let books_len = Books::len_for(&layout.spans);

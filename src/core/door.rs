@@ -1,6 +1,6 @@
-//! The one door: every get and put comes in here, whatever its language. The fast path answers done, or not done. What
-//! is not done goes through one cold function with all it needs: first this thread's cache once more, wherever its key
-//! is, then the pool itself.
+//! The one door: every get and put comes in here, whatever its language. The fast path answers done or not done. What
+//! is not done goes through one cold function. That asks this thread's cache again, wherever its key is, and then the
+//! pool itself.
 //!
 //! ```text
 //! C: a context -----\
@@ -52,7 +52,7 @@ pub(crate) enum Refused<E> {
 }
 
 impl<E> Refused<E> {
-    /// For handles of Rust's, which name a pool, and let panics through.
+    /// For Rust's handles: they always name a pool, and let panics through.
     pub(crate) fn into_error(self) -> E {
         match self {
             Self::Error(error) => error,
@@ -97,8 +97,8 @@ fn get_from_pool<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refu
     H::enter(|guard| with_live_pool(handle, guard, |pool, guard| pool.get(guard, request)))
 }
 
-/// Runs a get of a pool whose handle is live, after this thread was attached: a slot then comes from a slot group of
-/// its own.
+/// Runs a get of a pool whose handle is live. The thread is attached first, so that a fresh slot comes from a slot
+/// group of its own.
 #[inline(always)]
 pub(crate) fn with_live_pool<H: Handle, T>(
     handle: H,
@@ -119,8 +119,8 @@ fn attach<H: Handle>(handle: H, pool: &Core, guard: &ForkGuard) {
     pool.attach(guard, handle.key(), || handle.is_live(guard, pool));
 }
 
-/// Puts a raw buffer to this thread's cache, with the size it was asked for or another of its class. `Err`: nothing was
-/// done; [`finish_put`] may, at once, and then [`put_slow`] must look.
+/// Puts a raw buffer to this thread's cache. The size is the one asked for, or another of its class. `Err`: nothing was
+/// done. [`finish_put`] may try next, at once; if it fails, [`put_slow`] must look.
 #[inline(always)]
 pub(crate) fn put<H: Handle>(handle: H, data: *mut u8, size: usize) -> Result<(), Unfinished> {
     cache::put(handle.key(), data.addr(), size)
@@ -205,8 +205,8 @@ pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, size: usize) -> bo
     cache::resize(&ForkGuard::new(), handle.key(), data.addr().get(), size)
 }
 
-/// Puts the slot of a `PooledBuffer` to this thread's cache; `class` is none for what is no slot. `false`: nothing was
-/// done, [`put_owned_slow`] must look.
+/// Puts the slot of a `PooledBuffer` to this thread's cache. For what is no slot, `class` is a number that no class
+/// has. `false`: nothing was done, [`put_owned_slow`] must look.
 #[inline(always)]
 pub(crate) fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u32) -> bool {
     cache::put_owned(handle.key(), data.addr(), class, slot)
@@ -226,7 +226,7 @@ pub(crate) unsafe fn put_owned_slow<H: Handle>(handle: H, data: NonNull<u8>, loc
         if cached == Some(true) {
             return Ok(());
         }
-        // The buffer's reference may be the last but this.
+        // This reference keeps the pool while the buffer's own goes.
         let pool = handle.resolve(guard).ok_or(Refused::NoPool)?;
         // SAFETY:
         // - as the caller promised
@@ -252,7 +252,7 @@ pub(crate) mod many {
     use crate::error::{GetError, Misuse};
     use crate::os::fork::ForkGuard;
 
-    /// Gets as many buffers as `out` has room for, all NULL before; on failure they are again.
+    /// Fills `out`, which is all NULL, with buffers. On failure it is all NULL again.
     pub(crate) fn get<H: Handle>(
         handle: H,
         guard: &mut ForkGuard,
@@ -280,7 +280,7 @@ pub(crate) mod many {
         caller: Caller,
     ) -> Result<(), Refused<GetError>> {
         with_live_pool(handle, guard, |pool, guard| {
-            // Once, before any more are got: it is the user's function.
+            // Rounded once, before more are got: it is the user's function.
             let rounded = pool.rounded(guard, size);
             for buffer in rest {
                 *buffer = pool.get_rounded(guard, rounded, &Request::raw(size, caller))?.data.as_ptr().cast();
@@ -289,10 +289,10 @@ pub(crate) mod many {
         })
     }
 
-    /// Puts buffers back that were got with `size` by this thread, which alone knows of them, and makes them NULL.
+    /// Puts buffers back that this thread got with `size`, and makes them NULL. No other thread knows of them.
     #[cold]
     pub(crate) fn undo<H: Handle>(handle: H, guard: &mut ForkGuard, size: usize, got: &mut [*mut c_void]) {
-        // They keep the pool, which a context that was freed meanwhile names still.
+        // The buffers keep the pool, and a context that was freed meanwhile still names it.
         let pool = handle.resolve(guard);
         let position = cache::position(handle.key());
         for data in got {
@@ -306,7 +306,7 @@ pub(crate) mod many {
         }
     }
 
-    /// Puts every valid buffer; `refuse` is called with each other.
+    /// Puts every valid buffer. `refuse` is called with each invalid one.
     ///
     /// # Safety
     /// - the caller owns those that are outstanding buffers of the handle's pool, and nobody uses them any more

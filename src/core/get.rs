@@ -1,4 +1,4 @@
-//! Get: an idle slot, else a fresh one, else overflow; or oversize.
+//! Get: an idle slot, else a fresh one, else overflow. What fits no class is oversize.
 
 use crate::sync::Instant;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -24,7 +24,7 @@ use crate::os::memory::Content;
 pub(crate) enum Fill {
     /// Whatever was there, for C.
     Anything,
-    /// Whatever was there, but initialised: safe Rust may read it.
+    /// Whatever was there, but initialised, so that safe Rust may read it.
     Initialised,
     /// Zeros in the first bytes, as many as asked for.
     Zeros,
@@ -145,7 +145,7 @@ impl Core {
         request.alignment.map_or(self.alignment, |alignment| alignment.max(self.alignment))
     }
 
-    /// With what a waiter was granted.
+    /// A buffer made of what a waiter was granted.
     pub(super) fn get_granted(
         &self,
         guard: &mut ForkGuard,
@@ -170,7 +170,7 @@ impl Core {
         }
     }
 
-    /// From this thread's cache, if it has one, with a batch from the shelf if that is needed.
+    /// A buffer from this thread's cache, if it has one. An empty bin takes a batch from the shelf first.
     pub(super) fn get_cached(&self, guard: &ForkGuard, class: &Class, request: &Request) -> Option<Buffer> {
         let buffer = cache::get_of_class(guard, self.own_key(), class.number(), request.holder)?;
         if request.fill == Fill::Zeros {
@@ -211,7 +211,7 @@ impl Core {
         while class.shelf.fresh() > 0 {
             let of_own_group = cache::take_fresh(guard, self.own_key(), class.number());
             let Some(slot) = of_own_group.or_else(|| class.shelf.take_fresh(None)) else { continue };
-            // Bytes are reserved for a slot that is there: those reserved in vain could fail another get.
+            // The slot is taken before its bytes are reserved: bytes reserved in vain could fail another get.
             match self.reserve(guard, class.slot_size(), Some(class)) {
                 Ok(Reserved::Bytes) => {}
                 Ok(Reserved::Idle(idle)) => {
@@ -229,7 +229,7 @@ impl Core {
         class.shelf.take_idle().map(|slot| self.keep_idle(guard, class, slot)).transpose()
     }
 
-    /// Makes a fresh slot usable that was taken, and whose bytes are reserved.
+    /// Opens a fresh slot that was taken, and whose bytes are reserved.
     fn open_fresh(&self, guard: &ForkGuard, class: &Class, slot: u32) -> Result<Taken, GetError> {
         let bytes = class.slot_size();
         // SeqCst: as in `keep_idle`.
@@ -247,7 +247,7 @@ impl Core {
         Err(failure)
     }
 
-    /// Brings a fresh slot back that was not handed out. The region of a closed pool may have waited for it.
+    /// Returns a fresh slot that was not handed out. The region of a closed pool may have waited for it.
     fn untake_fresh(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.shelf.untake_fresh(slot);
         // SeqCst: as in `keep_idle`.
@@ -270,7 +270,7 @@ impl Core {
             return self.replace(guard, class, slot, source, request);
         }
         let (data, capacity) = (self.classes.address_of(class, slot), class.buffer_size());
-        // Before the ledger says that it can be put.
+        // Noted before the ledger says that the buffer can be put.
         let Request { size, caller, .. } = *request;
         self.instrument.got(guard, None, &Got { data, buffer_size: capacity, size, caller });
         class.ledger.set(slot, Some(request.holder));
@@ -305,7 +305,7 @@ impl Core {
         Ok(buffer)
     }
 
-    /// Where a buffer that is no slot comes from, and its capacity, which usually is `usual`.
+    /// Where a buffer that is no slot comes from, and its capacity: `usual`, or in an instrumented pool `size`.
     pub(super) fn source_and_capacity(&self, size: usize, usual: usize) -> (Source, usize) {
         self.instrument.source().map_or((Source::SYSTEM, usual), |source| (source, size))
     }
@@ -323,7 +323,7 @@ impl Core {
         let zeros = request.fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
         let data = self.allocate(guard, buffer, content)?;
-        // The region of a pool that closed meanwhile may be gone, and this lie there: then no put would find it.
+        // If the pool closed meanwhile, its region may be gone, and this buffer may lie there. No put would find it.
         if self.is_closed() {
             self.undo_get_system(guard, data);
             return Err(GetError::Closed);

@@ -12,7 +12,7 @@ pub(super) fn register(guard: &ForkGuard) {
     hooks::register(guard, Hooks { thread_ends, child_begins });
 }
 
-/// The calling thread's caches go, whether its state leads to them or a fork detached them.
+/// Gives up the calling thread's caches: those that its state leads to, and those that a fork detached.
 fn thread_ends(guard: &mut ForkGuard, state: &'static ThreadState) {
     while let Some(owner) = caches::some_owner(guard, state) {
         give_up(guard, owner, state);

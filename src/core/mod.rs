@@ -1,9 +1,9 @@
 //! A pool's inside, and the story of get and put.
 //!
 //! ```text
-//! get(size) -> door -> thread cache -> (not done) shelf -> (none idle) fresh slot -> (none fresh) system allocator
-//!                                                 no class fits -> oversize
-//! put(ptr)  -> door -> thread cache -> (not done) locate -> transfer to nobody -> shelf, or back to the system
+//! get(size) -> door -> thread cache, else shelf, else fresh slot, else system allocator
+//!                      no class fits: oversize
+//! put(ptr)  -> door -> thread cache, else locate -> transfer to nobody -> shelf, or back to the system
 //! ```
 //!
 //! - [`door`]: the one way in, for handles of all languages
@@ -19,9 +19,9 @@
 //! - [`registry`], [`stats`]: what is counted and kept
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
 //!
-//! Any thread may call anything at any time. What may run a function of the user's, or sleep, takes the fork guard for
-//! itself, so that no lock is held then. References are the caller's affair: who calls has one, leaves one to each
-//! buffer it gets, and takes one over from each buffer it puts.
+//! Any thread may call anything at any time. Code that may sleep, or run a function of the user's, takes the fork guard
+//! as `&mut`, so that no lock is held then. References are the caller's affair: a caller has one. Each buffer that it
+//! gets has one more, and each put gives the buffer's up.
 
 pub(crate) mod config;
 pub(crate) mod door;
@@ -65,11 +65,11 @@ use crate::os::handle::Handles;
 use crate::os::thread_pointer;
 use crate::os::thread_state::key_of;
 
-/// Read by every get and put of a `PooledBuffer`: apart from what others write.
+/// Every get and put of a `PooledBuffer` reads it, so it lies on a cache line that nobody writes.
 #[repr(align(128))]
 struct OwnKey(u64);
 
-/// Everything a pool is, but its handles.
+/// Everything a pool is, except its handles.
 pub(crate) struct Core {
     own_key: OwnKey,
     classes: Classes,
@@ -104,8 +104,7 @@ impl Core {
         hooks::register(guard);
         let instrument = Instrument::new(guard, config.sampling);
         let Config { layout, alignment, max_bytes, round, flags, .. } = config;
-        // Zeroing is done outside the fast path, as instrumentation is; a pool without classes has nothing to
-        // cache.
+        // Zeroing and instrumentation are done outside the fast path. A pool without classes has nothing to cache.
         let outside_fast_path = flags.zero_on_get || flags.zero_on_put || instrument.is_on();
         let may_cache = flags.thread_cache && !outside_fast_path && !layout.spans.is_empty();
         let classes = Classes::new(layout, max_bytes, flags.huge_pages)?;
@@ -113,7 +112,7 @@ impl Core {
         let own_key = key_of(registration.number().wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let caches = Caches::new(may_cache, &classes, round.is_some(), own_key, registration.references())?;
         let registry = Registry::new()?;
-        // In place: it is large, and stacks are small.
+        // Written in place, as it is large and stacks are small.
         Ok(place.write(Self {
             own_key: OwnKey(own_key),
             classes,
@@ -152,7 +151,7 @@ impl Core {
         self.closed.load(Acquire)
     }
 
-    /// What leads a thread to its cache of this pool, besides the contexts. Never 0.
+    /// The pool's own key, which leads a thread to its cache without a context. Never 0.
     #[inline(always)]
     pub(crate) fn own_key(&self) -> u64 {
         self.own_key.0
@@ -178,10 +177,10 @@ impl Core {
         &self.classes
     }
 
-    /// Lets the calling thread cache idle slots from now on, if it may, and reach them by `key`, if that is valid. The
-    /// key leads to no cache yet.
+    /// Attaches the calling thread: from now on `key` leads it to a cache of this pool, if the pool allows that and the
+    /// key is valid. The key leads to no cache yet.
     pub(crate) fn attach(&self, guard: &ForkGuard, key: u64, is_valid: impl FnOnce() -> bool) {
-        // Nor while a get waits: then what is put must come past it.
+        // No cache while a get waits: then each put must come to the shelf, and serve the waiter.
         let may_cache = || !self.is_closed() && !self.waiting.has_waiters();
         let owner = NonNull::from(self).cast();
         let evicted = self.caches.attach(guard, &self.classes, owner, key, may_cache, is_valid);
@@ -190,7 +189,7 @@ impl Core {
         }
     }
 
-    /// The user's function, of a pool that ends.
+    /// Takes the user's function out of a pool that ends.
     fn take_round(&mut self) -> Option<Rounding> {
         self.round.take()
     }
@@ -210,18 +209,18 @@ impl Core {
         stats
     }
 
-    /// The same in place, for small stacks: the figures of 64 classes are 6 KiB.
+    /// Reads the figures in place, for small stacks: those of 64 classes take 6 KiB.
     pub(crate) fn read_stats(&self, guard: &ForkGuard, stats: &mut Stats) {
         stats.fill(guard, self);
     }
 
-    /// A handle more.
+    /// Counts one more handle.
     pub(crate) fn open_handle(&self) {
         // Relaxed: the handle that is copied keeps the pool open meanwhile.
         self.open_handles.fetch_add(1, Relaxed);
     }
 
-    /// A handle less; the last one's end closes the pool.
+    /// Counts one handle less. The end of the last one closes the pool.
     pub(crate) fn close_handle(&self, guard: &mut ForkGuard) {
         // SeqCst: what other handles did comes before the closing.
         if self.open_handles.fetch_sub(1, SeqCst) == 1 {

@@ -1,5 +1,5 @@
-//! Overflow that is no slot: the class fits, but its capacity and the room beyond it are all out. The system allocator
-//! serves.
+//! Overflow that is no slot. The class fits, but all its slots are out, those of the room beyond the capacity too. The
+//! system allocator serves.
 
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -28,7 +28,7 @@ impl Core {
         self.get_reserved_overflow(guard, class, request)
     }
 
-    /// From the system allocator; the bytes are reserved.
+    /// A buffer from the system allocator. Its bytes are reserved.
     pub(super) fn get_reserved_overflow(
         &self,
         guard: &mut ForkGuard,

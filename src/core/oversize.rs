@@ -4,9 +4,9 @@
 //! realloc -> out of the registry -> bytes that it grows by -> the system's realloc -> registry: its new address
 //! ```
 //!
-//! What counts is the buffer: a growth counts the difference before it is done, a shrink afterwards. Of a buffer below
-//! [`MIN_MAPPED`](crate::os::mapping::MIN_MAPPED) the system, or the library, may have the old bytes and the copy for a
-//! moment; of one above, pages move, and there is never more than what counts.
+//! What counts is the buffer: a growth counts the difference before it is done, a shrink afterwards. Below
+//! [`MIN_MAPPED`](crate::os::mapping::MIN_MAPPED) the old bytes and a copy may exist together for a moment. Above,
+//! pages move, and there is never more than what counts.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ptr::NonNull;
@@ -24,20 +24,20 @@ use crate::os::memory::Content;
 
 /// Why an oversize buffer was not resized; it is as it was.
 enum Unresized {
-    /// The system can get it elsewhere at most, and copied.
+    /// It must be copied to a new buffer.
     Stays,
     Refused(ReallocError),
 }
 
 impl Core {
-    /// Whether the system may resize a buffer of this pool. Not where its bytes must be wiped, or somebody looks at
-    /// each address.
+    /// Whether the system may resize a buffer of this pool. It may not where bytes must be wiped, nor in an
+    /// instrumented pool, which keeps track of each address.
     pub(super) fn may_resize(&self) -> bool {
         !self.flags.zero_on_put && !self.instrument.is_on()
     }
 
-    /// Resizes an outstanding raw oversize buffer to `bytes`, of which `new_size` were asked for. `None`: it is no such
-    /// buffer, or it must be copied.
+    /// Resizes an outstanding raw oversize buffer to `bytes`: the size asked for, `new_size`, after rounding. `None`:
+    /// it is no such buffer, or it must be copied.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it

@@ -1,5 +1,5 @@
-//! Where an outstanding buffer is, and who holds it: put, adopt, release, reallocation and the checked put are all one
-//! transition, from a holder that is expected to another one, or to nobody.
+//! Where an outstanding buffer is, and who holds it. Put, adopt, release, reallocation and the checked put are all one
+//! transition: from the holder that the caller expects to another one, or to nobody.
 //!
 //! ```text
 //! put       raw, with this size      -> nobody          release   PooledBuffer          -> raw
@@ -38,13 +38,13 @@ pub(super) struct Found {
     pub(super) holder: Holder,
     /// What the buffer has room for, in bytes.
     pub(super) capacity: usize,
-    /// What the registry knows, if it keeps track of the buffer.
+    /// What the registry knows of the buffer; `None` for a slot.
     pub(super) system: Option<SystemBuffer>,
 }
 
 impl Core {
-    /// Where the buffer that starts at `data` is kept track of. An error inside the region where no slot starts.
-    /// Whether the registry has it is not looked up.
+    /// Where the buffer that starts at `data` is kept track of. Inside the region it is an error if no slot starts
+    /// there. Outside, this does not look whether the registry has it.
     pub(super) fn locate(&self, guard: &ForkGuard, data: NonNull<u8>) -> Result<Location, Misuse> {
         let address = data.addr().get();
         match self.classes.locate(address) {
@@ -71,7 +71,7 @@ impl Core {
     /// Passes the buffer at `data`, which is at `location`, to another holder, or to nobody. Of racing callers one
     /// succeeds. On misuse nothing changed.
     ///
-    /// What passes to nobody is the caller's: it is neither idle nor freed yet.
+    /// A buffer that passes to nobody is the caller's: it is neither idle nor freed yet.
     pub(super) fn transfer(
         &self,
         guard: &mut ForkGuard,
@@ -140,7 +140,7 @@ impl Core {
             self.registry.pass(guard, address, check, to)
         };
         let outcome = match (pass(guard, None), from) {
-            // Perhaps another size of its class. The rounding function is the user's: it runs without our lock.
+            // It may be another size of its class. The rounding function is the user's, so it runs without our lock.
             (Some(Err(Misuse::SizeMismatch { .. })), From::Raw(PutSize::Sized(size))) => {
                 let rounded = self.rounded(guard, size);
                 pass(guard, self.classes.for_size(rounded).map(Class::buffer_size))
@@ -157,7 +157,7 @@ impl Core {
         self.classes.for_size(rounded).is_some_and(|class| class.buffer_size() == buffer_size)
     }
 
-    /// What a class, or the request for an oversize buffer, counts for a buffer of the registry.
+    /// What a buffer of the registry counts as: its class's buffer size, or for oversize the rounded request.
     fn buffer_size_of(&self, buffer: &SystemBuffer) -> usize {
         match buffer.role {
             Role::Oversize { bytes } => bytes,
@@ -167,7 +167,7 @@ impl Core {
         }
     }
 
-    /// What a pointer outside the region is that the registry does not have.
+    /// The misuse of putting a pointer that neither the region nor the registry has.
     #[cold]
     fn not_in_registry(&self, guard: &ForkGuard, address: usize) -> Misuse {
         match self.registry.find_put(guard, address) {
@@ -231,9 +231,9 @@ impl Core {
         debug_assert!(released.is_ok());
     }
 
-    /// Makes an outstanding raw buffer one of `new_size` bytes: in place within its class, else in a new buffer with
-    /// the old one's bytes, as many as both have room for. One that stays oversize is left to the system. To make it
-    /// smaller never fails, but where the pool is closed. The outcome says whether the buffer is elsewhere now.
+    /// Gives an outstanding raw buffer the size `new_size`. Within its class this happens in place. A buffer that stays
+    /// oversize is left to the system. Any other gets a new buffer, with as many of its bytes as fit. A shrink fails
+    /// only if the pool is closed. The outcome says whether the buffer moved.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -250,7 +250,7 @@ impl Core {
         };
         let any_size = From::Raw(PutSize::Unsized);
         let location = self.locate(guard, data).map_err(counted)?;
-        // Before anything is done: it is the user's function.
+        // Called before anything is done: it is the user's function.
         let rounded = self.rounded(guard, new_size);
         let buffer_size = self.classes.for_size(rounded).map(Class::buffer_size);
         if location == Location::System && buffer_size.is_none() && self.may_resize() {
@@ -270,7 +270,7 @@ impl Core {
             self.note_resized(guard, data, new_size);
             return Ok(Realloc::InPlace);
         }
-        // Nobody else's put gets it while it is copied, and none did before.
+        // As a `PooledBuffer`'s it cannot be put by others while it is copied.
         let old = self.transfer(guard, data, location, any_size, Some(Holder::Owned)).map_err(counted)?;
         // What stays oversize keeps an alignment above the pool's.
         let alignment = old.system.filter(|_| buffer_size.is_none()).map(|system| system.alignment);
@@ -287,7 +287,7 @@ impl Core {
             None => unsafe { self.move_to_new(guard, data, location, old.capacity, rounded, &request) },
         };
         if let (Err(_), Holder::Raw(old_size)) = (&moved, old.holder) {
-            // Less fits where it is, whatever the system refuses.
+            // A smaller size fits where the buffer is, whatever the system refuses.
             let shrinks = new_size <= old_size;
             // SAFETY:
             // - taken above, and still here
@@ -319,7 +319,7 @@ impl Core {
         }
     }
 
-    /// A new buffer with the bytes of the old one, which is put.
+    /// Gets a new buffer, copies the old one's bytes there, and puts the old one.
     ///
     /// # Safety
     /// - `data` and `location` are of an outstanding buffer of this pool held as [`Holder::Owned`], which the caller

@@ -21,7 +21,7 @@ pub struct PinnedRegion {
     pub slot_size: usize,
 }
 
-/// The most that a region has, in bytes, but for slots that are larger.
+/// The most bytes of a region. A slot that is larger is a region of its own.
 const MOST: usize = 1 << 30;
 
 impl Core {

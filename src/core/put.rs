@@ -14,8 +14,8 @@ use crate::os::fork::ForkGuard;
 use crate::os::memory;
 
 impl Core {
-    /// Takes an outstanding raw buffer back, and its reference: the caller has another. On misuse nothing
-    /// changed but its count. A slot goes to the thread's cache at `position`, if that is given, else to the shelf.
+    /// Takes back an outstanding raw buffer and its reference. The caller has another reference. On misuse only its
+    /// count changes. A slot goes to the thread's cache at `position` if that is given, else to the shelf.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it and nobody uses it any more
@@ -37,8 +37,8 @@ impl Core {
         Ok(())
     }
 
-    /// Takes the buffer of a `PooledBuffer` back, and its reference: the caller has another. `position` is as for
-    /// `put`.
+    /// Takes back the buffer of a `PooledBuffer` and its reference. The caller has another reference. A slot goes to
+    /// the thread's cache at `position` if that is given, else to the shelf.
     ///
     /// # Safety
     /// - `data` and `location` are of an outstanding buffer of this pool held as
@@ -108,14 +108,15 @@ impl Core {
         }
     }
 
-    /// Counts a put of a slot that this thread took from its holder, and gives its reference up.
+    /// Counts the put of a slot that this thread took from its holder, gives up its reference, and puts it on the
+    /// shelf.
     pub(super) fn put_on_shelf(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.counters.puts.fetch_add(1, Relaxed);
         self.registration.references().release_some(1);
         self.shelve(guard, class, slot);
     }
 
-    /// Returns a slot that nobody holds.
+    /// Puts a slot that nobody holds on the shelf, and does what the shelf then asks for.
     pub(super) fn shelve(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.shelf.put(slot);
         // SeqCst: the order against `close` is told in `Shelf::put`.

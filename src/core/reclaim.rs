@@ -1,4 +1,4 @@
-//! Memory back: bytes for a get at the limit, trim, and close.
+//! Memory that is given back: for a get at the limit, by trim, and by close.
 
 use crate::sync::atomic::Ordering::SeqCst;
 
@@ -28,8 +28,8 @@ pub(super) enum Discard {
 
 /// The limit.
 impl Core {
-    /// Reserves bytes below the limit, giving up idle memory if need be; or takes an idle slot of the class they are
-    /// for.
+    /// Reserves bytes below the limit, and gives up idle memory for them if need be. It may take an idle slot of
+    /// `class` instead.
     #[inline]
     pub(super) fn reserve(
         &self,
@@ -82,7 +82,7 @@ impl Core {
             } else if self.reserve_or_discard(bytes) {
                 return Ok(Reserved::Bytes);
             } else if self.times_put() == puts {
-                // No slot was put behind the search: none was idle when there were too few bytes.
+                // No slot became idle since the search began. So none was idle when there were too few bytes.
                 return Err(self.limit_error(bytes));
             }
         }
@@ -114,7 +114,7 @@ impl Core {
                 .get()
                 .saturating_add(bytes)
                 .saturating_sub(self.classes.mapped().limit());
-            // At least one: another thread may have released some since, and a third reserved them.
+            // At least one byte: other threads may have released some since, and reserved them again.
             if self.discard_idle(Discard::AtLeast(missing.max(1))) == 0 {
                 // A system buffer may have been freed meanwhile.
                 return self.classes.mapped().try_reserve(bytes);
@@ -128,8 +128,8 @@ impl Core {
         self.serve_waiters(guard);
     }
 
-    /// Gives idle slots back to the system, largest classes first; the bytes by which `mapped` fell. The
-    /// caller holds the reclaiming lock.
+    /// Gives idle slots back to the system, largest classes first. Returns the bytes by which `mapped` fell. The caller
+    /// holds the reclaiming lock.
     pub(super) fn discard_idle(&self, wanted: Discard) -> usize {
         if self.pinned_bytes() > 0 {
             return 0;
@@ -138,7 +138,7 @@ impl Core {
         for class in self.classes.iter().rev() {
             let slots = match wanted {
                 Discard::AtLeast(bytes) if discarded >= bytes => break,
-                // Not limited to what is missing: small slots only go with all others on their page.
+                // Not limited to what is missing, because small slots go only with all others on their page.
                 Discard::AtLeast(_) => class.shelf.idle() as usize,
                 Discard::AtMost(bytes) => (bytes - discarded) / class.slot_size(),
             };
@@ -149,8 +149,8 @@ impl Core {
         discarded
     }
 
-    /// Held by whoever gives idle slots back to the system or serves waiters: what one of them looks for, no other
-    /// has in its hands.
+    /// The lock of all code that gives idle slots back to the system or serves waiters. So no two such searches hide
+    /// slots from each other.
     pub(super) fn lock_reclaiming<'a>(&'a self, guard: &'a ForkGuard) -> Locked<'a, Queue> {
         self.waiting.lock(guard)
     }
@@ -170,7 +170,8 @@ impl Core {
         self.serve(guard, &mut queue);
     }
 
-    /// Ends the cache that the calling thread has of this pool, as its thread-locals are torn down or it was evicted.
+    /// Ends the cache that the calling thread has of this pool, when its thread-locals are torn down or the cache was
+    /// evicted.
     pub(super) fn give_up_cache(&self, guard: &ForkGuard, state: &'static ThreadState) {
         self.caches.give_up(guard, state);
         for class in self.classes.iter().filter(|class| class.has_excess()) {
@@ -178,7 +179,7 @@ impl Core {
         }
     }
 
-    /// Gives idle slots back to the system until at most `keep_idle_bytes` are left; the bytes by which
+    /// Gives idle slots back to the system until at most `keep_idle_bytes` are left. Returns the bytes by which
     /// `mapped_bytes` fell.
     pub(crate) fn trim(&self, guard: &ForkGuard, keep_idle_bytes: usize) -> usize {
         let mut queue = self.lock_reclaiming(guard);
@@ -194,8 +195,8 @@ impl Core {
         discarded
     }
 
-    /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put.
-    /// Again has no effect.
+    /// Refuses gets from now on and gives idle memory back. Outstanding buffers stay good and may be put. A second call
+    /// has no effect.
     pub(crate) fn close(&self, guard: &mut ForkGuard) {
         if self.close_memory(guard) {
             if let Some(tracker) = self.tracker() {
@@ -204,9 +205,9 @@ impl Core {
         }
     }
 
-    /// Closes; whether this call did.
+    /// Closes the pool. Returns whether this call did.
     fn close_memory(&self, guard: &ForkGuard) -> bool {
-        // Under the lock: who sees the pool closed and then takes the lock comes after all of this, and so
+        // Done under the lock: a thread that sees the pool closed and then takes the lock comes after all of this. So
         // does a second close. SeqCst: the order against puts is told in `Shelf::put`.
         let mut queue = self.lock_reclaiming(guard);
         if self.closed.swap(true, SeqCst) {
@@ -219,7 +220,7 @@ impl Core {
         true
     }
 
-    /// After a slot was put to the closed pool: gives its memory back, and the region with the last one.
+    /// Gives back the memory of a slot that was put to the closed pool. With the last slot the region goes.
     #[cold]
     pub(super) fn discard_after_close(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         let reclaiming = self.lock_reclaiming(guard);
@@ -234,10 +235,9 @@ impl Core {
 
     /// Unmaps the region of a closed pool whose slots all came back.
     ///
-    /// A get that saw the pool open may take a slot still. It takes the permit first (SeqCst), and then looks
-    /// whether the pool closed; this thread closed it first, and then counts permits (SeqCst). So either the
-    /// slot is missing here, and the region stays until it comes back, or that get sees the closing and
-    /// touches nothing.
+    /// A get that saw the pool open may still take a slot. It takes the permit and then looks whether the pool is
+    /// closed. This thread closed the pool and then counts permits. All four are SeqCst. So either the slot is missing
+    /// here, and the region stays until it comes back; or that get sees the closing and touches nothing.
     pub(super) fn unmap_if_unused(&self, _reclaiming: &Queue) {
         if self.classes.region().is_unmapped() || !self.classes.iter().all(Class::is_whole) {
             return;
@@ -254,8 +254,8 @@ impl Core {
         unsafe { self.classes.region().unmap() };
     }
 
-    /// In a child of a fork: what waiters of other threads had been granted comes back. What those threads cached does
-    /// when the pool is used.
+    /// In a child of a fork: takes back what waiters of other threads had been granted. What those threads cached comes
+    /// back when the pool is used.
     pub(super) fn forget_waiters_of_parent(&self, guard: &ForkGuard) {
         if !self.waiting.has_waiters() {
             return;

@@ -83,8 +83,8 @@ impl Deref for Reference {
 impl Drop for Reference {
     #[inline]
     fn drop(&mut self) {
-        // Of its own, as a destructor has none to borrow: a fork must not divide the last reference from the pool's
-        // end.
+        // A guard of its own, as a destructor has none to borrow. No fork may come between the last reference and the
+        // pool's end.
         let mut guard = ForkGuard::new();
         let references = self.registration.references();
         if let Some(pool) = references.release() {
@@ -104,7 +104,7 @@ unsafe fn destroy(guard: &mut ForkGuard, core: NonNull<Core>) {
     // SAFETY:
     // - leaked from a box, and nobody else's (caller)
     let mut core = unsafe { Box::from_raw(core.as_ptr()) };
-    // Their ends are the user's code.
+    // Dropping these runs the user's code.
     while let Some(forgotten) = core.waiting.take_forgotten(guard) {
         guard.unguarded(|| drop(forgotten));
     }

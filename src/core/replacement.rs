@@ -1,8 +1,8 @@
 //! Replacements: what an instrumented pool hands out in place of slots.
 //!
-//! The slot is taken and put as ever, so every figure and limit is as ever. While its replacement is out the slot's
-//! mark is that of a `PooledBuffer`, which no put by the slot's own address matches; the registry holds the
-//! replacement's holder, and its lock decides between racing puts.
+//! The slot is taken and put as in any pool, so every figure and limit holds. While its replacement is out, the slot's
+//! mark is that of a `PooledBuffer`, which no put by the slot's own address matches. The registry has the replacement's
+//! holder, and its lock decides between racing puts.
 
 use std::ptr::NonNull;
 
@@ -18,7 +18,7 @@ use crate::os::fork::ForkGuard;
 use crate::os::memory::Content;
 
 impl Core {
-    /// Hands memory from `source` out in place of a slot that was taken. In line, as checkers note few callers.
+    /// Hands out memory from `source` in place of a slot that was taken. Inlined, because checkers note few callers.
     #[inline(always)]
     pub(super) fn replace(
         &self,
@@ -48,7 +48,7 @@ impl Core {
         self.put_on_shelf(guard, class, slot);
     }
 
-    /// Another replacement as asked for, with the bytes of the old one, for the same slot: so a checker knows the size.
+    /// Moves a slot's bytes to another replacement, of the size asked for: so a checker knows that size.
     ///
     /// # Safety
     /// - `data` and `old` are of a replacement of this pool held as [`Holder::Owned`], which the caller owns

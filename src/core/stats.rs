@@ -1,8 +1,7 @@
 //! What a pool counts, and the equations between the figures.
 //!
-//! Gets and puts are not counted twice: puts are counted, gets follow. Figures read while other threads work
-//! are each true of some recent moment; the equations between them hold at every quiet moment, when no call
-//! is running.
+//! Only puts are counted; gets follow from them. Figures read while other threads work are each true of some recent
+//! moment. The equations between them hold at every quiet moment, when no call is running.
 
 #[cfg(feature = "serde")]
 mod serialize;
@@ -54,8 +53,8 @@ impl PoolCounters {
     }
 }
 
-/// The figures of a pool's size classes, by ascending buffer size: a slice, in place, as reading figures must not
-/// need memory.
+/// The figures of a pool's size classes, as a slice, ascending by buffer size. They lie in the list itself, so that
+/// reading figures needs no memory.
 #[derive(Clone)]
 pub struct ClassList {
     first: [ClassStats; MAX_CLASSES],
@@ -178,9 +177,9 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    /// Adds a class's own figures, where what caches and tasks have of it was added before.
+    /// Fills in a class's own figures. What caches and tasks have of it was added before.
     fn add(&mut self, class: &Class) {
-        // A get or put in flight may be seen half; saturating keeps such a figure plausible.
+        // A get or put in flight may be seen half done. Saturating keeps such a figure plausible.
         self.buffer_size = class.buffer_size();
         self.slot_size = class.slot_size();
         self.capacity = class.capacity() as usize;
@@ -202,12 +201,12 @@ impl ClassStats {
 }
 
 impl Stats {
-    /// To be [`fill`](Self::fill)ed in.
+    /// Figures before [`fill`](Self::fill).
     // SAFETY:
     // - every field is an integer, or an array of structs of integers
     pub(crate) const NONE: Self = unsafe { std::mem::zeroed() };
 
-    /// The figures of a pool. In place: they are large, and stacks are small.
+    /// Fills in the figures of a pool. In place, as they are large and stacks are small.
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {
         let Core { classes, caches, counters, registry, .. } = pool;
         let limit = classes.mapped().limit();

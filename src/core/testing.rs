@@ -23,7 +23,7 @@ const SHAPE: Shape = Shape { alignment: 64, huge_pages: false, coloring: false, 
 pub(crate) struct TestPool(Reference);
 
 impl TestPool {
-    /// With these classes, buffer size and capacity each, and a limit in bytes.
+    /// A pool of these classes, each a buffer size and a capacity, and a limit in bytes.
     pub(crate) fn new(classes: &[(usize, usize)], max_bytes: usize) -> Self {
         let guard = ForkGuard::new();
         let config = Config {

@@ -1,8 +1,8 @@
 //! A map from addresses, in one array with linear probing.
 //!
-//! Not the standard library's, whose only pointer to its array leads into its middle: leak checkers call such
-//! memory possibly lost. For the same reason addresses are kept inverted: a checker that finds a pointer to a
-//! buffer here would take a lost buffer for one that somebody has.
+//! The standard library's map points only to the middle of its array, which leak checkers call possibly lost. So this
+//! map is our own. Addresses are kept inverted: a checker that found a pointer to a lost buffer here would not report
+//! it.
 
 use super::memory::OutOfMemory;
 
@@ -93,7 +93,7 @@ impl<T> AddressMap<T> {
         self.move_to(count)
     }
 
-    /// Gives memory back that it has no use for, if less than an eighth of it is used.
+    /// Gives memory back if less than an eighth of it is used.
     pub(crate) fn shrink(&mut self) {
         if self.len == 0 {
             self.places = Vec::new();
@@ -103,7 +103,7 @@ impl<T> AddressMap<T> {
         }
     }
 
-    /// What it takes of memory, in bytes.
+    /// The memory that it takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.places.capacity() * size_of::<Option<Entry<T>>>()
     }
@@ -144,7 +144,7 @@ impl<T> AddressMap<T> {
         let mut hole = self.place_of(address)?;
         let removed = self.places[hole].take();
         self.len -= 1;
-        // What a search would not reach across the hole moves into it.
+        // An entry that a search would no longer reach across the hole moves into it.
         let mut place = (hole + 1) & self.mask();
         while let Some(entry) = &self.places[place] {
             let first = self.first_place(!entry.address);

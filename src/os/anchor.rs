@@ -1,8 +1,8 @@
-//! Anchors: one never-freed cell for each pool that counts references and tells a live pool from a gone one.
+//! Anchors: one cell for each pool, never freed. It counts references, and tells a live pool from one that is gone.
 //!
-//! A context from C may be stale, and must be refused without touching the pool. So what keeps a pool alive is not in
-//! the pool: each pool is registered in a static table of anchors. An anchor's memory is never given back, only used
-//! again by a later pool under another generation.
+//! A context from C may be stale, and must be refused without touching the pool. So the count of references is not in
+//! the pool, but in a static table of anchors. An anchor's memory is never given back. A later pool uses it again,
+//! under another generation.
 //!
 //! ```text
 //! word of an anchor    63 ........ 46   45 .................. 0
@@ -11,10 +11,11 @@
 //!
 //! - A reference is held by every handle, every outstanding buffer, every slot in a thread cache, and every C call that
 //!   is running.
-//! - Who gives up the last one owns the pool alone and destroys it. Then the anchor takes its next generation.
-//! - A generation is used once. An anchor that has used its last is retired: an id never names two pools.
+//! - The thread that gives up the last one owns the pool alone, and destroys it. Then the anchor takes its next
+//!   generation.
+//! - A generation is used once. After its last one an anchor is used no more. So an id never names two pools.
 //!
-//! A pool is a pointer here. What it leads to is known above.
+//! A pool is only a pointer here. The layers above know what it leads to.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
@@ -65,7 +66,7 @@ pub(crate) fn ids(guard: &ForkGuard) -> impl Iterator<Item = PoolId> {
     })
 }
 
-/// Adds a reference to the pool named `id`, if it still exists: the caller's. Touches the anchor only.
+/// Adds a reference for the caller to the pool named `id`, if it still exists. Touches the anchor only.
 pub(crate) fn retain_live(id: PoolId) -> Option<NonNull<()>> {
     let anchor = ANCHORS.get(id.index)?;
     let mut word = anchor.word.load(Relaxed);
@@ -96,12 +97,13 @@ impl References {
     /// Takes references off, but not the last: the caller keeps one.
     #[inline]
     pub(crate) fn release_some(self, references: u64) {
-        // Release: what was done with the pool comes before its end; partner: the load in `release`.
+        // Release: what was done with the pool comes before its end. Partner: the load in `release`.
         let before = self.0.word.fetch_sub(references, Release);
         debug_assert!(before & REFERENCE_MASK > references, "the last reference went without a value");
     }
 
-    /// Takes the caller's reference off. If it was the last: the pool, which nobody else can reach any more.
+    /// Takes the caller's reference off. If it was the last one, returns the pool, which nobody else can reach any
+    /// more.
     #[inline]
     pub(crate) fn release(self) -> Option<NonNull<()>> {
         // Release: as in `release_some`.
@@ -124,7 +126,7 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// For a pool that is being made; [`publish`](Self::publish) makes it live.
+    /// Registers a pool that is being made. [`publish`](Self::publish) makes it live.
     pub(crate) fn new(guard: &ForkGuard) -> Result<Self, NoCell> {
         let index = ANCHORS.take(guard, Prefer::Unused, MAX_POOLS)?;
         let anchor = ANCHORS.get(index).expect("this anchor was made");
@@ -152,7 +154,7 @@ impl Registration {
     pub(crate) fn publish(&self, pool: NonNull<()>) {
         let anchor = self.references.0;
         anchor.pool.store(pool.as_ptr(), Relaxed);
-        // Release pairs with the Acquire in `retain_live`: who sees a reference sees the pool.
+        // Release pairs with the Acquire in `retain_live`: a thread that sees a reference sees the pool.
         anchor.word.store(u64::from(self.id.generation) << REFERENCE_BITS | 1, Release);
     }
 }

@@ -1,6 +1,5 @@
-//! The heavy half of an asymmetric fence: the fast path orders its store and load with nothing but the
-//! compiler, and whoever needs the order against all other threads asks the kernel to run a full fence on
-//! each of them.
+//! The heavy half of an asymmetric fence. The fast path orders its store and load with a compiler fence only. A thread
+//! that needs the order asks the kernel to run a full fence on all others.
 //!
 //! A sandbox may forbid that after pools were made. Then what rests on it is given up, at the price of one wait.
 
@@ -42,8 +41,8 @@ mod system {
         false
     }
 
-    /// Until what any thread wrote before is seen by all. A processor holds a store back for some microseconds at most,
-    /// and for none where it stops a thread or is interrupted.
+    /// Waits until all threads see what any of them wrote before. A processor holds a store back for some microseconds
+    /// at most. It holds none back when it stops a thread or is interrupted.
     pub(super) fn wait_for_stores() {
         const LONG_ENOUGH: Duration = Duration::from_millis(2);
         let start = Instant::now();
@@ -55,7 +54,7 @@ mod system {
         }
     }
 
-    /// The system's call itself: the C library's function is a point of cancellation.
+    /// By the system's call itself, as the C library's function is a point of cancellation.
     pub(super) fn sleep(time: Duration) {
         let time = libc::timespec {
             tv_sec: time.as_secs().try_into().expect("seconds that are waited fit"),
@@ -106,18 +105,18 @@ static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
 const UNKNOWN: u8 = 0;
 const MISSING: u8 = 1;
 const REGISTERED: u8 = 2;
-/// The system refuses it since: what rests on it is being given up.
+/// The system refuses it by now: what rests on it is being given up.
 const REFUSED: u8 = 3;
 /// Nothing rests on it any more.
 const GIVEN_UP: u8 = 4;
 
 /// Whether this system has the heavy fence; registers for it when first asked. Without it there are no thread caches.
 pub(crate) fn is_available() -> bool {
-    // Relaxed, and where the exchange fails: `is_in_use` looks again.
+    // Relaxed, here and where the exchange fails: `is_in_use` looks again.
     if STATE.load(Relaxed) == UNKNOWN {
         let state = if system::register() { REGISTERED } else { MISSING };
-        // Two threads may do it; what the first found counts. SeqCst, here and in `is_in_use`: the order against the
-        // gate of a fork is told in `fork::wait_for_others`.
+        // Two threads may register; what the first one found counts. SeqCst, here and in `is_in_use`:
+        // `fork::wait_for_others` tells the order against the gate.
         let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, Relaxed);
     }
     is_in_use()
@@ -133,33 +132,33 @@ pub(crate) fn was_in_use() -> bool {
     STATE.load(SeqCst) >= REGISTERED
 }
 
-/// Orders what the calling thread wrote before against what it reads next, where the heavy fence did so before it was
-/// refused.
+/// Orders what the calling thread wrote before against what it reads next. The heavy fence is its partner; once that is
+/// refused, this is a full fence.
 #[inline]
 pub(super) fn light_fence() {
     compiler_fence(SeqCst);
-    // Relaxed: after what was written, and who gives up waits long enough for both to be seen.
+    // Relaxed: a thread that gives up waits until every store before this load is seen, or this load sees the change.
     if STATE.load(Relaxed) >= REFUSED {
         fence(SeqCst);
     }
 }
 
-/// Before anybody asked, for models.
+/// As before anybody asked, for models.
 #[cfg(bytepool_shuttle)]
 pub(crate) fn forget() {
     STATE.store(UNKNOWN, SeqCst);
 }
 
-/// In a child of `fork`. Linux lets it inherit the registration, which costs nothing again.
+/// Registers again in a child of `fork`. On Linux the child inherits the registration, and this costs nothing.
 pub(crate) fn register_again() {
     if is_in_use() {
         system::register();
     }
 }
 
-/// Runs a full fence on every thread of this process that is running; the others had one when they stopped. Where all
-/// threads fence by themselves since the system refused, it fences this one. `false`: the system refuses now, and what
-/// rests on the fence must be [given up](give_up).
+/// Runs a full fence on every running thread of this process. The others had one when they stopped. After the system
+/// refused, all threads fence by themselves, and this fences only the calling one. `false`: the system refuses now, and
+/// what rests on the fence must be [given up](give_up).
 pub(super) fn fence_all_threads() -> bool {
     match STATE.load(SeqCst) {
         REFUSED => false,
@@ -174,8 +173,8 @@ pub(super) fn fence_all_threads() -> bool {
     }
 }
 
-/// Gives up what rests on the heavy fence, once and for ever, or waits until another thread did. `take_away` makes
-/// threads begin nothing more that does. When this returns, what threads did without a fence before is seen by all.
+/// Gives up what rests on the heavy fence, once and for ever, or waits until another thread did. After `take_away` no
+/// thread begins anything that rests on it. When this returns, all see what threads did without a fence before.
 #[cold]
 pub(super) fn give_up(take_away: impl FnOnce()) {
     if STATE.compare_exchange(REGISTERED, REFUSED, SeqCst, SeqCst).is_err() {

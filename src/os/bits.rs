@@ -9,10 +9,10 @@ pub(crate) fn bits_of(mut bits: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Whether `len` bits in a row (at least one) are set.
+/// Whether `len` bits in a row are set. `len` is at least one.
 pub(crate) fn has_run(mut bits: u64, mut len: usize) -> bool {
     while len > 1 {
-        // A bit now stands for itself and as many above it as are left out of `len`.
+        // Each bit now stands for a run: itself, and `half` more bits above it than before.
         let half = len / 2;
         bits &= bits >> half;
         len -= half;
@@ -36,7 +36,7 @@ mod tests {
         for len in 1..=64 {
             for start in 0..=64 - len {
                 let run = u64::MAX >> (64 - len) << start;
-                // Every third bit besides, but for its neighbours.
+                // Every third bit is set besides, but no neighbour of the run.
                 let others = 0x9249_2492_4924_9249 & !(run << 1 | run >> 1 | run);
                 for shorter in 1..=len {
                     assert!(has_run(run | others, shorter));

@@ -1,5 +1,5 @@
-//! The memory of one buffer outside the region, and how it was taken from the system: so that zeros of the system are
-//! not written again, and that growing is left to whoever can do it without a copy.
+//! The memory of one buffer outside the region, and how it was taken from the system. So zeros of the system are not
+//! written again, and a buffer grows by whatever can do it without a copy.
 //!
 //! ```text
 //! Aligned   |buffer|            the allocator aligns: where that costs much of the buffer's size
@@ -7,8 +7,8 @@
 //! Mapped    |buffer    |        pages of its own
 //! ```
 //!
-//! Allocators zero and grow in place, or by pages, only what is aligned as they do by themselves: std copies anything
-//! else. So a buffer that is aligned more strictly lies a few bytes inside a block that is as much longer.
+//! Allocators save writing zeros and grow without a copy only where a block has their own alignment. std copies
+//! anything else. So a buffer that is aligned more strictly lies a few bytes inside a block that is longer by as much.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::ptr::NonNull;
@@ -24,15 +24,15 @@ pub(crate) enum Block {
     /// From the global allocator, which aligned it.
     #[default]
     Aligned,
-    /// From the global allocator, so many bytes after the start of its block.
+    /// From the global allocator, `lead` bytes after the start of its block.
     Led { lead: u32 },
     /// See [`mapping`].
     Mapped,
 }
 
-/// What allocators align to by themselves on the targets that matter, in bytes. On others std aligns.
+/// What allocators align to by themselves, in bytes. On targets where they align to less, std aligns.
 const USUAL_ALIGNMENT: usize = 16;
-/// A block may be longer than its buffer by this part of it.
+/// A block may be longer than its buffer by one part in this many.
 const MOST_LEAD: usize = 16;
 
 /// The allocator's block for a [`Block::Led`] buffer.
@@ -49,7 +49,7 @@ fn lead_of(start: NonNull<u8>, alignment: usize) -> usize {
 }
 
 impl Block {
-    /// The one for a buffer of this size and alignment.
+    /// How a buffer of this size and alignment is allocated.
     fn of(size: usize, alignment: usize) -> Self {
         match size {
             MIN_MAPPED.. => Self::Mapped,
@@ -58,7 +58,7 @@ impl Block {
         }
     }
 
-    /// A buffer of `size` bytes. Its address, and what to [`free`](Self::free) it with.
+    /// Allocates a buffer of `size` bytes. Returns its address, and what to [`free`](Self::free) it with.
     #[inline]
     pub(crate) fn allocate(
         size: usize,
@@ -122,10 +122,10 @@ impl Block {
         }
     }
 
-    /// Another size for a buffer, in place or elsewhere, with as many of its bytes as both sizes have; `content` says
-    /// what those hold that appear. Its address, and what it is now. On failure nothing changed.
+    /// Gives a buffer another size, in place or elsewhere. It keeps as many bytes as both sizes have; `content` says
+    /// what the new ones hold. Returns its address, and what it is now. On failure nothing changed.
     ///
-    /// While bytes are copied there are two buffers. What is mapped already is never copied: it fails instead.
+    /// While bytes are copied there are two buffers. A mapped buffer is never copied: this fails instead.
     ///
     /// # Safety
     /// - as [`free`](Self::free), but that the buffer stays where it is on failure
@@ -164,7 +164,8 @@ impl Block {
         Ok((moved, block))
     }
 
-    /// By the allocator. It may move the block to where the buffer is not aligned: then its bytes are moved inside.
+    /// Resizes by the allocator. If that moves the block to where the buffer is not aligned, the bytes are moved
+    /// inside.
     ///
     /// # Safety
     /// - as for [`resize`](Self::resize), of a `Led` buffer

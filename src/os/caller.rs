@@ -17,8 +17,8 @@ impl Drop for KeptErrno {
     }
 }
 
-/// While it exists, a cancellation of the thread waits: it would end the thread in the middle of ours, where the user's
-/// code comes to a point of cancellation.
+/// While it exists, a cancellation of the thread waits. Otherwise a point of cancellation in the user's code could end
+/// the thread in the middle of a call of ours.
 pub(crate) struct Uncancelled(i32);
 
 impl Uncancelled {
@@ -83,7 +83,7 @@ mod system {
         unsafe { *errno_location() = errno };
     }
 
-    /// Where its place is not known it is left to chance.
+    /// On targets whose `errno` is not known, it is not restored.
     #[cfg(not(any(
         target_os = "linux",
         target_os = "android",

@@ -1,11 +1,11 @@
-//! A growing table of numbered cells, which stay where they are and are used again.
+//! A growing table of numbered cells. They stay where they are, and are used again.
 //!
 //! ```text
 //! chunk 0        chunk 1        chunk 2
 //! | FIRST cells | FIRST cells | 2 * FIRST cells | ...
 //! ```
 //!
-//! Looking a cell up takes no lock; taking one and giving one back do. Giving one back never allocates.
+//! Looking a cell up takes no lock. Taking one and giving one back do. Giving one back never allocates.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ impl From<OutOfMemory> for NoCell {
     }
 }
 
-/// Which cell is taken where both kinds are there.
+/// Which cell is taken where there are both kinds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prefer {
     Unused,
@@ -72,12 +72,12 @@ impl<T: Zeroable, const FIRST: usize, const CHUNKS: usize> Cells<T, FIRST, CHUNK
         self.chunks.get(chunk)?.get()?.get(offset)
     }
 
-    /// How many cells were ever made: they have the numbers below.
+    /// How many cells were ever made. They have the numbers below this one.
     pub(crate) fn made(&self, guard: &ForkGuard) -> u32 {
         self.unused.lock(guard).made
     }
 
-    /// Takes a cell that nobody has; its number. At most `most` cells are made.
+    /// Takes a cell that nobody has, and returns its number. At most `most` cells are made.
     ///
     /// What was done with the cell before it was given back comes before this returns.
     pub(crate) fn take(&self, guard: &ForkGuard, prefer: Prefer, most: usize) -> Result<u32, NoCell> {

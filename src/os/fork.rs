@@ -1,8 +1,8 @@
-//! fork: the child has a copy of all memory, but only the thread that forked. What other threads were in the middle of
-//! stays so for ever, and a lock that one of them held is never released.
+//! fork: the child has a copy of all memory, but only the thread that forked. What other threads left half done stays
+//! so for ever, and a lock that one of them held is never released.
 //!
-//! So nobody is in the middle of anything while a process forks. Whatever may hold a lock of ours, or leaves something
-//! half done meanwhile, has a [`ForkGuard`]. The fast path of a thread cache needs none.
+//! So nobody is in the middle of anything while a process forks. Code that may hold a lock of ours, or have something
+//! half done, has a [`ForkGuard`]. The fast path of a thread cache needs none.
 //!
 //! ```text
 //! before the fork     close the gate -> wait until no other thread has a guard
@@ -12,8 +12,8 @@
 //!                     the first use of a pool: put what the other threads cached of it on its shelves
 //! ```
 //!
-//! Until it uses a pool, a child pays nothing for it. What it loses is what only threads knew that it does not have:
-//! the buffers they held stay outstanding.
+//! A child that uses no pool pays nothing. It loses what only the other threads knew: the buffers that they held stay
+//! outstanding.
 //!
 //! The user's functions run [`unguarded`](ForkGuard::unguarded): they may take any time, or fork.
 
@@ -31,9 +31,10 @@ use super::memory::OutOfMemory;
 use super::thread_state::ThreadState;
 use super::{barrier, hooks, thread_pointer, thread_state, wakes};
 
-/// While it exists, no other thread forks. It is of the thread that made it, and stays there.
+/// While it exists, no other thread forks. It stays on the thread that made it.
 ///
-/// A thread may have several, one inside the other: what has no guard to borrow, as a destructor, makes its own.
+/// A thread may have several, one inside the other: code without a guard to borrow, such as a destructor, makes its
+/// own.
 pub(crate) struct ForkGuard(PhantomData<*const ()>);
 
 impl ForkGuard {
@@ -49,9 +50,9 @@ impl ForkGuard {
         ManuallyDrop::new(Self(PhantomData))
     }
 
-    /// Runs a function of the user's, or one that waits for other threads: neither may keep a process from forking. A
-    /// cancellation of the thread waits meanwhile. What holds a lock of ours borrows the guard, and so cannot come
-    /// here.
+    /// Runs a function of the user's, or one that waits for other threads. Neither may keep a process from forking. A
+    /// cancellation of the thread waits meanwhile. Code that holds a lock of ours borrows the guard, so it cannot call
+    /// this.
     pub(crate) fn unguarded<R>(&mut self, run: impl FnOnce() -> R) -> R {
         struct Back(u32);
         impl Drop for Back {
@@ -119,18 +120,18 @@ fn enter(guards: u32) {
     }
 }
 
-/// Says that the calling thread has so many more guards; whether it had none.
+/// Counts so many more guards of the calling thread. Returns whether it had none.
 ///
-/// It says so before it looks at the gate, and the forking thread closes the gate before it looks who has one: one of
-/// them sees the other. Without a state both are SeqCst. With one the light fence keeps the order here, and its partner
-/// is the heavy fence in [`wait_for_others`].
+/// The thread counts its guards and then looks at the gate. The forking thread closes the gate and then looks for
+/// guards. So one of them sees the other. Without a state all of this is SeqCst. With one the light fence keeps the
+/// order here, and its partner is the heavy fence in [`wait_for_others`].
 #[inline]
 fn count_in(guards: u32) -> bool {
     let before = match thread_pointer::own_state() {
         Some(own) => {
             let before = own.guards.load(Relaxed);
             own.guards.store(before + guards, Relaxed);
-            // Who has a guard already does not look at the gate.
+            // A thread that has a guard already does not look at the gate.
             if before == 0 {
                 barrier::light_fence();
             }
@@ -174,7 +175,7 @@ pub(super) fn change_state(_guard: &ForkGuard, state: &'static ThreadState) {
     if !sync::forks() {
         return;
     }
-    // There before it is not here any more: the forking thread must not see it nowhere.
+    // Counted there before it is not counted here: the forking thread must see it somewhere.
     count_in(guards);
     match old {
         Some(old) => old.guards.store(0, Release),
@@ -185,22 +186,23 @@ pub(super) fn change_state(_guard: &ForkGuard, state: &'static ThreadState) {
     }
 }
 
-/// The thread that closed the gate, by an address that only it has; 0 if none did.
+/// An address that only the thread that closed the gate has; 0 if no thread did.
 static FORKING: AtomicUsize = AtomicUsize::new(0);
 
-/// How many forks lie between the first process and this one. Written while a process has one thread.
+/// How many forks lie between the first process and this one. Written while the process has one thread.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// The number of this process among its forebears: what was noted under another one is its parent's.
+/// The number of this process among its ancestors. What was noted under another number belongs to a parent.
 pub(crate) fn generation() -> u32 {
     // Relaxed: written before this process had another thread.
     GENERATION.load(Relaxed)
 }
 
-/// The caller counted itself in, and the gate was not open.
+/// Waits until the gate is open. The caller counted itself in and found it not open.
 #[cold]
 fn wait_at_gate(guards: u32) {
-    // Relaxed: who finds its own address wrote it. Handlers of the user's, which run between ours, may use pools.
+    // Relaxed: a thread that finds its own address wrote it. It goes on, as the user's handlers, which run between
+    // ours, may use pools.
     if FORKING.load(Relaxed) == sync::guard_depth::address() {
         return;
     }
@@ -221,7 +223,7 @@ fn wait_at_gate(guards: u32) {
     }
 }
 
-/// In a child: what its parent's other threads had is nobody's.
+/// In a child: forgets the other threads of its parent.
 fn take_over() {
     let _errno = KeptErrno::new();
     let guard = ForkGuard::of_counted_thread();
@@ -232,9 +234,9 @@ fn take_over() {
 
 /// Waits until no thread but the calling one, which closed the gate, has a guard.
 ///
-/// A thread whose guards are counted in a state has registered for the heavy fence before. Either this sees that, and
-/// fences; or that thread's next look at the gate sees it closed. Both are SeqCst for that: the closing of the gate and
-/// then the look at the registration here, the registration and then the look at the gate there.
+/// A thread whose guards are counted in a state has registered for the heavy fence before. It registers and then looks
+/// at the gate. The forking thread closes the gate and then looks at the registration. All four are SeqCst, so one sees
+/// the other: the forking thread fences, or the other thread sees the gate closed.
 fn wait_for_others() {
     if barrier::was_in_use() {
         thread_state::fence_all_threads(&ForkGuard::of_counted_thread());
@@ -242,7 +244,7 @@ fn wait_for_others() {
     let own = thread_pointer::own_state();
     // Acquire, also in the states: partner in `count_out`. SeqCst: as in `count_in`.
     let no_unregistered = || UNREGISTERED.load(SeqCst) == usize::from(own.is_none());
-    // Again, as a thread may have given its state up, with a guard.
+    // Again, as a thread with a guard may have given up its state meanwhile.
     while {
         barrier::wait_until(no_unregistered);
         for state in thread_state::all() {
@@ -254,8 +256,8 @@ fn wait_for_others() {
     } {}
 }
 
-/// The forking thread has a guard itself from here to the end of the fork, so that it may use pools in handlers of the
-/// user's that run meanwhile.
+/// Runs before the fork. The forking thread has a guard from here to the fork's end, so that the user's handlers may
+/// use pools meanwhile.
 extern "C" fn before() {
     loop {
         enter(1);
@@ -280,12 +282,13 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
-    // Others may have counted themselves in to look at the gate. The rest is done by who takes over.
+    // Other threads may have counted themselves in to look at the gate. The first guard in this child does the rest.
     UNREGISTERED.store(usize::from(thread_pointer::own_state().is_none()), Relaxed);
     thread_state::note_forked();
     GENERATION.store(generation().wrapping_add(1), Relaxed);
     FORKING.store(0, Relaxed);
-    // Registered, or this would not run; the thread that was about to say so may be in the parent.
+    // The handlers are registered, or this would not run. The thread that was about to note it may be in the parent
+    // only.
     PREPARED.store(true, Release);
     GATE.store(CHILD, Release);
     count_out(1);
@@ -299,7 +302,7 @@ pub(crate) fn fork_without_child(meanwhile: impl FnOnce()) {
     in_parent();
 }
 
-/// What it is to its child, for models: the calling thread goes on as the only one that the child has. Others
+/// What a fork is to its child, for models. The calling thread goes on as the child's only one. Others
 /// [`vanish`](thread_state::vanish) without calling anything.
 #[cfg(bytepool_shuttle)]
 pub(crate) fn fork_into_child() {
@@ -310,14 +313,16 @@ pub(crate) fn fork_into_child() {
 /// Whether the handlers are registered.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
-/// Registers them when the library is loaded, where the system can: before the user registers any, whose locks other
-/// threads may hold at our gate. Handlers that prepare run last registered first.
+/// Registers the handlers when the library is loaded, where the system can. Handlers that prepare a fork run in reverse
+/// order. So the user's, which are registered later, run before the gate closes: other threads may hold the user's
+/// locks at the gate.
 #[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn at_load() {
-        // The allocator's handlers first, if it has any: a thread at our gate may be about to free.
+        // An allocation first, so that the allocator registers its handlers before ours: a thread at our gate may be
+        // about to free.
         drop(std::hint::black_box(super::memory::boxed(|| Ok::<_, super::memory::OutOfMemory>(0u8))));
         // If it is refused, the first pool tries again.
         let _ = prepare();
@@ -330,11 +335,11 @@ static AT_LOAD: extern "C" fn() = {
 pub(crate) fn prepare() -> Result<(), OutOfMemory> {
     use crate::sync::atomic::AtomicI32;
     use crate::sync::thread;
-    // So that a linker that takes this function takes it, too.
+    // So that a linker that takes this function takes `AT_LOAD`, too.
     #[cfg(target_os = "linux")]
     std::hint::black_box(&AT_LOAD);
-    /// The process of which a thread registers them now; 0 if none does. No lock, as the fork of another thread would
-    /// not wait for it yet.
+    /// The process of which a thread registers the handlers now; 0 if none does. It is no lock, because the fork of
+    /// another thread would not wait for it yet.
     static PREPARER: AtomicI32 = AtomicI32::new(0);
     // Acquire: partner in `register`, and in `in_child`.
     while !PREPARED.load(Acquire) {
@@ -348,7 +353,7 @@ pub(crate) fn prepare() -> Result<(), OutOfMemory> {
             continue;
         }
         let outcome = if PREPARED.load(Acquire) { Ok(()) } else { register() };
-        // Release pairs with the Acquire above: the next one sees what this one did.
+        // Release pairs with the Acquire above: the next preparer sees what this one did.
         PREPARER.store(0, Release);
         outcome?;
     }
@@ -362,7 +367,7 @@ fn register() -> Result<(), OutOfMemory> {
     if unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } != 0 {
         return Err(OutOfMemory { bytes: size_of::<[extern "C" fn(); 3]>() });
     }
-    // Release: partner in `prepare`: who makes a pool was prepared.
+    // Release: partner in `prepare`. A thread that makes a pool sees the handlers registered.
     PREPARED.store(true, Release);
     Ok(())
 }

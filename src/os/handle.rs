@@ -1,10 +1,11 @@
 //! Numbered handles on one pool: what a context from C names besides the pool.
 //!
 //! Each live handle has a cell `{ uses, live }`. A handle's number is its cell and the cell's use count, so a handle
-//! given up twice is noticed. New cells come first, then those longest unused, and a cell's use count starts anew after
-//! 16,384: so the number of a handle that was given up comes back, on the same pool, after 2^28 later handles.
+//! given up twice is noticed. New cells are taken first, then those longest unused. A cell's use count starts anew
+//! after 16,384 uses. So the number of a handle that was given up comes back, on the same pool, after 2^28 later
+//! handles.
 //!
-//! Looking a handle up takes no lock; making one and giving one up do.
+//! Looking a handle up takes no lock. Making one and giving one up do.
 
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -43,9 +44,9 @@ impl Handles {
         Self { cells: Cells::new() }
     }
 
-    /// Makes a handle; its number.
+    /// Makes a handle, and returns its number.
     pub(crate) fn make(&self, guard: &ForkGuard) -> Result<u32, NoCell> {
-        // New cells first: the longer a number rests, the later it is mistaken for another.
+        // New cells first: the longer a number is unused, the later a stale one is mistaken for it.
         let index = self.cells.take(guard, Prefer::New, MAX_HANDLES)?;
         let cell = self.cells.get(index).expect("this cell was made");
         // Relaxed: the number reaches other threads through the caller.

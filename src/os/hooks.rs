@@ -9,10 +9,10 @@ use super::thread_state::ThreadState;
 
 /// What the upper layers do when the system calls.
 pub(crate) struct Hooks {
-    /// The calling thread ends: it gives up its caches. Its state leads to it no more.
+    /// The calling thread ends, and gives up its caches. The thread pointer does not lead to its state any more.
     pub(crate) thread_ends: fn(&mut ForkGuard, &'static ThreadState),
-    /// This process is a child of a fork, and the calling thread its only one: what other threads of the parent had is
-    /// nobody's.
+    /// This process is a child of a fork, and the calling thread its only one. What other threads of the parent had is
+    /// forgotten.
     pub(crate) child_begins: fn(&ForkGuard),
 }
 

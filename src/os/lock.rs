@@ -1,9 +1,9 @@
 //! Locks of ours. Each asks for a [`ForkGuard`]: a lock that another thread holds while the process forks stays locked
 //! in the child for ever.
 //!
-//! A lock borrows the guard as long as it is held. What sleeps, or calls the user's code, needs the guard for itself
-//! ([`ForkGuard::unguarded`]): so it does not compile while a lock is held. A thread may have a second guard, made by a
-//! destructor, which borrows do not show: that no lock is held then is a debug assertion.
+//! A lock borrows the guard while it is held. Code that sleeps, or calls the user's code, needs the guard as `&mut`, by
+//! [`ForkGuard::unguarded`]. So it does not compile while a lock is held. A destructor may make a second guard, which
+//! borrows do not show: a debug assertion checks that no lock is held then.
 //!
 //! No lock is poisoned. Nothing is half done where code of ours may panic.
 
@@ -48,9 +48,9 @@ impl<T> DerefMut for Locked<'_, T> {
     }
 }
 
-/// How many locks the calling thread holds: what borrows cannot show where a thread has several fork guards; and that
-/// none is taken while it uses a thread cache. Who waits for a lock may change `errno`, and keeps those waiting who
-/// drain. With debug assertions only.
+/// How many locks the calling thread holds, with debug assertions only. Borrows cannot show it where a thread has
+/// several fork guards. It also checks that no lock is taken while the thread uses a cache: waiting for a lock may
+/// change `errno`, and would keep threads that drain waiting.
 #[cfg(all(debug_assertions, not(bytepool_shuttle)))]
 mod held {
     use crate::os::thread_pointer;
@@ -98,7 +98,7 @@ mod held {
 
 pub(super) use self::held::assert_none as assert_none_is_held;
 
-/// A value that is made once. Whoever finds it being made waits, so making it is never interrupted by a fork.
+/// A value that is made once. Other threads wait while it is made, so no fork may come in the middle.
 pub(crate) struct Once<T>(OnceLock<T>);
 
 impl<T> Once<T> {

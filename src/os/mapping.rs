@@ -1,7 +1,7 @@
-//! Single buffers in pages of their own, for what is so large that an allocator would map it anew each time. Beside the
-//! region this is the only file that maps and unmaps.
+//! Single buffers in pages of their own. They are so large that an allocator would map them anew each time. Only this
+//! file and the region map and unmap.
 //!
-//! - The pages are zeros of the system until they are written: nobody needs to write zeros there.
+//! - The pages are the system's zeros until they are written. So nobody needs to write zeros there.
 //! - Growing moves pages, not bytes.
 //!
 //! Only Linux moves pages. Elsewhere, and with `--cfg bytepool_portable`, the global allocator serves whatever the
@@ -9,8 +9,8 @@
 
 pub(crate) use self::system::{map, remap, unmap};
 
-/// From this size on a buffer is mapped, in bytes. It is the most up to which glibc's allocator keeps freed memory, so
-/// a buffer that is got and put again and again loses nothing by it.
+/// From this size on a buffer is mapped, in bytes. glibc's allocator keeps no freed memory above it, so a buffer that
+/// is got and put again and again loses nothing by it.
 pub(crate) const MIN_MAPPED: usize = if CAN_MAP { 32 << 20 } else { usize::MAX };
 
 const CAN_MAP: bool = cfg!(all(target_os = "linux", not(any(bytepool_portable, bytepool_shuttle))));
@@ -53,8 +53,8 @@ mod system {
         }
     }
 
-    /// Another length for a buffer, in place or elsewhere: its bytes move with their pages. Bytes that appear are zeros
-    /// from the first whole page on. `None` if the system cannot: then nothing changed.
+    /// Gives a buffer another length, in place or elsewhere. Its bytes move with their pages. New bytes are zeros from
+    /// the first whole page on. `None` if the system refuses: then nothing changed.
     ///
     /// # Safety
     /// - `data` came from [`map`] or from here with this length and alignment, and was not given back since
@@ -69,7 +69,7 @@ mod system {
         if old_pages == new_pages {
             return Some(data);
         }
-        // Another place is aligned to a page, and no more.
+        // A new address is aligned to a page, and no more.
         let flags = if alignment <= page_size() { libc::MREMAP_MAYMOVE } else { 0 };
         // SAFETY:
         // - these are the pages of a mapping of ours (caller)
@@ -94,7 +94,7 @@ mod system {
         // SAFETY:
         // - as the caller promised
         unsafe {
-            // A process with as many mappings as it may have cannot have a hole in one: then the memory goes alone.
+            // A process that has all mappings it may have cannot make a hole in one. Then only the memory goes back.
             if len > 0 && libc::munmap(at.as_ptr().cast(), len) != 0 {
                 libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED);
             }

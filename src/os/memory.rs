@@ -1,5 +1,4 @@
-//! Memory from the global allocator, with failure as a value: the pool's own tables, and overflow and
-//! oversize buffers.
+//! Memory from the global allocator, with failure as a value: for the pool's own tables, and for overflow and oversize.
 
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::plain_memory;
@@ -47,7 +46,7 @@ pub(crate) fn boxed_slice<T, E: From<OutOfMemory>>(
     written_slice(len, |index, place| Ok(place.write(make(index)?)))
 }
 
-/// A slice of `len` values, each written where it stays: large ones are too much for a small stack. `write` returns
+/// A slice of `len` values, each written where it stays, because large ones do not fit a small stack. `write` returns
 /// what it wrote.
 pub(crate) fn written_slice<T, E: From<OutOfMemory>>(
     len: usize,
@@ -65,12 +64,12 @@ pub(crate) fn written_slice<T, E: From<OutOfMemory>>(
     Ok(values.into_boxed_slice())
 }
 
-/// A value in memory of its own. It is made once there is memory for it, so that the stack holds it once, not twice.
+/// A value in a box. The memory is allocated first, so that the stack holds the value once, not twice.
 pub(crate) fn boxed<T, E: From<OutOfMemory>>(make: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
     written_box(|place| Ok(place.write(make()?)))
 }
 
-/// A value in memory of its own, written where it stays. `write` returns what it wrote.
+/// A value in a box, written where it stays. `write` returns what it wrote.
 pub(crate) fn written_box<T, E: From<OutOfMemory>>(
     write: impl for<'a> FnOnce(&'a mut MaybeUninit<T>) -> Result<&'a mut T, E>,
 ) -> Result<Box<T>, E> {
@@ -107,18 +106,18 @@ pub(crate) unsafe fn deallocate(data: NonNull<u8>, layout: Layout) {
     unsafe { dealloc(data.as_ptr(), layout) };
 }
 
-/// Whether there are `bytes` bytes now, for what is about to allocate as many and ends the process if there are
-/// not. What was freed a moment ago is there again.
+/// Whether there are `bytes` bytes now. Called before code that allocates as many, and would end the process without
+/// them. What was freed a moment ago is likely to be there again.
 pub(crate) fn probe(bytes: usize) -> Result<(), OutOfMemory> {
     let refused = OutOfMemory { bytes };
     let mut memory = Vec::<u64>::new();
     memory.try_reserve_exact(bytes.div_ceil(size_of::<u64>())).map_err(|_| refused)?;
-    // Lest the optimiser find that nobody uses it.
+    // Otherwise the optimiser finds that nobody uses it.
     std::hint::black_box(memory.as_mut_ptr());
     Ok(())
 }
 
-/// As [`probe`], for what the C library is about to allocate.
+/// Whether there are `bytes` bytes now, for what the C library is about to allocate: see [`probe`].
 #[cfg(unix)]
 pub(crate) fn probe_c(bytes: usize) -> Result<(), OutOfMemory> {
     // SAFETY:
@@ -167,8 +166,8 @@ pub(crate) fn allocate_buffer(
             Content::Zeros => alloc_zeroed(layout),
         }
     };
-    // As C's, this memory may be copied into a slot before all of it is written, and safe Rust reads slots:
-    // so the optimiser must take its bytes for written, by somebody it does not see.
+    // C may copy this memory into a slot before all of it is written, and safe Rust reads slots. So the optimiser must
+    // take its bytes as written, by code that it does not see.
     NonNull::new(std::hint::black_box(data)).ok_or(OutOfMemory { bytes: size })
 }
 
@@ -194,8 +193,8 @@ pub(crate) unsafe fn wipe(data: NonNull<u8>, size: usize) {
     // SAFETY:
     // - writable for `size` bytes (caller)
     unsafe { data.as_ptr().write_bytes(0, size) };
-    // The optimiser must assume that this reads the bytes through the pointer. Neither promises it to the letter, and
-    // either does: `tests/wipe.rs` fails without both.
+    // The optimiser must assume that this reads the bytes through the pointer. Neither call strictly promises that, but
+    // either suffices: `tests/suites/wipe.rs` fails without both.
     std::hint::black_box(data.as_ptr());
     crate::sync::atomic::compiler_fence(crate::sync::atomic::Ordering::SeqCst);
 }

@@ -9,13 +9,13 @@
 //!
 //! - Reserving costs addresses, not memory. Pages are opened in growing steps, since under strict overcommit or
 //!   `RLIMIT_AS` opened pages are not free.
-//! - Where the process locks all its memory, what is only reserved is unlocked, and what is opened is locked as it is
+//! - Where the process locks all its memory, reserved addresses are unlocked, and opened pages are locked as they are
 //!   touched.
 //! - Opened pages hold zeros until they are first written, and again after [`Region::discard`].
-//! - Any thread may open and discard; the callers make sure that nobody uses what is discarded.
+//! - Any thread may open and discard. The callers make sure that nobody uses what is discarded.
 //!
-//! Unix maps with the system's calls; other targets take the whole region from the global allocator and
-//! cannot discard. `--cfg bytepool_portable` selects that path anywhere.
+//! Unix maps with the system's calls. Other targets take the whole region from the global allocator, and cannot
+//! discard. `--cfg bytepool_portable` selects that path anywhere.
 
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::plain_memory;
@@ -47,14 +47,14 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Reserves `len` bytes that start at a multiple of `alignment` (a power of two), without access.
+    /// Reserves `len` bytes without access. They start at a multiple of `alignment`, a power of two.
     pub(crate) fn reserve(len: usize, alignment: usize) -> io::Result<Self> {
         let (mapping, base) = system::Mapping::reserve(len, alignment)?;
         Ok(Self::at_base(mapping, base, len, alignment))
     }
 
-    /// Reserves two regions, of `len` bytes that start at a multiple of `alignment`, and of `second` bytes that start
-    /// with a page, both of whole pages. Where that is possible by one request of the system.
+    /// Reserves two regions of whole pages, where possible by one request of the system. The first has `len` bytes from
+    /// a multiple of `alignment`, the second has `second` bytes from the start of a page.
     pub(crate) fn reserve_two(len: usize, alignment: usize, second: usize) -> io::Result<(Self, Self)> {
         let [(first, base), (rest, second_base)] = system::Mapping::reserve_two(len, alignment, second)?;
         let first = Self::at_base(first, base, len, alignment);
@@ -71,7 +71,8 @@ impl Region {
         self.mapping.is_locked()
     }
 
-    /// The first address. The memory is reached through pointers made from addresses, too.
+    /// The first address. It is exposed, because the memory is also reached through pointers that are made from
+    /// addresses.
     pub(crate) fn base(&self) -> usize {
         self.base.as_ptr().expose_provenance()
     }
@@ -103,7 +104,7 @@ impl Region {
         self.mapping.open(self.at(offset), len)
     }
 
-    /// Makes whole opened pages, which nobody uses yet, memory.
+    /// Makes whole opened pages memory. Nobody uses them yet.
     pub(crate) fn touch(&self, offset: usize, len: usize) -> io::Result<()> {
         self.check_pages(offset, len);
         self.mapping.touch(self.at(offset), len)
@@ -142,13 +143,12 @@ impl Region {
 
     /// Whether [`unmap`](Self::unmap) was called.
     pub(crate) fn is_unmapped(&self) -> bool {
-        // Relaxed: callers hold the lock under which it is unmapped, or ask because of what the system gave them after
-        // it was.
+        // Relaxed: callers hold the lock under which the region is unmapped. Or the system gave them memory there,
+        // after it was.
         self.unmapped.load(Relaxed)
     }
 
-    /// Gives the memory and the addresses back to the system, now rather than in drop. Only the first call
-    /// does.
+    /// Gives the memory and the addresses back to the system now, not only in drop. Only the first call does.
     ///
     /// # Safety
     /// - nobody uses the region's memory from now on, or opens or discards pages of it
@@ -161,8 +161,8 @@ impl Region {
         }
     }
 
-    /// Asks for huge pages in place of whole ones of [`HUGE_PAGE`] bytes, which are open. `now`: what they hold is
-    /// moved at once; else they are huge when they are first touched. A system without them ignores it.
+    /// Asks for huge pages in an open range of whole [`HUGE_PAGE`]s. With `now` what the range holds is moved at once;
+    /// otherwise pages are huge when they are first touched. A system without huge pages ignores it.
     pub(crate) fn make_huge(&self, offset: usize, len: usize, now: bool) {
         self.check_pages(offset, len);
         self.mapping.advise(self.at(offset), len, system::HUGE);
@@ -171,8 +171,8 @@ impl Region {
         }
     }
 
-    /// Asks for no huge pages: one is all resident where a part of it is touched, and where the system puts small pages
-    /// together, what was given back is memory again.
+    /// Asks for small pages. A huge page is resident as a whole when a part of it is touched. And if the system put
+    /// small pages together, what was given back would be memory again.
     pub(crate) fn keep_small(&self, offset: usize, len: usize) {
         if len > 0 {
             self.mapping.advise(self.at(offset), len, system::SMALL);
@@ -202,8 +202,8 @@ pub(crate) fn page_size() -> usize {
     system::page_size()
 }
 
-/// How many bytes of addresses a pool may reserve beyond the `asked` bytes that it was asked for: an eighth of what the
-/// limit on the process's addresses leaves then, at most `most`; none where a reservation would be memory.
+/// How many bytes of addresses a pool may reserve beyond the `asked` bytes: an eighth of what the limit on the
+/// process's addresses leaves then, but at most `most`. None where a reservation would be memory.
 pub(crate) fn addresses_to_spare(asked: usize, most: usize) -> usize {
     let spare = |left: usize| most.min(left.saturating_sub(asked) / 8);
     if CAN_SEAL { system::addresses_left().map_or(most, spare) } else { 0 }
@@ -239,15 +239,14 @@ mod system {
         ) -> io::Result<[(Self, NonNull<u8>); 2]> {
             let both = len.checked_add(second).ok_or(io::ErrorKind::OutOfMemory)?;
             let (Self { base, len: mapped, is_locked }, aligned) = Self::reserve(both, alignment)?;
-            // The second has the end, so that what alignment skipped is all the first's.
-            // SAFETY:
+            // The second has the end, so that the first has all that alignment skipped. SAFETY:
             // - as much was reserved
             let second_base = unsafe { base.add(mapped - second) };
             let first = Self { base, len: mapped - second, is_locked };
             Ok([(first, aligned), (Self { base: second_base, len: second, is_locked }, second_base)])
         }
 
-        /// The mapping is longer than asked for by what alignment may cost; the aligned start comes with it.
+        /// Reserves `len` bytes, and as many more as alignment may cost. Returns the aligned start, too.
         pub(super) fn reserve(len: usize, alignment: usize) -> io::Result<(Self, NonNull<u8>)> {
             if len == 0 {
                 // An aligned address that is never dereferenced: no mapping has no slots.
@@ -259,7 +258,7 @@ mod system {
             let mapped = len.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
             let (base, is_locked) = match map(mapped) {
                 Ok(base) => (base, locked::unlock(base, mapped)),
-                // Addresses that are only reserved count as locked, too: then perhaps unlocked ones can be had.
+                // Reserved addresses may count as locked, and exceed that limit. Then unlocked ones may fit.
                 Err(error) => (locked::map_unlocked(mapped).ok_or(error)?, true),
             };
             let mapping = Self { base, len: mapped, is_locked };
@@ -303,7 +302,7 @@ mod system {
         }
 
         pub(super) fn touch(&self, at: NonNull<u8>, len: usize) -> io::Result<()> {
-            // Linux's, since 5.14: where it cannot have so much memory it says so.
+            // On Linux since 5.14. It reports an error where there is not so much memory.
             const POPULATE_WRITE: libc::c_int = 23;
             if cfg!(target_os = "linux") {
                 // SAFETY:
@@ -383,15 +382,16 @@ mod system {
         Ok(NonNull::new(base.cast()).expect("mmap does not map address zero by itself"))
     }
 
-    /// What `mlockall` changes: new mappings are locked, count against a limit as they are reserved, and are not given
-    /// back by the usual advice.
+    /// What `mlockall` changes: new mappings are locked, and count against a limit when they are reserved. The usual
+    /// advice does not give them back.
     #[cfg(target_os = "linux")]
     mod locked {
         use super::{map, page_size};
         use std::io;
         use std::ptr::NonNull;
 
-        /// Reserves addresses that do not count as locked: a page that is mapped, unlocked and grown stays unlocked.
+        /// Reserves addresses that do not count as locked. One page is mapped, unlocked and then grown, which keeps it
+        /// unlocked.
         pub(super) fn map_unlocked(len: usize) -> Option<NonNull<u8>> {
             let page = map(page_size()).ok()?;
             // SAFETY:
@@ -424,7 +424,7 @@ mod system {
             is_locked
         }
 
-        /// Locks pages as they are touched. Where the limit refuses, they serve unlocked.
+        /// Lets pages be locked as they are touched. Where the limit refuses, they stay unlocked.
         pub(super) fn lock(at: NonNull<u8>, len: usize) {
             // SAFETY:
             // - the content of the pages does not change
@@ -619,7 +619,7 @@ mod tests {
     #[test]
     fn of_two_regions_each_goes_alone() {
         let page = page_size();
-        // Where the system maps an aligned address by chance nothing is skipped.
+        // Repeated, because nothing is skipped where the system maps an aligned address by chance.
         for alignment in [page, 16 * page, 2 << 20].repeat(4) {
             let (first, second) = Region::reserve_two(4 * page, alignment, 3 * page).unwrap();
             assert_eq!(first.base.as_ptr().addr() % alignment, 0);

@@ -1,5 +1,4 @@
-//! A line of text made on the stack and written to stderr in one piece: what the library says about its user's
-//! mistakes.
+//! A line of text, made on the stack and written to stderr in one piece. It says what the user did wrong.
 //!
 //! Nothing here allocates or locks, so a line may be made and written in a signal handler too.
 
@@ -27,7 +26,7 @@ impl Line {
         debug_assert!(!cut_off, "Line::write_str does not fail");
     }
 
-    /// Ends the line and writes it; drops it where stderr is closed, broken or full.
+    /// Ends the line and writes it. It is dropped where stderr is closed, broken or full.
     pub(crate) fn print(mut self) {
         // A cut-off line ends as well.
         self.len = self.len.min(self.text.len() - 1);
@@ -45,9 +44,9 @@ impl fmt::Write for Line {
     }
 }
 
-/// Writes if that neither waits nor ends the program, and drops the text else: nobody may read stderr, or nobody has it
-/// open. The system's calls themselves: `std`'s stderr has a lock, and the C library's functions are points of
-/// cancellation.
+/// Writes if that neither waits nor ends the program. Otherwise it drops the text: perhaps nobody reads stderr, or has
+/// it open. It makes the system's calls itself, because `std`'s stderr has a lock and the C library's functions are
+/// points of cancellation.
 #[cfg(target_os = "linux")]
 fn write_to_stderr(text: &[u8]) {
     let _errno = KeptErrno::new();
@@ -60,7 +59,7 @@ fn write_to_stderr(text: &[u8]) {
     unsafe {
         let mut status = std::mem::zeroed::<libc::stat>();
         if libc::fstat(descriptor, &raw mut status) == 0 && status.st_mode & libc::S_IFMT == libc::S_IFSOCK {
-            // As a system's journal is; it may take a part of the text only.
+            // Stderr is a socket, such as a system's journal. It may take only a part of the text.
             libc::syscall(libc::SYS_sendto, descriptor, data, len, flags, nowhere, 0);
             return;
         }
@@ -74,13 +73,13 @@ fn write_to_stderr(text: &[u8]) {
     }
 }
 
-/// Writes to stderr; a pipe that was closed meanwhile ends nobody.
+/// Writes to stderr. A pipe that was closed meanwhile does not end the program.
 ///
 /// # Safety
 /// - `data` is readable for `len` bytes
 #[cfg(target_os = "linux")]
 unsafe fn write_without_signal(data: *const u8, len: usize) {
-    // As the kernel has it, whatever the C library's type.
+    // A signal set of the kernel's size, which the C library's type need not have.
     static SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
     let (mut before, mut pending) = (0_u64, 0_u64);
     let size = size_of::<u64>();
@@ -102,7 +101,7 @@ unsafe fn write_without_signal(data: *const u8, len: usize) {
     }
 }
 
-/// As near to it as can be had.
+/// Nearly the same. Another thread may fill or close a pipe between the two calls.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn write_to_stderr(text: &[u8]) {
     let _errno = KeptErrno::new();

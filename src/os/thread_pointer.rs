@@ -1,19 +1,19 @@
 //! The thread-local pointer to a thread's state, read in two instructions.
 //!
-//! In a shared library an ordinary `thread_local!` costs a call to `__tls_get_addr` per access. So where the
-//! platform allows it the pointer is an *initial-exec* thread-local, whose distance from the thread pointer
-//! is fixed when the library is loaded. Rust cannot ask for that model on stable, so the variable is defined
-//! and read in assembly. Its initial value is a state without entries: the pointer is never null.
+//! In a shared library an ordinary `thread_local!` costs a call to `__tls_get_addr` for each access. So where the
+//! platform allows it, the pointer is an *initial-exec* thread-local: its distance from the thread pointer is fixed
+//! when the library is loaded. Stable Rust cannot ask for that model, so the variable is defined and read in assembly.
+//! Its initial value is a state without entries, so the pointer is never null.
 //!
-//! - x86-64 and aarch64 Linux with glibc use it. One initial-exec variable makes the whole library's thread-local
-//!   block static, with what the standard library has in it: about a hundred bytes (`readelf -lW`, segment TLS). They
-//!   fit the 1,664 bytes or so that glibc keeps for libraries loaded by `dlopen`, but where many such libraries are
-//!   loaded the room may run out: docs/guide/platforms.md says what then.
-//! - Elsewhere, on musl (which refuses to `dlopen` such a library), and with `--cfg bytepool_thread_local`, a
-//!   `thread_local!` serves.
+//! - x86-64 and aarch64 Linux with glibc use it. One initial-exec variable makes the whole library's thread-local block
+//!   static, the standard library's part included: about a hundred bytes, which `readelf -lW` shows as the segment TLS.
+//!   glibc keeps about 1,664 bytes for libraries loaded by `dlopen`. Where many such libraries are loaded, that may run
+//!   out: docs/guide/platforms.md says what to do then.
+//! - A `thread_local!` serves elsewhere, and with `--cfg bytepool_thread_local`. It serves on musl too, which refuses
+//!   to `dlopen` a library with static thread-locals.
 //!
-//! Each thread reads and writes its own pointer only. It points to a static state or to one whose memory is
-//! never given back, so what is read is always good.
+//! Each thread reads and writes its own pointer only. It points to a static state, or to one that is never freed. So
+//! what is read is always valid.
 
 use std::ptr;
 

@@ -8,9 +8,10 @@
 //! - Only the owning thread writes keys and `activity`.
 //! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits
 //!   until the state is inactive.
-//! - Who ends a bias in a ledger waits until the bias owner's state is not [`FAST`] ([`wait_for_fast_path`]).
+//! - A thread that ends a bias in a ledger waits until the bias owner's state is not [`FAST`], by
+//!   [`wait_for_fast_path`].
 //! - Where the system refuses the fence that both rest on, all entries are made to lead nowhere for ever.
-//! - States are never freed, only used again by later threads: who looks at one never sees memory that is gone.
+//! - States are never freed, only used again by later threads. So a thread that looks at one never reads freed memory.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, compiler_fence};
@@ -39,11 +40,11 @@ impl Entry {
     }
 }
 
-/// Where a key was found, to go there again without another search. Something else may stand there by then.
+/// Where a key was found, so that it need not be searched again. Something else may be there by then.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position(u32);
 
-/// These bits of a key choose the first position of its entry. Where they stand, they are its offset in bytes.
+/// These bits of a key choose the first position of its entry. In the key they are the position's offset in bytes.
 const POSITION_BITS: u32 = if cfg!(bytepool_shuttle) { 3 } else { 10 };
 const POSITION_SHIFT: u32 = size_of::<Entry>().trailing_zeros();
 const POSITIONS: usize = 1 << POSITION_BITS;
@@ -90,8 +91,8 @@ pub(crate) const SLOW: u8 = 2;
 /// Threads have numbers from 1 to this.
 pub(crate) const MAX_THREADS: u32 = (1 << 31) - 2;
 
-/// A thread's state. Its table has a fixed size: a thread that uses more pools than fit evicts some, whose caches stay
-/// and are found again by the pool's list.
+/// A thread's state. Its table has a fixed size. A thread that uses more pools than fit evicts some caches, which their
+/// pools' lists still have.
 #[repr(C, align(128))] // apart from other threads' states
 pub(crate) struct ThreadState {
     /// `INACTIVE`, `FAST` or `SLOW`.
@@ -109,12 +110,11 @@ pub(crate) struct ThreadState {
     /// Guards against the owner and detaching threads changing entries at once. The owner's fast path does not take it.
     changing: Lock<()>,
     entries: [Entry; POSITIONS],
-    /// A bit for each entry that leads to a cache: few, so that who looks for those looks at few. Changed under the
-    /// lock.
+    /// A bit for each entry that leads to a cache, so that a search looks only at those. Changed under the lock.
     occupied: [AtomicU64; WORDS],
 }
 
-/// Of every thread that has not used a pool yet, or whose thread-locals were torn down.
+/// The state of every thread that has not used a pool yet, or whose thread-locals were torn down.
 pub(crate) static EMPTY: ThreadState = ThreadState::new(0, None, ptr::null_mut());
 
 /// The state made last, from which all others are reached.
@@ -129,11 +129,12 @@ pub(super) fn all() -> impl Iterator<Item = &'static ThreadState> {
     iter::successors(newest, |state| state.older)
 }
 
-/// After it, a bias owner is not between reading a mark of a ledger and writing it, unless it reads what the caller
-/// wrote there before. `owner` is its number; without one it is so of all threads. The caller's own state is inactive.
+/// Waits until a bias owner is not between reading a mark of a ledger and writing it, unless it read what the caller
+/// wrote there before. `owner` is the bias owner's number; `None` waits for all threads. The caller's own state is
+/// inactive.
 ///
-/// The partner of [`ThreadState::enter`], as for detaching: the bias owner says that it is `FAST` before it reads the
-/// mark, and the caller changes the mark before it looks whether it is.
+/// The partner of [`ThreadState::enter`]. The bias owner becomes `FAST` and then reads the mark. The caller changed the
+/// mark and then looks whether the bias owner is `FAST`. So one sees the other.
 pub(crate) fn wait_for_fast_path(guard: &ForkGuard, owner: Option<u32>) {
     fence_all_threads(guard);
     for state in all().filter(|state| owner.is_none_or(|number| state.number == number)) {
@@ -141,22 +142,22 @@ pub(crate) fn wait_for_fast_path(guard: &ForkGuard, owner: Option<u32>) {
     }
 }
 
-/// Orders what the caller wrote before against what it reads next, and so for each other thread. The caller's own state
+/// Orders what each thread wrote before against what it reads next: the caller, and all others. The caller's own state
 /// is inactive.
 ///
-/// Where the system refuses, the order is needed no more when this returns: no thread finds a cache, and those with a
-/// fork guard fence by themselves.
+/// Where the system refuses, the order is not needed any more when this returns: no thread finds a cache, and fork
+/// guards fence by themselves.
 pub(crate) fn fence_all_threads(guard: &ForkGuard) {
     if !barrier::fence_all_threads() {
         barrier::give_up(|| {
-            // A state that is not there yet is made after this, and finds out.
+            // A state that is not made yet is made after this, and its thread finds out.
             drop(UNUSED.lock(guard));
             detach_from_all(guard);
         });
     }
 }
 
-/// States whose threads have ended, with memory for all that were made.
+/// The states of threads that have ended. The list has memory for all that were made.
 struct Unused {
     states: Vec<&'static ThreadState>,
     made: usize,
@@ -188,7 +189,7 @@ impl Unused {
 pub(crate) struct Active(&'static ThreadState);
 
 impl Active {
-    /// Leaves the state active, for [`ThreadState::still_active`] to go on.
+    /// Leaves the state active. [`ThreadState::still_active`] goes on from there.
     #[inline(always)]
     pub(crate) fn stay(self) {
         std::mem::forget(self);
@@ -227,7 +228,8 @@ impl ThreadState {
         }
     }
 
-    /// A state that lives for ever, made where it stays: it is as large as the smallest stack. `None` without memory.
+    /// A state that lives for ever. It is made where it stays, as it is as large as the smallest stack. `None` without
+    /// memory.
     pub(super) fn leak(
         number: u32,
         older: Option<&'static ThreadState>,
@@ -257,7 +259,7 @@ impl ThreadState {
     pub(crate) fn first(&self, key: u64) -> Option<&Entry> {
         #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
         looks::count();
-        // Summed up as a number, which compilers turn into fewer instructions than an index.
+        // Computed as an address, which compilers turn into fewer instructions than an index.
         let offset = first_position(key) * size_of::<Entry>() + offset_of!(ThreadState, entries);
         let entry = ptr::from_ref(self).expose_provenance() + offset;
         // SAFETY:
@@ -293,9 +295,9 @@ impl ThreadState {
 
     /// The cache that an entry leads to, good until `Active` is dropped; `ACTIVITY` is [`FAST`] or [`SLOW`].
     ///
-    /// `activity` must be set before the cache is read, as the detaching thread clears the entry before it reads
-    /// `activity`: one of them sees the other. On this side the compiler fence keeps the order, and its partner
-    /// [`fence_all_threads`] makes the processor's order follow.
+    /// The owner sets `activity` and then reads the cache. The detaching thread changes the entry and then reads
+    /// `activity`. So one of them sees the other. On this side the compiler fence keeps the order. Its partner
+    /// [`fence_all_threads`] makes the processor keep it, too.
     #[inline(always)]
     pub(crate) fn enter<const ACTIVITY: u8>(&'static self, entry: &Entry) -> (NonNull<AnyCache>, Active) {
         self.activity.store(ACTIVITY, Relaxed);
@@ -323,11 +325,10 @@ impl ThreadState {
         Active(self)
     }
 
-    /// Leads `key`, which leads to no other cache, to `cache` from now on. Not while the state is active.
+    /// Leads `key` to `cache` from now on. The key leads to no other cache, and the state is not active.
     ///
-    /// `own_key` tells the key that a cache has of its own, besides contexts. If another cache had to be evicted,
-    /// `keep` is called with it while it is sure to exist, and what that gives is returned. Nothing happens where
-    /// caches were given up.
+    /// `own_key` tells a cache's own key, which is no context. If another cache has to be evicted, `keep` is called
+    /// with it while it is sure to exist, and its result is returned. Nothing happens where caches were given up.
     pub(crate) fn attach<R>(
         &self,
         guard: &ForkGuard,
@@ -353,7 +354,7 @@ impl ThreadState {
         evicted
     }
 
-    /// Moves a cache's own key off the first position of a context, which is more often in demand. Under the lock.
+    /// Moves a cache's own key off the first position of `key`, which is more in demand. Under the lock.
     fn displace(&self, key: u64, own_key: impl Fn(NonNull<AnyCache>) -> u64) {
         let at = first_position(key);
         let entry = &self.entries[at];
@@ -393,8 +394,8 @@ pub(crate) mod looks {
 
 /// Any thread's side.
 impl ThreadState {
-    /// The cache of an entry. Under the lock a cache that is still in an entry was not detached, so it exists, and its
-    /// pool with it: a pool ends only after it detached all its caches, holding a reference meanwhile.
+    /// The cache of an entry. Under the lock a cache that is still in an entry was not detached. So it exists, and so
+    /// does its pool: a pool ends only after it detached all its caches, and keeps a reference meanwhile.
     fn cache_at(&self, at: usize) -> Option<NonNull<AnyCache>> {
         let cache = NonNull::new(self.entries[at].cache.load(Relaxed))?;
         (cache.as_ptr() != self.nowhere.load(Relaxed)).then_some(cache)
@@ -444,14 +445,14 @@ impl ThreadState {
         self.occupied().find_map(|at| self.cache_at(at)).map(keep)
     }
 
-    /// Whether a fork detached caches since this was asked last: the pools' lists may still have some of this thread.
+    /// Whether a fork detached caches since this was asked last. Then the pools' lists may still have some of this
+    /// thread.
     pub(crate) fn take_was_detached(&self) -> bool {
-        // Relaxed: who asks took the lock since.
+        // Relaxed: the asking thread took the lock since.
         self.was_detached.swap(false, Relaxed)
     }
 
-    /// Waits until the owner does not use any cache. After the heavy fence it cannot have entered one that was detached
-    /// before.
+    /// Waits until the owner uses no cache. After the heavy fence it cannot enter one that was detached before.
     pub(crate) fn wait_until_inactive(&self) {
         self.wait_while(|activity| activity != INACTIVE);
     }
@@ -462,8 +463,8 @@ impl ThreadState {
     }
 }
 
-/// Detaches every thread's caches, and waits until no thread uses one. No other thread has a guard, so none is attached
-/// meanwhile. The caches stay in their pools' lists.
+/// Detaches every thread's caches, and waits until no thread uses one. No other thread has a guard, so no cache is
+/// attached meanwhile. The caches stay in their pools' lists.
 pub(super) fn detach_all(guard: &ForkGuard) {
     detach_from_all(guard);
     fence_all_threads(guard);
@@ -489,19 +490,20 @@ pub(super) fn note_forked() {
     FORKED.store(ptr::from_ref(thread_pointer::get()).cast_mut(), Relaxed);
 }
 
-/// In a child: whether a state is of a thread that is in the parent only.
+/// In a child: whether a state belongs to a thread that only the parent has.
 pub(crate) fn is_of_other_thread(state: &'static ThreadState) -> bool {
     // Relaxed: written before this process had another thread.
     !ptr::eq(state, FORKED.load(Relaxed))
 }
 
-/// In a child, before anything else: the states of threads that it does not have are unused.
+/// In a child, before anything else: makes the states of threads that it does not have unused.
 pub(super) fn forget_other_threads(guard: &ForkGuard) {
     let mut unused = UNUSED.lock(guard);
     unused.states.clear();
     for state in all().filter(|state| is_of_other_thread(state)) {
-        // Relaxed: no other thread of this process uses a state yet. Its thread was inactive when the process forked,
-        // but may have counted itself in to look at the gate. Hardly any did, and a write copies the page.
+        // Relaxed: no other thread of this process uses a state yet. The state's thread was inactive when the process
+        // forked, but may have counted itself in to look at the gate. Hardly any did so, and a write would copy the
+        // page.
         debug_assert_eq!(state.activity.load(Relaxed), INACTIVE);
         if state.guards.load(Relaxed) != 0 {
             state.guards.store(0, Relaxed);
@@ -531,7 +533,7 @@ impl Drop for ExitHook {
     }
 }
 
-/// What the C library takes for the hook, at most; it ends the process if it cannot.
+/// The most bytes that the C library allocates for the hook. It ends the process if it cannot.
 const EXIT_HOOK_BYTES: usize = 128;
 
 crate::sync::thread_local! {

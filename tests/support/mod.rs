@@ -28,9 +28,9 @@ const HOST: &str = env!("BYTEPOOL_HOST");
 pub const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
 
 /// How long a compiler may take, or a program without a slow checker.
-const TIME_LIMIT: Duration = Duration::from_secs(300);
+const TIME_LIMIT: Duration = Duration::from_secs(900);
 /// How long a program may take under valgrind or in an emulator.
-const SLOW_TIME_LIMIT: Duration = Duration::from_secs(600);
+const SLOW_TIME_LIMIT: Duration = Duration::from_secs(1800);
 
 /// Percent of the usual rounds that a program runs under valgrind.
 const SLOW_PERCENT: &str = "2";

@@ -12,7 +12,7 @@ use crate::class::quota::{FIRST_QUOTA, LARGE, MIN_SHARE, most_slots};
 use crate::class::shelf::NO_GROUP;
 use crate::class::slots::Slots;
 
-/// Under the first slot of [`Bin::none`] lies one without an address, too.
+/// The slots of [`Bin::none`]: the first one, and the one without an address under it.
 static NO_SLOTS: [CachedSlot; 2] = [const { CachedSlot::none() }; 2];
 
 impl Bin {
@@ -21,7 +21,7 @@ impl Bin {
         1 + most_slots(class.slot_size()) as usize
     }
 
-    /// A bin without anything, for ever.
+    /// A bin that holds and takes nothing.
     pub(in crate::cache) const fn none() -> Self {
         // SAFETY:
         // - stays inside
@@ -66,7 +66,7 @@ impl Bin {
         }
     }
 
-    /// Marks what is got from now on with this bias, or with none.
+    /// Marks what is got from now on with this bias; 0 for none.
     pub(in crate::cache) fn set_bias(&self, bias: Mark) {
         self.raw_base.store(ledger::raw_base(bias), Relaxed);
     }
@@ -86,9 +86,9 @@ impl Bin {
         (self.end.load(Relaxed).addr() - self.first.addr()) / size_of::<CachedSlot>()
     }
 
-    /// Gives a bin its first quota, or twice what it has, as far as a thread and the class may: so a thread that needs
-    /// little leaves some to others. The memory is there already: nothing is allocated while a thread's state is
-    /// active, as the allocator may be one that uses a pool.
+    /// Gives a bin its first quota, or doubles it, as far as the thread and the class may. So a thread that needs
+    /// little leaves some to others. The memory is there already: the allocator may use a pool itself, so nothing is
+    /// allocated while a thread's state is active.
     pub(in crate::cache) fn grow(&self, class: &Class) {
         let (quota, most) = (self.quota() as u32, self.most);
         if quota == most {
@@ -112,7 +112,7 @@ impl Bin {
         (self.end.load(Relaxed).addr() - self.top.load(Relaxed).addr()) / size_of::<CachedSlot>()
     }
 
-    /// Adds slots that this thread took from the shelf; there is room for them.
+    /// Adds slots that this thread took from the shelf. The caller saw that there is room.
     pub(in crate::cache) fn push(&self, slots: &[u32]) {
         debug_assert!(slots.len() <= self.free_room());
         let mut top = self.top.load(Relaxed);
@@ -127,7 +127,7 @@ impl Bin {
         self.top.store(top, Relaxed);
     }
 
-    /// A slot that this thread took from the shelf, marked in the ledger.
+    /// Marks a slot that this thread took from the shelf, and returns it as a buffer.
     pub(in crate::cache) fn hand_out(&self, slot: u32, holder: Holder) -> Buffer {
         let address = self.slots.start() + slot as usize * self.slot_size;
         let data =
@@ -136,7 +136,7 @@ impl Bin {
         Buffer { data, capacity: self.buffer_size, location: Location::Slot { class: self.class, slot } }
     }
 
-    /// Removes the slots that were put first, as many as `out` has room for; it holds that many.
+    /// Moves the slots that were put first into `out`, which is no longer than the bin.
     pub(in crate::cache) fn remove_first(&self, out: &mut [u32]) {
         let len = self.len();
         debug_assert!(out.len() <= len);

@@ -1,9 +1,9 @@
 //! The queue of groups with idle slots.
 //!
-//! crossbeam's queue takes 16 bytes for each element and writes them all when it is made, which is too much for each
-//! group of a large class. So groups are queued by *section*: a section's word says which of its groups are queued, and
-//! the queue holds the numbers of sections with a word that is not zero. A section has one group where they are few, so
-//! that threads do not wait for one another, and up to 64 where they are many.
+//! crossbeam's queue takes 16 bytes for each element, and writes them all when it is made. One element for each group
+//! would be too much for a large class. So groups are queued by *section*. A section's word says which of its groups
+//! are queued. The queue holds the sections whose word is not zero. Where groups are few, a section has one, so that
+//! threads do not wait for one another. Where they are many, it has up to 64.
 //!
 //! Invariant: a section is in the queue, or held by one thread that popped it, exactly while its word is not zero. Only
 //! that thread clears bits of it. So a section is queued at most once, and the queue never fills up.
@@ -14,9 +14,9 @@ use crate::sync::ArrayQueue;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-/// A section has more groups where there would be more sections than this.
+/// Where there would be more sections than this, each gets more groups.
 const MANY_SECTIONS: u32 = if cfg!(bytepool_shuttle) { 1 } else { 256 };
-/// A section has at most as many groups as a word has bits: 2 to the power of this.
+/// The most of [`section_shift`]: a section has at most as many groups as a word has bits.
 const MOST_SHIFT: u32 = u64::BITS.trailing_zeros();
 
 /// A section has 2 to the power of this groups.
@@ -39,7 +39,7 @@ impl GroupQueue {
 
     pub(super) fn new(groups: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
         let sections = books.take(Self::words_of(groups));
-        // Two words for each, which the queue cannot be refused without ending the process.
+        // The queue takes two words for each section, and would end the process if it were refused them.
         memory::probe(sections.len() * 2 * size_of::<AtomicU64>())?;
         Ok(Self { section_shift: section_shift(groups), sections, queue: ArrayQueue::new(sections.len()) })
     }
@@ -53,7 +53,8 @@ impl GroupQueue {
     pub(super) fn push(&self, group: u32) {
         let section = group >> self.section_shift;
         let bit = 1 << (group - (section << self.section_shift));
-        // AcqRel: who clears the last bit after it popped the section, and who sets the next, see each other's queue.
+        // AcqRel: partner in `pop`. The thread that sets the first bit, and then pushes, sees the pop that came before
+        // the last bit was cleared.
         let before = self.sections[section as usize].fetch_or(bit, AcqRel);
         debug_assert!(before & bit == 0, "group {group} was queued twice");
         if before == 0 {
@@ -61,7 +62,8 @@ impl GroupQueue {
         }
     }
 
-    /// Takes a group, the lowest of its section. `None`: there is none, or other threads are in the middle of it.
+    /// Takes a group, the lowest of its section. `None`: no group is queued, or other threads hold the sections that
+    /// are.
     pub(super) fn pop(&self) -> Option<u32> {
         let section = self.queue.pop()?;
         let word = &self.sections[section as usize];

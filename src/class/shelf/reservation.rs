@@ -5,10 +5,10 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{GROUP_SLOTS, Group, Shelf, TOUCHED_SHIFT, lowest_bits};
 
-/// The groups that [`Shelf::held_slots`] looks at: as many as have a bit for each slot.
+/// How many groups [`Shelf::held_slots`] looks at: a word has a bit for each of their slots.
 pub(crate) const GROUPS_SEEN: u32 = u64::BITS / GROUP_SLOTS;
 
-/// The most groups a [`Reservation`] may span: those of a huge page of slots of 512 bytes.
+/// The most groups of a [`Reservation`]: those of a huge page of 512-byte slots.
 pub(crate) const MAX_RESERVED_GROUPS: u32 = 256;
 
 /// Idle and fresh slots of neighbouring groups, taken off the shelf together for a trim.
@@ -28,7 +28,7 @@ impl Reservation {
         self.first_group * GROUP_SLOTS
     }
 
-    /// One past the last slot of the last group (which may lack some).
+    /// One past the last slot of the last group. The group may lack some slots.
     pub(crate) fn end_slot(&self) -> u32 {
         (self.first_group + self.group_count) * GROUP_SLOTS
     }
@@ -60,8 +60,8 @@ impl Reservation {
 }
 
 impl Shelf {
-    /// A bit for each slot of the groups from `first_group` on, [`GROUPS_SEEN`] of them, that is idle or fresh: a
-    /// preview of what [`reserve`](Self::reserve) would get. Other threads may change it.
+    /// A bit for each idle or fresh slot of [`GROUPS_SEEN`] groups from `first_group` on. It previews what
+    /// [`reserve`](Self::reserve) would take; other threads may change it.
     pub(crate) fn held_slots(&self, first_group: u32) -> u64 {
         let groups = &self.groups[first_group as usize..(first_group + GROUPS_SEEN) as usize];
         // Relaxed: a hint.
@@ -70,8 +70,8 @@ impl Shelf {
         held.rev().fold(0, |bits, held| bits << GROUP_SLOTS | held)
     }
 
-    /// Takes up to `max_idle` idle slots, and the fresh ones, of groups `first_group` to `first_group +
-    /// group_count`. `None` if none is idle there.
+    /// Takes up to `max_idle` idle slots, and the fresh ones, of `group_count` groups from `first_group` on. `None` if
+    /// none is idle there.
     ///
     /// Gets that run meanwhile do not see these slots: keep the reservation short, and [`give_back`](Self::give_back)
     /// it.
@@ -142,7 +142,7 @@ impl Shelf {
                 idle_permits += idle.count_ones();
             }
         }
-        // What became fresh is there before it is missing.
+        // Fresh ones first: a slot that became fresh then counts as fresh before it is missing among the idle ones.
         self.fresh.return_reserved(fresh_permits, reservation.fresh_taken);
         self.idle.return_reserved(idle_permits, reservation.idle_taken);
     }
