@@ -32,8 +32,8 @@
 //! One unlocked `cmpxchg` of the bias owner would save the wait, as no interrupt divides it. But it writes what it read
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
 //!
-//! Every access is Relaxed, but those of the last sharer: a mark is the only word its decision rests on. What the owners
-//! wrote into the buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
+//! Every access is Relaxed, but those of the last sharer: a mark is the only word its decision rests on. What the
+//! owners wrote into the buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 //!
 //! **Sharers** count themselves in the mark. The last one has the slot alone, and becomes its owner.
 
@@ -302,8 +302,8 @@ impl Ledger {
         fits
     }
 
-    /// Gives up the share that the caller has. `true`: it was the last, and the caller is the slot's owner now. Else the
-    /// slot and its pool may be gone already.
+    /// Gives up the share that the caller has. `true`: it was the last, and the caller is the slot's owner now. Else
+    /// the slot and its pool may be gone already.
     pub(crate) fn remove_sharer(&self, slot: u32) -> bool {
         let word = self.word(slot);
         // Release: this sharer's reads come before the last sharer's load below, or that in `take_from_sharer`.

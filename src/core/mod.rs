@@ -15,7 +15,7 @@
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
 //! - [`pinned`]: pools whose slots are memory from the start
-//! - [`wait`] and [`wait_queue`]: gets that wait at the limit
+//! - [`wait`] and [`wait_queue`]: gets that wait at the limit; [`wait_task`]: as tasks
 //! - [`registry`], [`stats`]: what is counted and kept
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
 //!
@@ -42,6 +42,7 @@ pub(crate) mod stats;
 pub(crate) mod testing;
 mod wait;
 pub(crate) mod wait_queue;
+pub(crate) mod wait_task;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};

@@ -109,6 +109,20 @@ impl Share {
         }
     }
 
+    /// What the buffer has room for, in bytes.
+    ///
+    /// # Safety
+    /// - the caller has a share of this buffer, or owns it
+    pub(crate) unsafe fn capacity(self) -> usize {
+        // SAFETY:
+        // - the buffer's reference keeps the pool (caller)
+        let pool = unsafe { self.pool.as_ref() };
+        match self.slot(pool) {
+            Some((class, _)) => class.buffer_size(),
+            None => pool.usable_size(&ForkGuard::new(), self.data),
+        }
+    }
+
     fn slot(self, pool: &Core) -> Option<(&Class, u32)> {
         pool.slot_at(self.location)
     }

@@ -1,7 +1,7 @@
 //! What the C++ `SharedBuffer` stands on: it holds the parts of a `PooledBuffer`, as many times as there are sharers.
 //!
-//! None of these throws, runs the user's code or allocates. `data` of the parts is where the buffer starts, whatever part
-//! of it a sharer looks at.
+//! None of these throws, runs the user's code or allocates. `data` of the parts is where the buffer starts, whatever
+//! part of it a sharer looks at.
 
 use std::ptr::NonNull;
 
@@ -56,8 +56,8 @@ unsafe extern "C" fn bytepool_cpp_release_share(parts: &BufferParts) {
     }
 }
 
-/// Makes the only sharer the owner: the parts are those of a `PooledBuffer` again. `false`: there are other sharers, and
-/// nothing changed.
+/// Makes the only sharer the owner: the parts are those of a `PooledBuffer` again. `false`: there are other sharers,
+/// and nothing changed.
 ///
 /// # Safety
 /// - the parts are of a share that the caller has, and of which no other thread makes another meanwhile
@@ -71,7 +71,7 @@ unsafe extern "C" fn bytepool_cpp_unshare(parts: &BufferParts) -> bool {
 mod tests {
     use super::super::take_apart;
     use super::*;
-    use crate::Pool;
+    use crate::pool::Pool;
 
     #[test]
     fn shares_on_many_threads_put_the_buffer_once() {
