@@ -4,8 +4,9 @@
 //     ./echo 10 200          # for 10 seconds, 200 connections at a time
 //
 // It brings its own load: clients on loopback, which send requests, check what comes back, and leave after a few for
-// others to come. Each second it says how many requests were answered and how large the process is, which stays as it is:
-// what a connection gives back the next one takes. It exits with 1 if an answer is wrong, a buffer is lost, or it grows.
+// others to come. Each second it says how many requests were answered and how large the process is, which stays as it
+// is: what a connection gives back the next one takes. It exits with 1 if an answer is wrong, a buffer is lost, or it
+// grows.
 //
 // Asio: Debian's libasio-dev. Linux, for the resident size.
 #include <algorithm>

@@ -1,5 +1,5 @@
-// allocator<T>: containers of the standard library in a pool, without virtual calls. Not there under -fno-exceptions, as it
-// fails by std::bad_alloc.
+// allocator<T>: containers of the standard library in a pool, without virtual calls. Not there under -fno-exceptions,
+// as it fails by std::bad_alloc.
 //
 //     bytepool::Context context(*pool);
 //     std::vector<int, bytepool::allocator<int>> numbers(context);
@@ -23,9 +23,9 @@ namespace detail {
 [[noreturn]] void throw_get_error();
 } // namespace detail
 
-// Takes memory from the pool of a context, by bytepool_get and bytepool_put. It does not own the context, which may be freed
-// before the container ends: then nothing more is handed out, and what is out can still be put. So a container may outlive
-// everything else.
+// Takes memory from the pool of a context, by bytepool_get and bytepool_put. It does not own the context, which may be
+// freed before the container ends: then nothing more is handed out, and what is out can still be put. So a container
+// may outlive everything else.
 //
 // Two are equal if they have the same context. A container that is moved or swapped takes its allocator along.
 template <typename T>
@@ -43,8 +43,8 @@ class allocator {
     allocator(const allocator<U> &other) noexcept // NOLINT(google-explicit-constructor)
         : context_(other.context_), alignment_(other.alignment_) {}
 
-    // Throws get_error, which is a std::bad_alloc. Where T is aligned more strictly than the pool, the memory comes from a
-    // class whose slots are so aligned, else from the system allocator.
+    // Throws get_error, which is a std::bad_alloc. Where T is aligned more strictly than the pool, the memory comes
+    // from a class whose slots are so aligned, else from the system allocator.
     [[nodiscard]] T *allocate(std::size_t count) {
         if (count > SIZE_MAX / sizeof(T)) {
             throw std::bad_array_new_length();

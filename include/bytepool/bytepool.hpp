@@ -17,7 +17,7 @@
 //
 // Threads   Every function of Pool, Context and memory_resource may be called from any thread at any time. A
 //           PooledBuffer is like any value: it may move between threads, and one thread at a time may change it.
-// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status; other functions throw rust::Error.
+// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status; others throw rust::Error.
 //           The text names limit and value. Destructors and moves never throw.
 //           Functions whose name starts with try_ do not throw either, and a last argument `why` has the reason. Under
 //           -fno-exceptions they are there and what throws is not, but for the members of Pool, which the bridge makes:
@@ -48,8 +48,8 @@
 
 namespace bytepool {
 
-// A pool: one handle on it, always behind a rust::Box, and closed with the last. private/bridge.h declares it, as cxx made
-// it, with these members and no others; a test compares them. Each may be called from any thread at any time.
+// A pool: one handle on it, always behind a rust::Box, and closed with the last. private/bridge.h declares it, as cxx
+// made it, with these members and no others; a test compares them. Each may be called from any thread at any time.
 //
 //     struct Pool {
 //         // Another handle on the same pool. Throws rust::Error if the system has no memory.
@@ -68,8 +68,8 @@ namespace bytepool {
 //         // The alignment of every buffer, in bytes.
 //         std::size_t alignment() const noexcept;
 //
-//         // What a get of so many bytes has room for: what is to grow may as well ask for that. Throws rust::Error after
-//         // an error inside.
+//         // What a get of so many bytes has room for: what is to grow may as well ask for that. Throws rust::Error
+//         // after an error inside.
 //         std::size_t good_size(std::size_t size) const;
 //
 //         // The pool's figures; `std::cout << pool->stats()` prints them.
@@ -113,8 +113,8 @@ struct PoolConfig {
 };
 
 namespace detail {
-// Whether the loaded library is of this header's major version, and of no earlier minor one: else the inline code here would
-// not fit it.
+// Whether the loaded library is of this header's major version, and of no earlier minor one: else the inline code here
+// would not fit it.
 [[nodiscard]] inline bool version_fits() noexcept {
     static const bool fits = bytepool_version() / 1000000 == BYTEPOOL_VERSION_MAJOR &&
                              bytepool_version() / 1000 % 1000 >= BYTEPOOL_VERSION_MINOR;
@@ -155,8 +155,8 @@ namespace detail {
     return detail::box_of(detail::version_fits() ? detail::try_new_pool(detail::config_of(config), why) : nullptr, why);
 }
 
-// A handle on the pool of a context from C, without exceptions; nullopt and BYTEPOOL_ERR_INVALID_CONTEXT or CLOSED if the
-// context is not a live one.
+// A handle on the pool of a context from C, without exceptions; nullopt and BYTEPOOL_ERR_INVALID_CONTEXT or CLOSED if
+// the context is not a live one.
 [[nodiscard]] inline std::optional<rust::Box<Pool>> try_pool_of_context(void *context, bytepool_status &why) noexcept {
     auto *address = static_cast<std::uint8_t *>(context);
     return detail::box_of(detail::version_fits() ? detail::try_pool_of_context(address, why) : nullptr, why);
@@ -231,7 +231,8 @@ namespace detail {
 }
 #endif
 
-// The memory of a pool that was made `pinned`, all slots of all classes, in pieces of at most 1 GiB; none of any other pool.
+// The memory of a pool that was made `pinned`, all slots of all classes, in pieces of at most 1 GiB; none of any other
+// pool.
 [[nodiscard]] inline std::vector<PinnedRegion> pinned_regions(const Pool &pool) {
     std::vector<PinnedRegion> regions(pool.pinned_regions(rust::Slice<PinnedRegion>()));
     pool.pinned_regions(rust::Slice<PinnedRegion>(regions.data(), regions.size()));

@@ -6,16 +6,16 @@
 
 #include "bytepool/bytepool.h"
 
-// Defined if functions that throw are there: not under -fno-exceptions, where the try_ forms serve. MSVC may throw without
-// the standard's macro.
+// Defined if functions that throw are there: not under -fno-exceptions, where the try_ forms serve. MSVC may throw
+// without the standard's macro.
 #if defined(__cpp_exceptions) || defined(_MSC_VER)
 #define BYTEPOOL_EXCEPTIONS 1
 #endif
 
 namespace bytepool {
 
-// No buffer, and why. It is a std::bad_alloc, so what handles a lack of memory handles a pool at its limit. Copies do not
-// throw: the text is inside, cut at 239 bytes.
+// No buffer, and why. It is a std::bad_alloc, so what handles a lack of memory handles a pool at its limit. Copies do
+// not throw: the text is inside, cut at 239 bytes.
 class get_error : public std::bad_alloc {
   public:
     // Of the calling thread's last error.

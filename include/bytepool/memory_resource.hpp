@@ -15,8 +15,8 @@
 namespace bytepool {
 
 // Puts std::pmr containers into a pool. It is a handle on the pool, and must outlive what was allocated through it,
-// as any memory_resource. Above the pool's alignment an allocation comes from a class whose slots are so aligned, else from
-// the system allocator. Failure throws get_error, which is a std::bad_alloc.
+// as any memory_resource. Above the pool's alignment an allocation comes from a class whose slots are so aligned, else
+// from the system allocator. Failure throws get_error, which is a std::bad_alloc.
 class memory_resource final : public std::pmr::memory_resource {
   public:
     explicit memory_resource(const Pool &pool);

@@ -99,9 +99,9 @@ class SharedBuffer;
 
 // A buffer with one owner, put back by the destructor. Move-only; a moved-from one is empty and has no memory.
 //
-// Like any value it may move between threads, and one thread at a time may change it. It keeps its memory alive on its own:
-// it may outlive every handle on its pool. Functions whose name starts with try_ do not throw; the others are not there
-// under -fno-exceptions.
+// Like any value it may move between threads, and one thread at a time may change it. It keeps its memory alive on its
+// own: it may outlive every handle on its pool. Functions whose name starts with try_ do not throw; the others are not
+// there under -fno-exceptions.
 class [[nodiscard]] PooledBuffer {
   public:
     using value_type = std::uint8_t;
@@ -135,8 +135,8 @@ class [[nodiscard]] PooledBuffer {
                                const source_location where = source_location::current())
         : parts_(got(pool, size, where)) {}
 
-    // A buffer with a copy of a text (without its zero), of a std::string_view, a std::span of bytes, or another range that
-    // has bytes in a row. Throws get_error.
+    // A buffer with a copy of a text (without its zero), of a std::string_view, a std::span of bytes, or another range
+    // that has bytes in a row. Throws get_error.
     [[nodiscard]] static PooledBuffer copy(const Pool &pool, const detail::Bytes &bytes,
                                            const source_location where = source_location::current()) {
         PooledBuffer buffer(pool, bytes.size(), where);
@@ -144,8 +144,8 @@ class [[nodiscard]] PooledBuffer {
         return buffer;
     }
 
-    // A buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits and whose
-    // slots are all so aligned, else from the system allocator. Throws get_error.
+    // A buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits and
+    // whose slots are all so aligned, else from the system allocator. Throws get_error.
     [[nodiscard]] static PooledBuffer aligned(const Pool &pool, std::size_t alignment, std::size_t size,
                                               const source_location where = source_location::current()) {
         PooledBuffer buffer;
@@ -154,9 +154,9 @@ class [[nodiscard]] PooledBuffer {
     }
 
     // As the constructor, but where that fails at the limit, waits until memory is put or given back, up to `timeout`,
-    // a std::chrono::duration, as bytepool_get_timeout; nanoseconds::max() means without end, and 0 or less does not wait.
-    // nullopt if there was no room in time. Throws get_error for everything else: what could never fit the limit, a closed
-    // pool, a system without memory.
+    // a std::chrono::duration, as bytepool_get_timeout; nanoseconds::max() means without end, and 0 or less does not
+    // wait. nullopt if there was no room in time. Throws get_error for everything else: what could never fit the limit,
+    // a closed pool, a system without memory.
     template <typename Duration>
     [[nodiscard]] static std::optional<PooledBuffer>
     get_timeout(const Pool &pool, std::size_t size, const Duration &timeout,
@@ -177,8 +177,8 @@ class [[nodiscard]] PooledBuffer {
     }
 
     // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put,
-    // and becomes the size (at most the capacity, which in a pool that guards or under a checker is the size asked for).
-    // Throws rust::Error if it is no such buffer; then it is still the caller's.
+    // and becomes the size (at most the capacity, which in a pool that guards or under a checker is the size asked
+    // for). Throws rust::Error if it is no such buffer; then it is still the caller's.
     [[nodiscard]] static PooledBuffer adopt(const Pool &pool, void *data, std::size_t size) {
         PooledBuffer buffer;
         buffer.parts_ = detail::adopt(pool, static_cast<std::uint8_t *>(data), size);

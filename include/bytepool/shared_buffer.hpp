@@ -30,9 +30,9 @@ struct is_const_buffer<
 } // namespace detail
 
 // A buffer, or a part of it, with many holders. A copy or a slice is another holder of the same bytes, which nobody may
-// change; it copies none, and allocates nothing. The last holder's end puts the buffer, on whatever thread. It counts as
-// outstanding, once, as long as anything of it is held: a small slice pins all of it, and PooledBuffer::copy(pool, slice)
-// does not.
+// change; it copies none, and allocates nothing. The last holder's end puts the buffer, on whatever thread. It counts
+// as outstanding, once, as long as anything of it is held: a small slice pins all of it, and PooledBuffer::copy(pool,
+// slice) does not.
 //
 // Like any value it may move between threads, and one thread at a time may change it; its copies are independent. It
 // keeps its memory alive on its own. A moved-from one is empty and has no memory.
@@ -91,8 +91,8 @@ class [[nodiscard]] SharedBuffer {
         return slice;
     }
 
-    // The buffer, to be changed again, if there is no other holder and these bytes begin where it does; its size is theirs.
-    // Else nullopt, and nothing changed.
+    // The buffer, to be changed again, if there is no other holder and these bytes begin where it does; its size is
+    // theirs. Else nullopt, and nothing changed.
     [[nodiscard]] std::optional<PooledBuffer> try_into_buffer() &&noexcept {
         if (parts_.data == nullptr || data_ != parts_.data || !detail::bytepool_cpp_unshare(parts_)) {
             return std::nullopt;

@@ -151,8 +151,8 @@ mod cpp {
         /// Another handle on the same pool. Throws rust::Error if the system has no memory.
         #[cxx_name = "clone"]
         fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
-        /// Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at once.
-        /// What is outstanding stays good until it is put. Again: no effect.
+        /// Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
+        /// once. What is outstanding stays good until it is put. Again: no effect.
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;

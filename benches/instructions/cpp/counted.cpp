@@ -1,6 +1,6 @@
-// The C++ side of the instruction count: `counted CASE COUNT` runs one case's loop, over the shared library, as a user's
-// program would. Callgrind collects inside the functions whose names start with counted_ and nowhere else. Each case proves
-// itself as those of c/counted.c do, with which they are to be compared: the same loop, by other means.
+// The C++ side of the instruction count: `counted CASE COUNT` runs one case's loop, over the shared library, as a
+// user's program would. Callgrind collects inside the functions whose names start with counted_ and nowhere else. Each
+// case proves itself as those of c/counted.c do, with which they are to be compared: the same loop, by other means.
 #include <bytepool/bytepool.hpp>
 
 #include <cstdint>
