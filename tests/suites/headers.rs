@@ -132,6 +132,7 @@ fn the_members_of_pool_are_told() {
 }
 
 /// The members that are declared: the comment, and the declaration in the words of bytepool.hpp.
+#[cfg(feature = "cxx")]
 fn members(declared: &str) -> Vec<(String, String)> {
     let mut members = Vec::new();
     let mut comment = Vec::new();
