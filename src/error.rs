@@ -257,6 +257,20 @@ impl fmt::Display for GetError {
 
 impl std::error::Error for GetError {}
 
+/// With the error inside, but for [`GetError::OutOfMemory`]: there may be no memory for it.
+impl From<GetError> for io::Error {
+    fn from(error: GetError) -> Self {
+        let kind = match error {
+            GetError::OutOfMemory { .. } => return io::ErrorKind::OutOfMemory.into(),
+            GetError::Closed => io::ErrorKind::BrokenPipe,
+            GetError::Limit { .. } | GetError::Pinned { .. } => io::ErrorKind::QuotaExceeded,
+            GetError::Timeout { .. } => io::ErrorKind::TimedOut,
+            GetError::Alignment { .. } => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Misuse: a pointer was given to the pool that it may not take. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -38,6 +38,8 @@ pub use ffi::context::{Context, ContextError};
 pub use pool::Pool;
 pub use pool::buffer::PooledBuffer;
 pub use pool::builder::{Builder, DEFAULT_ALIGNMENT, MAX_ALIGNMENT, round_original};
+pub use pool::bytes::PooledBytes;
+pub use pool::get_async::GetAsync;
 
 /// How the library works inside.
 pub mod design {

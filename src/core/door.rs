@@ -10,9 +10,11 @@
 
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::task::{Poll, Waker};
 
 use super::Core;
 use super::get::Request;
+use super::wait_task::Progress;
 pub(crate) use crate::cache::Unfinished;
 use crate::cache::{self, Position};
 use crate::class::ledger::Holder;
@@ -75,6 +77,19 @@ pub(crate) fn get_slow<H: Handle>(handle: H, request: &Request) -> Result<Buffer
         }
     }
     get_from_pool(handle, request)
+}
+
+/// A buffer as asked for, or a place in the queue of those that wait, where the waker is left.
+#[cold]
+pub(crate) fn poll_slow<H: Handle>(
+    handle: H,
+    request: &Request,
+    progress: &mut Progress,
+    waker: &mut Option<Waker>,
+) -> Result<Poll<Buffer>, Refused<GetError>> {
+    H::enter(|guard| {
+        with_live_pool(handle, guard, |pool, guard| pool.poll_get(guard, request, progress, waker))
+    })
 }
 
 #[inline(never)]

@@ -3,12 +3,17 @@
 //! Only puts are counted; gets follow from them. Figures read while other threads work are each true of some recent
 //! moment. The equations between them hold at every quiet moment, when no call is running.
 
+#[cfg(feature = "serde")]
+mod serialize;
+mod table;
+
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use std::fmt;
 use std::ops::Deref;
 
 use super::Core;
+use super::wait_queue::Grant;
 use crate::class::Class;
 use crate::class::index::MAX_CLASSES;
 use crate::error::Misuse;
@@ -172,7 +177,7 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    /// Fills in a class's own figures. What the caches have of it was added before.
+    /// Fills in a class's own figures. What caches and tasks have of it was added before.
     fn add(&mut self, class: &Class) {
         // A get or put in flight may be seen half done. Saturating keeps such a figure plausible.
         self.buffer_size = class.buffer_size();
@@ -183,7 +188,7 @@ impl ClassStats {
         self.idle = idle as usize + self.cached;
         let out = self.touched.saturating_sub(self.idle);
         self.outstanding = out.min(self.capacity);
-        self.system_overflow = class.counters.overflow.load(Relaxed);
+        self.system_overflow += class.counters.overflow.load(Relaxed);
         self.overflow = out - self.outstanding + self.system_overflow;
         self.peak = out.max(class.counters.peak.load(Relaxed) as usize);
         let counted = self.outstanding + self.overflow + self.idle.min(self.capacity);
@@ -205,9 +210,22 @@ impl Stats {
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {
         let Core { classes, caches, counters, registry, .. } = pool;
         let limit = classes.mapped().limit();
-        let oversize_bytes = counters.oversize_bytes.load(Relaxed);
-        let oversize_buffers = counters.oversize_buffers.load(Relaxed);
-        let oversize_gets = counters.oversize_gets.load(Relaxed);
+        let mut oversize_bytes = counters.oversize_bytes.load(Relaxed);
+        let mut oversize_buffers = counters.oversize_buffers.load(Relaxed);
+        let mut oversize_gets = counters.oversize_gets.load(Relaxed);
+        // Bytes that a task was granted and did not take yet are a buffer that is out, of the system's as it were.
+        if pool.waiting.has_waiters() {
+            let queue = pool.waiting.lock(guard);
+            let bytes = queue.granted().filter(|(_, grant)| *grant == Grant::Bytes);
+            bytes.for_each(|(demand, _)| match demand.class {
+                Some(class) => self.classes.first[class].system_overflow += 1,
+                None => {
+                    oversize_bytes += demand.bytes;
+                    oversize_buffers += 1;
+                    oversize_gets += 1;
+                }
+            });
+        }
         self.classes.count = classes.len();
         self.max_bytes = if limit == usize::MAX { 0 } else { limit };
         self.mapped_bytes = classes.mapped().get();
@@ -235,6 +253,41 @@ impl Stats {
             self.puts += figures.puts;
             self.system_allocations += class.counters.overflow_gets.load(Relaxed);
         }
+    }
+
+    /// The buffers that are handed out and not yet put: of all classes, overflow and oversize included.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64, 1).build()?;
+    /// let buffers = [pool.get(64)?, pool.get(64)?, pool.get(1000)?];
+    /// assert_eq!(pool.stats().outstanding(), buffers.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn outstanding(&self) -> usize {
+        let of_classes: usize = self.classes.iter().map(|class| class.outstanding + class.overflow).sum();
+        of_classes + self.oversize_buffers
+    }
+
+    /// The puts and other calls that were refused as misuse, of each kind.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64, 10).build()?;
+    /// let data = pool.get_raw(64)?;
+    /// // SAFETY:
+    /// // - the buffer is this caller's, and the wrong put is refused
+    /// unsafe {
+    ///     assert!(pool.put_raw(data, 100).is_err());
+    ///     pool.put_raw(data, 64)?;
+    /// }
+    /// assert_eq!(pool.stats().misuse(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn misuse(&self) -> u64 {
+        self.double_puts + self.size_mismatches + self.foreign_pointers
     }
 
     /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is

@@ -4,6 +4,8 @@
 //! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes through
 //! [`boundary`].
 
+mod sharing;
+
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
@@ -11,14 +13,14 @@ use std::ptr::{self, NonNull};
 use crate::class::ledger::Holder;
 use crate::class::location::{Location, PutSize};
 use crate::core::Core;
-use crate::core::door::{self, Handle, Refused};
+use crate::core::door::{self, Handle, Refused, Unfinished};
 use crate::core::get::Request;
 use crate::core::reference::{OfBuffer, Reference};
 use crate::debug::tracking::{Caller, Language};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
-use crate::ffi::last_error::set_last_error;
+use crate::ffi::last_error::{Failure, set_last_error};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::Status;
 use crate::ffi::types::{
@@ -32,12 +34,21 @@ use crate::pool::builder::Builder;
 
 /// A pool, as the door takes it from C++.
 #[derive(Clone, Copy)]
-struct CppHandle<'a>(&'a Reference);
+struct CppHandle<'a> {
+    key: u64,
+    pool: &'a Reference,
+}
 
 impl<'a> CppHandle<'a> {
     #[inline(always)]
     fn new(pool: &'a Pool) -> Self {
-        Self(pool.reference())
+        Self::with_key(pool.reference().key(), pool)
+    }
+
+    /// For who remembers the pool's key. To look into the pool for it takes as long as a quarter of a fast path.
+    #[inline(always)]
+    fn with_key(key: u64, pool: &'a Pool) -> Self {
+        Self { key, pool: pool.reference() }
     }
 }
 
@@ -46,15 +57,15 @@ impl<'a> Handle for CppHandle<'a> {
 
     #[inline(always)]
     fn key(self) -> u64 {
-        self.0.key()
+        self.key
     }
 
     fn resolve(self, guard: &ForkGuard) -> Option<&'a Core> {
-        self.0.resolve(guard)
+        self.pool.resolve(guard)
     }
 
     fn is_live(self, guard: &ForkGuard, pool: &Core) -> bool {
-        self.0.is_live(guard, pool)
+        self.pool.is_live(guard, pool)
     }
 
     #[inline(always)]
@@ -97,6 +108,21 @@ mod cpp {
         class_number: u32,
     }
 
+    /// What a get asks for, and where.
+    #[namespace = "bytepool::detail"]
+    struct GetRequest {
+        size: usize,
+        /// 0 for the pool's own.
+        alignment: usize,
+        timeout_ns: u64,
+        /// Whether a limit that is reached is a timeout: it is, without a wait, where `timeout_ns` is 0.
+        is_timed: bool,
+        /// NULL if it is not known.
+        file: *const c_char,
+        line: u32,
+        column: u32,
+    }
+
     unsafe extern "C++" {
         include!("bytepool/bytepool.h");
 
@@ -122,27 +148,30 @@ mod cpp {
         #[derive(ExternType)]
         type Pool;
 
-        /// Another handle on the same pool.
+        /// Another handle on the same pool. Throws rust::Error if the system has no memory.
         #[cxx_name = "clone"]
         fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
-        /// As `bytepool_close`.
+        /// Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
+        /// once. What is outstanding stays good until it is put. Again: no effect.
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
-        /// As `bytepool_trim`.
+        /// Gives idle memory back to the system, down to as many bytes of idle slots; the bytes given back.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
-        /// The alignment of every buffer in bytes.
+        /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
-        /// As `bytepool_good_size`.
+        /// What a get of so many bytes has room for: what is to grow may as well ask for that. Throws rust::Error after
+        /// an error inside.
         #[cxx_name = "good_size"]
         fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
-        /// As `bytepool_read_stats`.
+        /// The pool's figures; `std::cout << pool->stats()` prints them.
         #[cxx_name = "stats"]
         fn c_stats(self: &Pool) -> CStats;
-        /// As `bytepool_read_class_stats`.
+        /// Those of a class, counted from 0 by size. Throws rust::Error if there is no such class.
         #[cxx_name = "class_stats"]
         fn c_class_stats(self: &Pool, index: usize) -> Result<CClassStats>;
-        /// As `bytepool_pinned_regions`.
+        /// Fills in the memory of a pinned pool, as far as there is room; how many regions it has.
+        /// bytepool::pinned_regions gives them all.
         #[cxx_name = "pinned_regions"]
         fn c_pinned_regions(self: &Pool, out: &mut [CRegion]) -> usize;
     }
@@ -154,48 +183,21 @@ mod cpp {
         unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>>;
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
         fn same_pool(a: &Pool, b: &Pool) -> bool;
+        fn key_of(pool: &Pool) -> u64;
 
-        unsafe fn get_at(
-            pool: &Pool,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-        ) -> Result<BufferParts>;
-        unsafe fn get_aligned_at(
-            pool: &Pool,
-            alignment: usize,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-        ) -> Result<BufferParts>;
-        unsafe fn try_get_at(
-            pool: &Pool,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-            parts: &mut BufferParts,
-        ) -> bool;
-        unsafe fn get_timeout_at(
-            pool: &Pool,
-            size: usize,
-            timeout_ns: u64,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-            parts: &mut BufferParts,
-        ) -> Result<bool>;
+        fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool;
+        unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool;
+        fn try_context(pool: &Pool, why: &mut i32) -> *mut u8;
+
+        unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32;
+        fn get_raw_aligned(pool: &Pool, alignment: usize, size: usize) -> *mut u8;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
-        fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8;
-        unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize);
     }
 }
 
-use cpp::BufferParts;
+use cpp::{BufferParts, GetRequest};
 
 // ---- pools ----
 
@@ -232,6 +234,35 @@ unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
 
 fn context_of_pool(pool: &Pool) -> Result<*mut u8, CppError> {
     pool.try_context().map(|context| context.into_raw().cast()).map_err(CppError::Context)
+}
+
+/// A failure for who does without exceptions: NULL, and its status.
+fn refused_to(why: &mut i32) -> impl FnOnce(CppError) -> *mut Pool + '_ {
+    |error| {
+        let failure = Failure::from(error);
+        *why = failure.status() as i32;
+        set_last_error(failure);
+        ptr::null_mut()
+    }
+}
+
+fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool {
+    *why = Status::Ok as i32;
+    new_pool_of_config(config).map_or_else(refused_to(why), Box::into_raw)
+}
+
+/// # Safety
+/// - as [`pool_of_context`]
+unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool {
+    *why = Status::Ok as i32;
+    // SAFETY:
+    // - as the caller promised
+    unsafe { pool_of_context(context) }.map_or_else(refused_to(why), Box::into_raw)
+}
+
+fn try_context(pool: &Pool, why: &mut i32) -> *mut u8 {
+    *why = Status::Ok as i32;
+    context_of_pool(pool).unwrap_or_else(|error| refused_to(why)(error).cast())
 }
 
 fn same_pool(a: &Pool, b: &Pool) -> bool {
@@ -307,101 +338,55 @@ unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'
     Caller::Native { language: Language::Cpp, file, line, column }
 }
 
-/// A buffer as asked for. In line, as checkers of memory note few callers.
-#[inline(always)]
-fn get_for(pool: &Pool, request: &Request) -> Result<BufferParts, CppError> {
-    let got = door::get_slow(CppHandle::new(pool), request).map_err(refused)?;
-    Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size)))
+/// What the door is asked for.
+///
+/// # Safety
+/// - the file is NULL, or a string that outlives the result
+unsafe fn request_of(request: &GetRequest) -> Request<'_> {
+    // SAFETY:
+    // - as the caller promised
+    let caller = unsafe { caller_at(request.file, request.line, request.column) };
+    let alignment = (request.alignment != 0).then_some(request.alignment);
+    Request { alignment, timeout: timeout_of(request.timeout_ns), ..Request::owned(request.size, caller) }
 }
 
 /// The error of a get that was refused; the thread's last error says why, too.
 #[cold]
-fn refused(refused: Refused<GetError>) -> CppError {
+fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
     match refused {
         Refused::Error(error) => {
             set_last_error(error);
-            CppError::Get(error)
+            match error {
+                GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. }
+                    if is_timed && requested <= limit =>
+                {
+                    Status::Timeout
+                }
+                _ => Status::from(&error),
+            }
         }
         Refused::Panic | Refused::NoPool => {
             set_last_error(Status::Panic);
-            CppError::Panic
+            Status::Panic
         }
     }
 }
 
-/// `false`: there were too few bytes in time.
+/// The status. In line, as checkers of memory note few callers.
 ///
 /// # Safety
-/// - as [`get_at`]
-unsafe fn get_timeout_at(
-    pool: &Pool,
-    size: usize,
-    timeout_ns: u64,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-    parts: &mut BufferParts,
-) -> Result<bool, CppError> {
+/// - the file is NULL or a string
+#[inline(always)]
+unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32 {
     // SAFETY:
     // - as the caller promised
-    let caller = unsafe { caller_at(file, line, column) };
-    match get_for(pool, &Request { timeout: timeout_of(timeout_ns), ..Request::owned(size, caller) }) {
+    match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request) }) {
         Ok(got) => {
-            *parts = got;
-            Ok(true)
+            *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size));
+            Status::Ok as i32
         }
-        Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
-        // It did not wait.
-        Err(CppError::Get(
-            GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. },
-        )) if requested <= limit => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => refused(error, request.is_timed) as i32,
     }
-}
-
-/// # Safety
-/// - `file` is NULL or a string
-unsafe fn get_at(
-    pool: &Pool,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-) -> Result<BufferParts, CppError> {
-    // SAFETY:
-    // - as the caller promised
-    get_for(pool, &Request::owned(size, unsafe { caller_at(file, line, column) }))
-}
-
-/// # Safety
-/// - as [`get_at`]
-unsafe fn get_aligned_at(
-    pool: &Pool,
-    alignment: usize,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-) -> Result<BufferParts, CppError> {
-    // SAFETY:
-    // - as the caller promised
-    let request = Request::owned(size, unsafe { caller_at(file, line, column) });
-    get_for(pool, &Request { alignment: Some(alignment), ..request })
-}
-
-/// # Safety
-/// - as [`get_at`]
-unsafe fn try_get_at(
-    pool: &Pool,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-    parts: &mut BufferParts,
-) -> bool {
-    // SAFETY:
-    // - as the caller promised
-    unsafe { get_at(pool, size, file, line, column) }.map(|got| *parts = got).is_ok()
 }
 
 /// # Safety
@@ -467,38 +452,66 @@ unsafe fn release(parts: &BufferParts) {
 
 // ---- memory_resource ----
 
-/// NULL on failure.
-fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
-    let handle = CppHandle::new(pool);
-    let is_plain = alignment <= pool.alignment();
-    if is_plain {
-        if let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
-            return buffer.data.as_ptr();
-        }
+/// What leads a thread to its cache of the pool.
+fn key_of(pool: &Pool) -> u64 {
+    pool.reference().key()
+}
+
+/// A raw buffer, past the bridge, by the pool's [`key_of`]. NULL: refused, and the thread's last error says why.
+#[unsafe(no_mangle)]
+extern "C" fn bytepool_cpp_get_raw(key: u64, size: usize, pool: &Pool) -> *mut u8 {
+    match door::get(CppHandle::with_key(key, pool), size, Holder::Raw(size)) {
+        Some(got) => got.data.as_ptr(),
+        None => get_raw_slow(key, size, pool),
     }
+}
+
+// Not unwinding, and of the same signature: so it is a tail call.
+#[cold]
+#[inline(never)]
+extern "C" fn get_raw_slow(_: u64, size: usize, pool: &Pool) -> *mut u8 {
+    get_raw_for(pool, &Request::raw(size, Caller::somewhere(Language::Cpp)))
+}
+
+fn get_raw_aligned(pool: &Pool, alignment: usize, size: usize) -> *mut u8 {
     let request = Request::raw(size, Caller::somewhere(Language::Cpp));
-    let got = door::get_slow(handle, &Request { alignment: (!is_plain).then_some(alignment), ..request });
-    match got {
-        Ok(buffer) => buffer.data.as_ptr(),
+    get_raw_for(pool, &Request { alignment: Some(alignment), ..request })
+}
+
+#[inline(always)]
+fn get_raw_for(pool: &Pool, request: &Request) -> *mut u8 {
+    match door::get_slow(CppHandle::new(pool), request) {
+        Ok(got) => got.data.as_ptr(),
         Err(error) => {
-            refused(error);
+            refused(error, false);
             ptr::null_mut()
         }
     }
 }
 
 /// # Safety
-/// - as `bytepool_put`
-unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
-    let handle = CppHandle::new(pool);
-    let Err(unfinished) = door::put(handle, data, size) else { return };
+/// - as `bytepool_put`; the key is the pool's
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bytepool_cpp_put_raw(key: u64, data: *mut u8, size: usize, pool: &Pool) {
+    if let Err(unfinished) = door::put(CppHandle::with_key(key, pool), data, size) {
+        // SAFETY:
+        // - as the caller promised; the fast path just gave this
+        unsafe { finish_put_raw(unfinished, data, size, pool) };
+    }
+}
+
+/// # Safety
+/// - as `bytepool_put`; the fast path just gave `unfinished`
+#[cold]
+#[inline(never)]
+unsafe fn finish_put_raw(unfinished: Unfinished, data: *mut u8, size: usize, pool: &Pool) {
     // SAFETY:
-    // - the caller owns the buffer; the fast path just gave this
+    // - as the caller promised
     let put = unsafe {
         if door::finish_put(unfinished, data) {
             return;
         }
-        door::put_slow(handle, data, PutSize::Sized(size))
+        door::put_slow(CppHandle::new(pool), data, PutSize::Sized(size))
     };
     if let Err(Refused::<Misuse>::Error(misuse)) = put {
         refuse_pointer(&mut ForkGuard::new(), &misuse, ptr::null_mut(), data.cast(), size);

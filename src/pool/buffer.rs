@@ -7,11 +7,16 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use super::Pool;
+use super::bytes::PooledBytes;
+use crate::class::ledger::Holder;
 use crate::class::location::{Buffer, Location};
 use crate::core::Core;
 use crate::core::door;
+use crate::core::door::Refused;
+use crate::core::get::Request;
 use crate::core::reference::OfBuffer;
-use crate::error::{Misuse, ResizeError};
+use crate::debug::tracking::Caller;
+use crate::error::{GetError, Misuse, ResizeError};
 use crate::os::fork::ForkGuard;
 
 /// A buffer from a [`Pool`], put back when dropped, on whatever thread.
@@ -115,6 +120,38 @@ impl PooledBuffer {
         Ok(())
     }
 
+    /// Ends the writing: the bytes, as many as the length says, may be shared from now on.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let mut buffer = pool.get(5)?;
+    /// buffer.copy_from_slice(b"hello");
+    /// let bytes = buffer.freeze();
+    /// assert_eq!(bytes.clone(), bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn freeze(self) -> PooledBytes {
+        PooledBytes::new(self)
+    }
+
+    pub(super) fn pool(&self) -> NonNull<Core> {
+        self.pool
+    }
+
+    pub(super) fn as_buffer(&self) -> Buffer {
+        Buffer { data: self.data, capacity: self.capacity, location: self.location }
+    }
+
+    /// All bytes up to the capacity.
+    pub(super) fn all_mut(&mut self) -> &mut [u8] {
+        // SAFETY:
+        // - the buffer has `capacity` bytes, all initialised, as `deref` says
+        // - this value is borrowed mutably
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.capacity) }
+    }
+
     #[cfg(feature = "cxx")]
     pub(crate) fn into_parts(self) -> (NonNull<u8>, usize, usize, Location, NonNull<Core>) {
         let buffer = ManuallyDrop::new(self);
@@ -186,16 +223,29 @@ impl DerefMut for PooledBuffer {
     }
 }
 
-impl AsRef<[u8]> for PooledBuffer {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
 impl AsMut<[u8]> for PooledBuffer {
     fn as_mut(&mut self) -> &mut [u8] {
         self
     }
+}
+
+/// A buffer of `size` bytes from the pool of another buffer.
+///
+/// # Safety
+/// - a buffer's reference keeps the pool meanwhile
+pub(super) unsafe fn get_from(
+    pool: NonNull<Core>,
+    size: usize,
+    caller: Caller,
+) -> Result<PooledBuffer, GetError> {
+    // SAFETY:
+    // - as the caller promised
+    let handle = unsafe { OfBuffer::new(pool) };
+    let buffer = match door::get(handle, size, Holder::Owned) {
+        Some(buffer) => buffer,
+        None => door::get_slow(handle, &Request::owned(size, caller)).map_err(Refused::into_error)?,
+    };
+    Ok(PooledBuffer::new(pool, buffer, size))
 }
 
 impl fmt::Debug for PooledBuffer {

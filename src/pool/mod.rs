@@ -1,11 +1,22 @@
 //! The pool as Rust sees it: a handle, cloned and shared at will.
 //!
 //! - here: `Pool`, whose methods translate and go through the door
-//! - `buffer`: `PooledBuffer`
+//! - `get_async`: gets that wait as tasks
+//! - `buffer`: `PooledBuffer`; `vec`: what it has in common with a `Vec`
+//! - `bytes`: `PooledBytes`; `slices`: what both have in common with slices
+//! - `bytes_traits`, `allocator`: the traits of other crates, each behind a feature
 //! - `builder`: `Builder`, and what makes a configuration valid
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 pub(crate) mod buffer;
 pub(crate) mod builder;
+pub(crate) mod bytes;
+#[cfg(feature = "bytes")]
+mod bytes_traits;
+pub(crate) mod get_async;
+mod slices;
+mod vec;
 
 use std::collections::TryReserveError;
 use std::fmt;
@@ -187,6 +198,52 @@ impl Pool {
         let caller = Caller::Rust(Location::caller());
         let buffer = self.get_for(&Request { alignment: Some(alignment), ..Request::owned(size, caller) })?;
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
+    }
+
+    /// A buffer of length 0 that has room for at least `capacity` bytes, to be appended to.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let mut buffer = pool.get_empty(100)?;
+    /// buffer.extend_from_slice(b"hello")?;
+    /// assert_eq!((buffer.len(), buffer.capacity()), (5, 4096));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
+    #[track_caller]
+    pub fn get_empty(&self, capacity: usize) -> Result<PooledBuffer, GetError> {
+        let mut buffer = self.get(capacity)?;
+        buffer.clear();
+        Ok(buffer)
+    }
+
+    /// So many buffers of `size` bytes each, all or none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).max_bytes(4 * 4096).build()?;
+    /// let buffers = pool.get_many(4096, 3)?;
+    /// assert!(pool.get_many(4096, 2).is_err());
+    /// assert_eq!(pool.stats().classes[0].outstanding, buffers.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GetError`]: the pool is closed, at its limit, or the system has no memory, for the list either.
+    #[track_caller]
+    pub fn get_many(&self, size: usize, count: usize) -> Result<Vec<PooledBuffer>, GetError> {
+        let mut buffers = Vec::new();
+        let requested = count.saturating_mul(size_of::<PooledBuffer>());
+        buffers.try_reserve_exact(count).map_err(|_| GetError::OutOfMemory { requested })?;
+        for _ in 0..count {
+            buffers.push(self.get(size)?);
+        }
+        Ok(buffers)
     }
 
     /// A buffer with a copy of `bytes`.

@@ -104,9 +104,85 @@ fn c_headers_are_clean_as_cpp() {
 #[test]
 #[cfg(feature = "cxx")]
 fn cpp_headers_are_clean() {
-    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &[]);
-    // It throws, so it needs exceptions.
-    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &["-fno-rtti"]);
+    let (whole, parts): (Vec<String>, Vec<String>) =
+        headers("hpp").into_iter().partition(|header| header == "bytepool/bytepool.hpp");
+    for without in [&[][..], &["-fno-rtti"], &["-fno-exceptions", "-fno-rtti"]] {
+        check_headers(&whole, Language::Cpp, &CPP_STANDARDS, without);
+    }
+    // Each alone; together they are the whole.
+    assert!(!parts.is_empty());
+    check_headers(&parts, Language::Cpp, &CPP_STANDARDS[..1], &[]);
+}
+
+/// The members of the class that cxx wrote, and those that bytepool.hpp tells its readers of, with what is said of each.
+#[test]
+#[cfg(feature = "cxx")]
+fn the_members_of_pool_are_told() {
+    let read = |header: &str| fs::read_to_string(library().headers.join("bytepool").join(header));
+    let between = |text: &str, begin: &str, end: &str| {
+        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?}"));
+        rest.split_once(end).unwrap_or_else(|| panic!("no {end:?}")).0.to_owned()
+    };
+    let bridge = between(&read("private/bridge.h").unwrap(), "struct Pool final", "  ~Pool()");
+    let told = between(&read("bytepool.hpp").unwrap(), "//     struct Pool {\n", "//     };\n");
+    let told: Vec<&str> = told.lines().map(|line| line.trim_start_matches("//")).collect();
+    let bridge = members(bridge.split_once('\n').unwrap().1);
+    assert!(bridge.len() >= 9, "{bridge:?}");
+    assert_eq!(members(&told.join("\n")), bridge);
+}
+
+/// The members that are declared: the comment, and the declaration in the words of bytepool.hpp.
+#[cfg(feature = "cxx")]
+fn members(declared: &str) -> Vec<(String, String)> {
+    let mut members = Vec::new();
+    let mut comment = Vec::new();
+    for line in declared.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(text) = line.strip_prefix("//") {
+            comment.extend(text.split_whitespace());
+            continue;
+        }
+        let mut declaration = line.to_owned();
+        for (theirs, ours) in [
+            ("::bytepool::", ""),
+            ("::bytepool_region >", "PinnedRegion>"),
+            ("::bytepool_stats", "Stats"),
+            ("::bytepool_class_stats", "ClassStats"),
+            ("::rust::", "rust::"),
+            ("::std::", "std::"),
+        ] {
+            declaration = declaration.replace(theirs, ours);
+        }
+        members.push((comment.join(" "), declaration));
+        comment.clear();
+    }
+    members
+}
+
+/// How many lines a compiler reads for some includes.
+#[cfg(feature = "cxx")]
+fn preprocessed_lines(compiler: &str, standard: &str, includes: &[&str]) -> usize {
+    let source = scratch("includes").join("includes.cpp");
+    let lines = includes.iter().map(|header| format!("#include <{header}>\n"));
+    fs::write(&source, lines.collect::<String>()).expect("the scratch folder is writable");
+    let mut command = Command::new(compiler);
+    command.arg(format!("-std={standard}")).args(["-E", "-P"]).arg(include_path()).arg(&source);
+    compile(&mut command).assert_succeeded().stdout.lines().count()
+}
+
+/// Who includes it pays little more than for the two headers that it cannot do without.
+#[test]
+#[cfg(feature = "cxx")]
+fn the_cpp_header_includes_little() {
+    for compiler in compilers(Language::Cpp) {
+        for standard in CPP_STANDARDS {
+            let standard = spelling(compiler, standard);
+            let lines = |includes: &[&str]| preprocessed_lines(compiler, standard, includes);
+            let least = lines(&["vector", "memory_resource"]);
+            let ours = lines(&["bytepool/bytepool.hpp"]);
+            assert!(least > 1000, "{compiler} counts {least} lines");
+            assert!(ours * 10 <= least * 12, "{compiler} {standard}: {ours} lines, and {least} without");
+        }
+    }
 }
 
 /// What a user installs is what is in the repository.
