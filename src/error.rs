@@ -25,6 +25,13 @@ pub enum BuildError {
         /// The size in bytes.
         buffer_size: usize,
     },
+    /// General-purpose classes from a size to a smaller one, or to 0.
+    SizeRange {
+        /// The smallest size in bytes.
+        smallest: usize,
+        /// The largest size in bytes.
+        largest: usize,
+    },
     /// More classes than a pool can have.
     TooManyClasses {
         /// How many were given.
@@ -99,6 +106,19 @@ impl From<OutOfMemory> for BuildError {
     }
 }
 
+impl BuildError {
+    /// The text of [`Reserve`](Self::Reserve) without what the system said.
+    pub(crate) fn refused_to_reserve(bytes: usize) -> impl fmt::Display {
+        struct Refused(usize);
+        impl fmt::Display for Refused {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "the system refused to reserve {} bytes of address space", self.0)
+            }
+        }
+        Refused(bytes)
+    }
+}
+
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,6 +133,9 @@ impl fmt::Display for BuildError {
                     f,
                     "two classes have buffers of {buffer_size} bytes (after rounding); sizes must differ"
                 )
+            }
+            Self::SizeRange { smallest, largest } => {
+                write!(f, "there are no general-purpose classes for sizes from {smallest} to {largest} bytes")
             }
             Self::TooManyClasses { count, limit } => {
                 write!(f, "{count} size classes exceed the limit of {limit}")
@@ -134,7 +157,7 @@ impl fmt::Display for BuildError {
                 write!(f, "the classes need {bytes} bytes of address space, above the limit of {limit}")
             }
             Self::Reserve { bytes, source } => {
-                write!(f, "the system refused to reserve {bytes} bytes of address space: {source}")
+                write!(f, "{}: {source}", Self::refused_to_reserve(*bytes))
             }
             Self::OutOfMemory { bytes } => {
                 write!(f, "no memory for {bytes} bytes of the pool's own tables")

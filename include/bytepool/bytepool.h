@@ -74,6 +74,11 @@ enum {
 /* The status of the calling thread's last failed call; BYTEPOOL_OK if none did yet. A success leaves it. */
 bytepool_status bytepool_last_error(void);
 
+/* The text of the calling thread's last error, with its figures: limit, mapped and requested bytes, sizes, addresses. As
+ * snprintf: at most `size` bytes are written to `out`, which may be NULL if size is 0, the last of them a zero byte; the
+ * length of the whole text without it. It allocates nothing and sets no error. "success" if no call failed yet. */
+size_t bytepool_error_text(char *out, size_t size);
+
 /* What a status means, in English. A constant string, never NULL. */
 const char *bytepool_status_message(bytepool_status status);
 
@@ -84,6 +89,17 @@ typedef struct bytepool_size_class {
     size_t buffer_size;
     size_t capacity;
 } bytepool_size_class;
+
+/* Classes for those who do not know which sizes they will ask for: from the first that holds `smallest` bytes to the first
+ * that holds `largest`. Steps of 64 bytes up to 512, then four a doubling; each class keeps up to 64 MiB of idle buffers.
+ * How many classes there are, at most 64; the first `max` of them are written to `out`, which may be NULL. From 64 bytes to
+ * 4 MiB it is 60 classes, and 7.5 GiB of addresses. 0 on failure: INVALID_ARGUMENT (a `largest` of 0, below `smallest` or
+ * above 4 GiB, and what takes more than 64 classes).
+ *
+ *     bytepool_size_class classes[64];
+ *     config.size_classes = classes;
+ *     config.size_class_count = bytepool_general_classes(classes, 64, 64, (size_t)4 << 20); */
+size_t bytepool_general_classes(bytepool_size_class *out, size_t max, size_t smallest, size_t largest);
 
 enum {
     BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over its whole capacity */
@@ -200,6 +216,11 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * less than 32 MiB, beside max_bytes. Pools that zero on put, track or guard get another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
+/* As bytepool_realloc, and checks the size that the buffer has: `old_size` is as for bytepool_put, else the call is
+ * misuse, SIZE_MISMATCH, and the buffer is as it was. For hooks that know it. NULL data: a plain get, whatever old_size
+ * is. */
+void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t new_size);
+
 /* A buffer of `size` bytes at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). It comes from the
  * smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size is a multiple of
  * `alignment` are, up to 64 KiB; without one, from the system allocator. A put says `size`. A bytepool_realloc that moves
@@ -214,6 +235,35 @@ void *bytepool_copy(void *context, const void *data, size_t size);
  * oversize; under AddressSanitizer, valgrind and their like the size asked for. 0 for NULL and for any pointer that is
  * not an outstanding buffer of this pool (no misuse: asking is allowed). */
 size_t bytepool_usable_size(void *context, const void *data);
+
+/* What a get of `size` bytes has room for: its class's buffer size; the size itself, after rounding, where no class fits,
+ * and where the pool guards or a checker of memory watches. What is to grow may as well be asked for with so many bytes.
+ * 0 on failure: INVALID_CONTEXT, PANIC. */
+size_t bytepool_good_size(void *context, size_t size);
+
+/* ---- the default pool ---- */
+
+/* Makes the pool of this context the one of bytepool_default_malloc and its like: for libraries whose hooks have no
+ * context. Nothing sets it but this call. It takes a handle of its own, so the context may be freed, and the pool stays
+ * open until NULL is given, or bytepool_close.
+ * NULL gives that handle up: no more memory is handed out, and buffers that are out can still be freed.
+ * The same pool again has no effect. Another is refused as INVALID_ARGUMENT, for a buffer of the first would be none of the
+ * second's. Who gives NULL first may set another, and sees to it that none is out: its free would be refused.
+ * INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED (this context was freed), LIMIT, OUT_OF_MEMORY. */
+bytepool_status bytepool_set_default(void *context);
+
+/* As malloc, calloc, realloc, free and malloc_usable_size, from the default pool; a size of 0 gives a buffer as well, as
+ * bytepool_get and bytepool_realloc do. Each may be called before and after a fork, and in the child. Where there is no
+ * default pool what hands out memory gives NULL, with the last error INVALID_CONTEXT; where it was closed, CLOSED. The
+ * free then still takes the buffers that are out. */
+void *bytepool_default_malloc(size_t size);
+void *bytepool_default_calloc(size_t count, size_t size);
+void *bytepool_default_realloc(void *data, size_t new_size);
+void bytepool_default_free(void *data);
+size_t bytepool_default_usable_size(const void *data);
+
+/* bytepool_good_size of the default pool; 0 where there is none. */
+size_t bytepool_default_good_size(size_t size);
 
 /* ---- memory and statistics ---- */
 

@@ -148,6 +148,18 @@ inline void check_version() {
     return new_pool(rust::Slice<const SizeClass>(size_classes.begin(), size_classes.size()));
 }
 
+// Classes for those who do not know which sizes they will ask for, as bytepool_general_classes. Throws
+// std::invalid_argument where there are none, and std::bad_alloc.
+[[nodiscard]] inline std::vector<SizeClass> general_classes(std::size_t smallest, std::size_t largest) {
+    std::vector<SizeClass> classes(bytepool_general_classes(nullptr, 0, smallest, largest));
+    if (classes.empty()) {
+        throw std::invalid_argument("bytepool: no general-purpose classes for sizes from " + std::to_string(smallest) +
+                                    " to " + std::to_string(largest) + " bytes");
+    }
+    bytepool_general_classes(classes.data(), classes.size(), smallest, largest);
+    return classes;
+}
+
 // The memory of a pool that was made `pinned`, all slots of all classes, in pieces of at most 1 GiB; none of any other pool.
 [[nodiscard]] inline std::vector<PinnedRegion> pinned_regions(const Pool &pool) {
     std::vector<PinnedRegion> regions(pool.pinned_regions(rust::Slice<PinnedRegion>()));

@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 
 use super::thread_cache::{BinOffset, CacheRef, Count, bins_of_chunks, bins_of_steps};
 use crate::class::Class;
-use crate::class::index::FINE_STEPS;
+use crate::class::index::STEPS;
 use crate::class::quota::LARGE;
 use crate::class::table::Classes;
 use crate::os::anchor::References;
@@ -34,7 +34,6 @@ pub(crate) struct Caches {
     references: References,
     /// What the layers above know the pool by. Set with the first cache.
     owner: AtomicPtr<()>,
-    rounds: bool,
     allowed: bool,
     /// The caches were drained because the heavy fence is refused.
     are_given_up: AtomicBool,
@@ -44,7 +43,7 @@ pub(crate) struct Caches {
     pause_left: AtomicU32,
     pub(super) bin_of_chunk: Box<[BinOffset]>,
     /// In a box, as it is large.
-    pub(super) bin_of_step: Box<[BinOffset; FINE_STEPS]>,
+    pub(super) bin_of_step: Box<[BinOffset; STEPS]>,
 }
 
 /// The owner of a cache that had to go, with a reference to it: the pool, as the layers above know it.
@@ -68,20 +67,13 @@ impl Caches {
             own_key,
             references,
             owner: AtomicPtr::new(ptr::null_mut()),
-            rounds,
             allowed,
             are_given_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             pause_left: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
-            bin_of_step: memory::boxed(|| {
-                Ok::<_, OutOfMemory>(bins_of_steps(classes.index(), classes.len(), rounds))
-            })?,
+            bin_of_step: memory::boxed(|| Ok::<_, OutOfMemory>(bins_of_steps(classes.index(), rounds)))?,
         })
-    }
-
-    pub(super) fn rounds(&self) -> bool {
-        self.rounds
     }
 
     pub(super) fn references(&self) -> References {

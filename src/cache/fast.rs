@@ -13,9 +13,9 @@ use std::ptr::{self, NonNull};
 
 use super::bin::Bin;
 use super::thread_cache::{BinOffset, CacheRef, NO_BIN, bin_offset};
-use crate::class::index::fine_step_of;
+use crate::class::index::step_of;
 use crate::class::ledger::{self, Holder};
-use crate::class::location::Buffer;
+use crate::class::location::{Buffer, PutSize};
 use crate::os::thread_pointer;
 use crate::os::thread_state::{Active, FAST};
 
@@ -60,7 +60,7 @@ fn enter(key: u64) -> Option<(CacheRef, Active)> {
 #[inline(always)]
 pub(crate) fn get(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
     let (cache, _active) = enter(key)?;
-    cache.fine_bin(size)?.take(holder)
+    cache.bin_for(size).take(holder)
 }
 
 /// Puts a raw buffer with the size it was asked for or another of its class, if it is biased to this thread.
@@ -68,7 +68,7 @@ pub(crate) fn get(key: u64, size: usize, holder: Holder) -> Option<Buffer> {
 pub(crate) fn put(key: u64, address: usize, size: usize) -> Result<(), Unfinished> {
     let (cache, active) = enter(key).ok_or(Unfinished::NOTHING)?;
     // The size's class, so only a buffer of that class is found.
-    let bin = cache.fine_bin(size).ok_or(Unfinished::NOTHING)?;
+    let bin = cache.bin_for(size);
     let slot = bin.slot_at(address).ok_or(Unfinished::NOTHING)?;
     if !ledger::is_biased(bin.mark(slot).load(Relaxed), cache.bias) {
         active.stay();
@@ -83,6 +83,21 @@ pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
     let Some((cache, _active)) = enter(key) else { return false };
     let Some((bin, slot)) = cache.slot_of(address) else { return false };
     ledger::is_biased(bin.mark(slot).load(Relaxed), cache.bias) && bin.put(address, slot)
+}
+
+/// Makes a raw buffer that is biased to this thread one of another size of its class, in place; `old_size` is as for a
+/// put. `false`: nothing was done.
+#[inline(always)]
+pub(crate) fn resize(key: u64, address: usize, old_size: PutSize, size: usize) -> bool {
+    let Some((cache, _active)) = enter(key) else { return false };
+    let Some((bin, slot)) = cache.slot_of(address) else { return false };
+    let found = bin.mark(slot).load(Relaxed);
+    let is_its = ledger::is_biased(found, cache.bias) && cache.may_resize(bin, found, old_size, size);
+    if is_its {
+        // Relaxed, and at most over an end of the bias, as a put's: see `Bin::put`.
+        bin.mark(slot).store(ledger::with_size(found, size), Relaxed);
+    }
+    is_its
 }
 
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.
@@ -105,16 +120,29 @@ fn in_one_register<T>(pointer: NonNull<T>) -> NonNull<T> {
     }
 }
 
+/// Tells compilers that a branch is seldom taken, so that its code is laid apart: a jump over it takes time.
+#[cold]
+fn seldom() {}
+
 /// Where things are in a cache. Callers have made the thread's state active, or drained the cache.
 impl CacheRef {
     #[inline(always)]
     fn bin_at(&self, offset: BinOffset) -> &Bin {
         debug_assert!(
-            offset == NO_BIN || (0..self.class_count).any(|class| bin_offset(class as u8) == offset)
+            offset == NO_BIN || (0..=self.class_count).any(|class| bin_offset(class as u8) == offset)
         );
         // SAFETY:
         // - offsets come from the tables of this pool, and a bin for each class follows the cache in memory
-        unsafe { in_one_register(self.0.byte_add(usize::from(offset)).cast::<Bin>()).as_ref() }
+        unsafe { self.pointer_at(offset).as_ref() }
+    }
+
+    /// # Safety
+    /// - `offset` is at most that of the bin which follows those of all classes
+    #[inline(always)]
+    unsafe fn pointer_at(&self, offset: BinOffset) -> NonNull<Bin> {
+        // SAFETY:
+        // - still in the cache's memory (caller)
+        unsafe { in_one_register(self.0.byte_add(usize::from(offset)).cast()) }
     }
 
     #[inline(always)]
@@ -122,12 +150,25 @@ impl CacheRef {
         self.bin_at(bin_offset(class))
     }
 
-    /// The bin of the smallest class that fits a size, in the common case. Else a class bound lies inside the size's
-    /// step, or the size is past the table.
+    /// The bin of the smallest class that fits a size. Where none does, and in a pool that rounds, a bin that holds
+    /// nothing and takes nothing.
     #[inline(always)]
-    fn fine_bin(&self, size: usize) -> Option<&Bin> {
-        let bin = self.bin_at(self.bin_of_step[fine_step_of(size)]);
-        if size <= bin.buffer_size { Some(bin) } else { None }
+    pub(super) fn bin_for(&self, size: usize) -> &Bin {
+        // SAFETY:
+        // - the offset is a class's, or of one of the two bins that fit all sizes: one follows those of all classes
+        unsafe {
+            let mut bin = self.pointer_at(self.bin_of_step[step_of(size)]);
+            if size > bin.as_ref().buffer_size {
+                seldom();
+                loop {
+                    bin = in_one_register(bin.add(1));
+                    if size <= bin.as_ref().buffer_size {
+                        break;
+                    }
+                }
+            }
+            bin.as_ref()
+        }
     }
 
     /// The bin and slot that an address is the start of.

@@ -38,7 +38,7 @@ pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: 
         let of_part = {
             let (cache, _active) = state.enter::<FAST>(entry);
             let cache = CacheRef::from_any(cache);
-            cache.bin_for(size).map_or(0, |bin| bin.put_many(part, cache.bias))
+            cache.bin_for(size).put_many(part, cache.bias)
         };
         put += of_part;
         let goes_on =
@@ -53,7 +53,10 @@ impl CacheRef {
     /// Gets raw buffers into `out` until it is full or the class has no slot left. Batches come from the shelf. Returns
     /// how many.
     fn get_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
-        let Some(bin) = self.bin_for(size) else { return 0 };
+        let bin = self.bin_for(size);
+        if !bin.may_cache() {
+            return 0;
+        }
         let mut got = 0;
         loop {
             got += bin.take_many(Holder::Raw(size), &mut out[got..]);
@@ -78,7 +81,8 @@ impl CacheRef {
 
     /// Makes room in the bin for a size if the bin is full. `false`: it was not full, or no room could be made.
     fn flush_full(&self, size: usize) -> bool {
-        self.bin_for(size).is_some_and(|bin| !bin.has_room() && self.has_room_or_flush(bin))
+        let bin = self.bin_for(size);
+        !bin.has_room() && self.has_room_or_flush(bin)
     }
 }
 

@@ -21,10 +21,10 @@ mod thread_cache;
 
 #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
 pub(crate) use self::bin::reached;
-pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized};
+pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized, resize};
 #[cfg(feature = "capi")]
 pub(crate) use self::many::{get_many, put_many};
 pub(crate) use self::slow::{
-    are_in_use, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize, take_fresh,
+    are_in_use, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize_slow, take_fresh,
 };
 pub(crate) use crate::os::thread_state::Position;

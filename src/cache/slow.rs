@@ -6,7 +6,7 @@ use std::ptr;
 
 use super::bin::{Bin, MAX_BATCH};
 use super::thread_cache::CacheRef;
-use crate::class::ledger::{self, Holder};
+use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
 use crate::class::shelf::GROUP_SLOTS;
@@ -43,7 +43,7 @@ pub(crate) fn position(key: u64) -> Option<Position> {
 
 /// A cached slot of the smallest class that fits `size`, after a batch from the shelf if the bin is empty.
 pub(crate) fn get_slow(guard: &ForkGuard, key: u64, size: usize, holder: Holder) -> Option<Buffer> {
-    with_cache(guard, key, |cache| cache.take_or_fill(cache.bin_for(size)?, holder))?
+    with_cache(guard, key, |cache| cache.take_or_fill(cache.bin_for(size), holder))?
 }
 
 /// A cached slot of a class, after a batch from the shelf if the bin is empty.
@@ -92,29 +92,39 @@ pub(crate) fn put_taken(guard: &ForkGuard, position: Position, address: usize) -
     with_cache_of(guard, thread_pointer::get().entry(position)?, put)
 }
 
-/// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.
-pub(crate) fn resize(guard: &ForkGuard, key: u64, address: usize, size: usize) -> bool {
+/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was
+/// done, the pool must look.
+#[cold]
+pub(crate) fn resize_slow(
+    guard: &ForkGuard,
+    key: u64,
+    address: usize,
+    old_size: PutSize,
+    size: usize,
+) -> bool {
     let resize = |cache: CacheRef| {
         let (bin, slot) = cache.slot_of(address)?;
-        let is_its = cache.bin_for(size).is_some_and(|other| ptr::eq(other, bin));
         let ledger = &cache.class_of(bin).ledger;
         let found = ledger.mark(slot as u32);
-        let to = Some(Holder::Raw(size));
-        let is_raw = is_its && ledger::raw_size(found).is_some();
         // A buffer that stays raw keeps its bias: nobody is waited for.
-        Some(is_raw && ledger.pass(slot as u32, found, to))
+        let is_raw = cache.may_resize(bin, found, old_size, size);
+        Some(is_raw && ledger.pass(slot as u32, found, Some(Holder::Raw(size))))
     };
     with_cache(guard, key, resize).flatten().unwrap_or(false)
 }
 
 /// Callers have made the state `SLOW`, or drained the cache.
 impl CacheRef {
-    /// The bin of the smallest class that fits a size. `None`: no class does, or the pool rounds.
-    pub(super) fn bin_for(&self, size: usize) -> Option<&Bin> {
-        if size >= self.size_end {
-            return None;
-        }
-        self.classes().index().class_of(size).map(|class| self.bin(class as u8))
+    /// Whether the mark is of a raw buffer of the old size, or another of its class, and the new size is of its class,
+    /// too.
+    #[inline]
+    pub(super) fn may_resize(&self, bin: &Bin, found: Mark, old_size: PutSize, size: usize) -> bool {
+        let is_of_bin = |size| ptr::eq(self.bin_for(size), bin);
+        let is_old = |raw| match old_size {
+            PutSize::Unsized => true,
+            PutSize::Sized(old_size) => old_size == raw || is_of_bin(old_size),
+        };
+        ledger::raw_size(found).is_some_and(is_old) && is_of_bin(size)
     }
 
     fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {
@@ -173,9 +183,7 @@ impl CacheRef {
         let fits = match size {
             PutSize::Unsized => true,
             // In a pool that rounds no bin is found, so the pool must look.
-            PutSize::Sized(size) => {
-                size == requested || self.bin_for(size).is_some_and(|other| ptr::eq(other, bin))
-            }
+            PutSize::Sized(size) => size == requested || ptr::eq(self.bin_for(size), bin),
         };
         if !fits || !self.has_room_or_flush(bin) {
             return false;

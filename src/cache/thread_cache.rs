@@ -16,7 +16,7 @@ use std::ptr::{self, NonNull};
 use super::bin::{Bin, CachedSlot};
 use super::caches::Caches;
 use crate::class::Class;
-use crate::class::index::{FINE_STEPS, MAX_CLASSES, SizeClassIndex};
+use crate::class::index::{MAX_CLASSES, STEPS, SizeClassIndex};
 use crate::class::ledger::{Mark, bias_to};
 use crate::class::table::Classes;
 use crate::os::memory::{self, OutOfMemory};
@@ -28,31 +28,29 @@ pub(super) type BinOffset = u16;
 pub(super) const fn bin_offset(class: u8) -> BinOffset {
     (size_of::<ThreadCache>() + class as usize * size_of::<Bin>()) as BinOffset
 }
-const _: () = assert!(size_of::<ThreadCache>() + MAX_CLASSES * size_of::<Bin>() <= BinOffset::MAX as usize);
+const _: () =
+    assert!(size_of::<ThreadCache>() + (MAX_CLASSES + 1) * size_of::<Bin>() <= BinOffset::MAX as usize);
 
 /// The bin of each chunk, the same for all caches of a pool.
 pub(super) fn bins_of_chunks(class_of_chunk: &[u8]) -> Result<Box<[BinOffset]>, OutOfMemory> {
     memory::boxed_slice(class_of_chunk.len(), |chunk| Ok(bin_offset(class_of_chunk[chunk])))
 }
 
-/// The bin of each step of sizes, the same for all caches of a pool of so many classes.
-pub(super) fn bins_of_steps(index: &SizeClassIndex, classes: usize, rounds: bool) -> [BinOffset; FINE_STEPS] {
-    let has_bin = |class: u8| !rounds && usize::from(class) < classes;
-    index.table().map(|class| if has_bin(class) { bin_offset(class) } else { NO_BIN })
+/// The bin of each step of sizes, the same for all caches of a pool.
+pub(super) fn bins_of_steps(index: &SizeClassIndex, rounds: bool) -> [BinOffset; STEPS] {
+    index.table().map(|class| if rounds { NO_BIN } else { bin_offset(class) })
 }
 
-/// One thread's cache of one pool. Its bins follow it in memory.
+/// One thread's cache of one pool. Its bins follow it in memory, and one more that fits every size and has nothing.
 #[repr(C, align(128))] // apart from other threads' caches
 pub(super) struct ThreadCache {
-    /// At the offset 0, where sizes without a class lead. It holds nothing and takes nothing.
+    /// At the offset 0, where all sizes lead in a pool that rounds. It holds nothing and takes nothing.
     none: Bin,
     /// The address of the region, and its length in bytes; 0 for no pool.
     pub(super) base: usize,
     pub(super) region_len: usize,
     /// What is added to the marks of slots that are biased to the owning thread.
     pub(super) bias: Mark,
-    /// Sizes below this fit a class, in bytes: 0 if the pool rounds.
-    pub(super) size_end: usize,
     pub(super) bin_of_chunk: *const BinOffset,
     pub(super) chunk_shift: u32,
     pub(super) class_count: u32,
@@ -60,7 +58,7 @@ pub(super) struct ThreadCache {
     caches: *const Caches,
     pub(super) state: &'static ThreadState,
     /// [`NO_BIN`] if the pool rounds.
-    pub(super) bin_of_step: [BinOffset; FINE_STEPS],
+    pub(super) bin_of_step: [BinOffset; STEPS],
 }
 
 pub(super) const NO_BIN: BinOffset = 0;
@@ -79,14 +77,13 @@ static NOWHERE: ThreadCache = ThreadCache {
     base: 0,
     region_len: 0,
     bias: 0,
-    size_end: 0,
     bin_of_chunk: ptr::null(),
     chunk_shift: 0,
     class_count: 0,
     classes: ptr::null(),
     caches: ptr::null(),
     state: &EMPTY,
-    bin_of_step: [NO_BIN; FINE_STEPS],
+    bin_of_step: [NO_BIN; STEPS],
 };
 
 /// A pointer to a cache and to the bins behind it. Valid as long as the cache.
@@ -151,7 +148,7 @@ impl CacheRef {
 
 /// The layout of a cache, its bins, and the slots of each bin; and where the slots start.
 fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
-    let bins = Layout::array::<Bin>(classes.len()).ok()?;
+    let bins = Layout::array::<Bin>(classes.len() + 1).ok()?;
     let (layout, bins_start) = Layout::new::<ThreadCache>().extend(bins).ok()?;
     debug_assert_eq!(bins_start, usize::from(bin_offset(0)));
     let slots: usize = classes.iter().map(Bin::needed).sum();
@@ -173,7 +170,6 @@ impl CacheRef {
                 base: classes.region().base(),
                 region_len: classes.region().len(),
                 bias: bias_to(state.number()),
-                size_end: if caches.rounds() { 0 } else { classes.index().largest() + 1 },
                 bin_of_chunk: caches.bin_of_chunk.as_ptr(),
                 chunk_shift: classes.chunk_shift(),
                 class_count: classes.len() as u32,
@@ -188,6 +184,7 @@ impl CacheRef {
                 bins.add(number).write(Bin::new(class, slots.as_ptr()));
                 slots = slots.add(Bin::needed(class));
             }
+            bins.add(classes.len()).write(Bin::none());
         }
         Some(Self(cache))
     }

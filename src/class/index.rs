@@ -9,107 +9,110 @@ pub(crate) const MAX_CLASSES: usize = 64;
 /// Slots start at multiples of this many bytes, so that no two buffers share a cache line.
 pub(crate) const GRANULE: usize = 64;
 
-/// Steps of [`GRANULE`] bytes that sizes are looked up in. A power of two.
-pub(crate) const FINE_STEPS: usize = 512;
-/// Larger sizes get the step of a smaller one, in bytes.
-const FINE_LIMIT: usize = (FINE_STEPS - 1) * GRANULE;
-/// Above, each doubling of the size has this many steps.
-const COARSE_PER_DOUBLING: usize = 16;
-const COARSE_SHIFT: u32 = COARSE_PER_DOUBLING.trailing_zeros();
-const COARSE_EXPONENT: u32 = FINE_LIMIT.ilog2();
-/// Buffer sizes stay below 2^32, so coarse steps end there.
-const COARSE_STEPS: usize = (32 - COARSE_EXPONENT as usize) * COARSE_PER_DOUBLING;
+/// Each doubling of the size has this many steps, by the four bits after the leading one.
+const PER_DOUBLING: usize = 16;
+/// How many steps there are: enough for all buffer sizes, which stay below 2^32. A power of two.
+pub(crate) const STEPS: usize = 32 * PER_DOUBLING;
+/// The step of size 1. Those of larger sizes begin at 0 and ascend up to here.
+const STEP_OF_ONE: usize = STEPS - PER_DOUBLING;
 
-/// The fine step of a size, any size: those that are too large come round to the steps of smaller ones. The class of
-/// such a step fits the size only if it is the size's, too, for then no class lies between the two sizes.
+/// The step of a size, any size. Sizes of 2^33 and more wrap around to the steps of smaller ones; 0 has that of 2.
+///
+/// A double that holds the size begins with the sign, eleven bits of exponent, and the four bits after the leading one.
+/// So the step is the same few instructions for small and large sizes.
 #[inline(always)]
-pub(crate) fn fine_step_of(size: usize) -> usize {
-    size.wrapping_add(GRANULE - 1) / GRANULE % FINE_STEPS
+pub(crate) fn step_of(size: usize) -> usize {
+    first_16_bits(size as i64) % STEPS
 }
 
-/// The coarse step of a size above [`FINE_LIMIT`] and below 2^32: sixteenths of a doubling.
-fn coarse_step_of(size: usize) -> usize {
-    let last = size - 1;
-    let exponent = last.ilog2();
-    let mantissa = (last >> (exponent - COARSE_SHIFT)) & (COARSE_PER_DOUBLING - 1);
-    (exponent - COARSE_EXPONENT) as usize * COARSE_PER_DOUBLING + mantissa
+/// The first 16 bits of a number as a double.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn first_16_bits(number: i64) -> usize {
+    ((number as f64).to_bits() >> 48) as usize
 }
 
-/// The smallest size of a coarse step, in bytes.
-fn least_of_coarse(step: usize) -> usize {
-    let doubling = 1 << (step / COARSE_PER_DOUBLING + COARSE_EXPONENT as usize);
-    doubling + step % COARSE_PER_DOUBLING * (doubling / COARSE_PER_DOUBLING) + 1
+/// The first 16 bits of a number as a double. Compilers move all 64 of them, and clear the register before.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn first_16_bits(number: i64) -> usize {
+    let bits: u32;
+    // SAFETY:
+    // - registers only; a conversion that rounds notes that in a flag, which an asm block may
+    unsafe {
+        std::arch::asm!(
+            "cvtsi2sd {double}, {number}",
+            "pextrw {bits:e}, {double}, 3",
+            number = in(reg) number,
+            double = out(xmm_reg) _,
+            bits = lateout(reg) bits,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    bits as usize
 }
 
-/// For each fine step, the class that fits the step's smallest size; the number of classes if none does.
-pub(crate) type StepTable = [u8; FINE_STEPS];
-
-/// For each step, the class that fits its smallest size; the steps ascend as the classes do.
-fn table<const STEPS: usize>(buffer_sizes: &[usize], least_of: impl Fn(usize) -> usize) -> [u8; STEPS] {
-    let mut class = 0;
-    std::array::from_fn(|step| {
-        while buffer_sizes.get(class).is_some_and(|&bound| bound < least_of(step)) {
-            class += 1;
+/// The smallest size of a step, in bytes.
+fn least_of(step: usize) -> usize {
+    match step {
+        0 => 0,
+        STEP_OF_ONE.. => 1,
+        _ => {
+            let leading = PER_DOUBLING + step % PER_DOUBLING;
+            (leading << (step / PER_DOUBLING + 1)).div_ceil(PER_DOUBLING)
         }
-        class as u8
-    })
+    }
 }
 
 /// Finds the smallest class whose buffers hold a size.
 ///
-/// A table has, for each step of sizes, the class that fits the step's smallest size. One compare
-/// says whether it fits this size too; if not, the class bound lies inside the step and the next
-/// class is tried. Only a step that holds several bounds is walked further.
+/// A table has, for each step of sizes, the class that fits the step's smallest size. One compare says whether it fits
+/// this size too. If not, a class bound lies inside the step. Then the next class is tried.
 pub(crate) struct SizeClassIndex {
-    fine: StepTable,
-    coarse: [u8; COARSE_STEPS],
+    /// The number of classes where none fits.
+    table: [u8; STEPS],
     /// Ascending; one per class.
     buffer_sizes: [usize; MAX_CLASSES],
-    largest: usize,
+    classes: usize,
 }
 
 impl SizeClassIndex {
     /// `buffer_sizes`: strictly ascending, at most [`MAX_CLASSES`], each below 2^32.
     pub(crate) fn new(buffer_sizes: &[usize]) -> Self {
-        assert!(buffer_sizes.len() <= MAX_CLASSES, "{} classes exceed {MAX_CLASSES}", buffer_sizes.len());
+        let classes = buffer_sizes.len();
+        assert!(classes <= MAX_CLASSES, "{classes} classes exceed {MAX_CLASSES}");
         assert!(buffer_sizes.is_sorted_by(|a, b| a < b), "class sizes must ascend");
         let largest = buffer_sizes.last().copied().unwrap_or(0);
         assert!(largest < 1 << 32, "a class of {largest} bytes exceeds 4 GiB");
 
-        let fine = table(buffer_sizes, |step| (step * GRANULE).saturating_sub(GRANULE - 1));
-        let coarse = table(buffer_sizes, least_of_coarse);
-        let mut sizes = [0; MAX_CLASSES];
-        sizes[..buffer_sizes.len()].copy_from_slice(buffer_sizes);
-        Self { fine, coarse, buffer_sizes: sizes, largest }
+        let mut index = Self { table: [0; STEPS], buffer_sizes: [0; MAX_CLASSES], classes };
+        index.buffer_sizes[..classes].copy_from_slice(buffer_sizes);
+        let mut class = 0;
+        for step in 0..STEPS {
+            class = index.first_from(if step == STEP_OF_ONE { 0 } else { class }, least_of(step));
+            index.table[step] = class as u8;
+        }
+        index
     }
 
-    /// For each fine step, the class to start looking at.
-    pub(crate) fn table(&self) -> &StepTable {
-        &self.fine
-    }
-
-    /// The largest class's buffer size in bytes; 0 without classes.
-    pub(crate) fn largest(&self) -> usize {
-        self.largest
+    /// For each step, the class to try first; the number of classes if none fits.
+    pub(crate) fn table(&self) -> &[u8; STEPS] {
+        &self.table
     }
 
     /// The smallest class with buffers of at least `size` bytes; `None` if even the largest is too small.
     #[inline]
     pub(crate) fn class_of(&self, size: usize) -> Option<usize> {
-        // The largest is 0 without classes.
-        if size > self.largest || self.largest == 0 {
-            return None;
-        }
-        let first = if size <= FINE_LIMIT {
-            self.fine[fine_step_of(size)]
-        } else {
-            self.coarse[coarse_step_of(size)]
-        };
-        let mut class = usize::from(first);
-        while self.buffer_sizes[class] < size {
+        let class = self.first_from(usize::from(self.table[step_of(size)]), size);
+        (class < self.classes).then_some(class)
+    }
+
+    /// The first class from this one on that holds a size; the number of classes if none does.
+    fn first_from(&self, mut class: usize, size: usize) -> usize {
+        while class < self.classes && self.buffer_sizes[class] < size {
             class += 1;
         }
-        Some(class)
+        class
     }
 }
 
@@ -195,16 +198,9 @@ mod tests {
         let every_small = 0..=70_000;
         let around_bounds = sizes.iter().flat_map(|&s| s.saturating_sub(3)..s + 4);
         let around_powers = (14..34).flat_map(|e| (1usize << e) - 3..(1usize << e) + 4);
-        for size in every_small.chain(around_bounds).chain(around_powers).chain([largest + 1, usize::MAX]) {
-            let expected = class_by_search(sizes, size);
-            assert_eq!(index.class_of(size), expected, "size {size} in {sizes:?}");
-            // As thread caches look, whatever the size.
-            let found = usize::from(index.table()[fine_step_of(size)]);
-            if sizes.get(found).is_some_and(|&buffer_size| size <= buffer_size) {
-                assert_eq!(Some(found), expected, "size {size} in {sizes:?}, by its fine step");
-            } else {
-                assert!(size > FINE_LIMIT || expected != Some(found), "size {size} in {sizes:?} was missed");
-            }
+        let ends = [largest + 1, 1 << 53, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, usize::MAX];
+        for size in every_small.chain(around_bounds).chain(around_powers).chain(ends) {
+            assert_eq!(index.class_of(size), class_by_search(sizes, size), "size {size} in {sizes:?}");
         }
     }
 
@@ -219,6 +215,21 @@ mod tests {
         check(&(1..=64).map(|n| n * 1000).collect::<Vec<_>>());
         check(&(0..32).map(|e| 1usize << e).collect::<Vec<_>>());
         check(&(1..=64).map(|n| (3 << 20) + n).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_size_of_a_class_is_found_at_the_first_try_or_the_second() {
+        // How many classes are tried in vain at most, where buffers of just the classes' sizes are got.
+        let tries = |sizes: &[usize]| {
+            let index = SizeClassIndex::new(sizes);
+            let in_vain = |(class, &size): (usize, _)| class - usize::from(index.table()[step_of(size)]);
+            sizes.iter().enumerate().map(in_vain).max()
+        };
+        assert_eq!(tries(&[512, 4 << 10, 16 << 10]), Some(0));
+        assert_eq!(tries(&(2..32).map(|e| 1 << e).collect::<Vec<_>>()), Some(0));
+        assert_eq!(tries(&[64 << 10, 80 << 10, 96 << 10, 112 << 10, 128 << 10]), Some(0));
+        assert_eq!(tries(&(1..=64).map(|n| n * 16).collect::<Vec<_>>()), Some(1));
+        assert_eq!(tries(&[1500, 1518, 9000, 9018]), Some(1));
     }
 
     #[test]

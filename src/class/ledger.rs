@@ -79,6 +79,7 @@ pub(crate) const fn raw_base(bias: Mark) -> Mark {
 }
 
 /// Out as a raw pointer asked for with `size` bytes (at most [`MAX_BUFFER_SIZE`]), without a bias.
+#[inline]
 fn raw(size: usize) -> Mark {
     Holder::Raw(size).mark(raw_base(0))
 }
@@ -118,6 +119,12 @@ pub(crate) fn without_bias(mark: Mark) -> Mark {
 fn bias_owner(mark: Mark) -> Option<u32> {
     debug_assert!(mark < SHARED && !is_unbiased(mark));
     (mark & ENDING == 0).then_some((mark >> BIAS_SHIFT) as u32)
+}
+
+/// A raw mark with another size; its bias stays.
+#[inline]
+pub(crate) fn with_size(mark: Mark, size: usize) -> Mark {
+    mark & !SIZE_BITS | raw(size)
 }
 
 /// The size asked for, if a mark is of a raw pointer.
@@ -258,7 +265,7 @@ impl Ledger {
     pub(crate) fn pass(&self, slot: u32, found: Mark, to: Option<Holder>) -> bool {
         let new = match (decode(found), to) {
             (None, _) => return false,
-            (Some(Holder::Raw(_)), Some(Holder::Raw(size))) => found & !SIZE_BITS | raw(size),
+            (Some(Holder::Raw(_)), Some(Holder::Raw(size))) => with_size(found, size),
             _ => encode(to),
         };
         self.word(slot).compare_exchange(found, new, Relaxed, Relaxed).is_ok()

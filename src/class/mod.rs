@@ -1,5 +1,6 @@
 //! Size classes: where slots are, who holds them, and which are idle.
 //!
+//! - [`general`]: classes for those who do not know their sizes
 //! - [`index`]: size to class, and offset to slot: arithmetic only
 //! - [`layout`]: how the region is divided into spans
 //! - [`books`]: the memory that ledgers and shelves are in
@@ -24,6 +25,7 @@ pub(crate) mod bias;
 pub(crate) mod books;
 mod discard;
 mod excess;
+pub(crate) mod general;
 mod huge;
 pub(crate) mod index;
 pub(crate) mod layout;

@@ -199,10 +199,13 @@ unsafe fn put_in_guard<H: Handle>(
     Ok(())
 }
 
-/// Makes a raw buffer one of another size of its class, in place. `false`: nothing was done, the pool must look.
+/// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was
+/// done, the pool must look.
 #[inline]
-pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, size: usize) -> bool {
-    cache::resize(&ForkGuard::new(), handle.key(), data.addr().get(), size)
+pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize, size: usize) -> bool {
+    let (key, address) = (handle.key(), data.addr().get());
+    cache::resize(key, address, old_size, size)
+        || cache::resize_slow(&ForkGuard::new(), key, address, old_size, size)
 }
 
 /// Puts the slot of a `PooledBuffer` to this thread's cache. For what is no slot, `class` is a number that no class

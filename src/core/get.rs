@@ -133,6 +133,16 @@ impl Core {
         }
     }
 
+    /// What a get of `size` bytes has room for, at least.
+    pub(crate) fn good_size(&self, guard: &mut ForkGuard, size: usize) -> usize {
+        let rounded = self.rounded(guard, size);
+        match self.classes.for_size(rounded) {
+            _ if self.instrument.may_replace() => size,
+            Some(class) => class.buffer_size(),
+            None => rounded,
+        }
+    }
+
     /// The class that serves a request; `None`: it is oversize.
     pub(super) fn class_for(&self, rounded: usize, request: &Request) -> Option<&Class> {
         match request.alignment {

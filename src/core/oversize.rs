@@ -46,10 +46,11 @@ impl Core {
         &self,
         guard: &mut ForkGuard,
         data: NonNull<u8>,
+        old_size: PutSize,
         new_size: usize,
         bytes: usize,
     ) -> Option<Result<Realloc, ReallocError>> {
-        let left = match self.take_oversize(guard, data) {
+        let left = match self.take_oversize(guard, data, old_size) {
             Ok(left) => left,
             Err(Unresized::Stays) => return None,
             Err(Unresized::Refused(error)) => return Some(Err(error)),
@@ -81,10 +82,15 @@ impl Core {
     }
 
     /// Takes a raw oversize buffer out of the registry.
-    fn take_oversize(&self, guard: &ForkGuard, data: NonNull<u8>) -> Result<Leaving, Unresized> {
+    fn take_oversize(
+        &self,
+        guard: &ForkGuard,
+        data: NonNull<u8>,
+        old_size: PutSize,
+    ) -> Result<Leaving, Unresized> {
         let check = |buffer: &SystemBuffer| match buffer.role {
             Role::Oversize { bytes } => {
-                check_put(Some(buffer.holder), data, PutSize::Unsized, bytes, |_| false).map_err(
+                check_put(Some(buffer.holder), data, old_size, bytes, |_| false).map_err(
                     |misuse: Misuse| {
                         self.counters.count(&misuse);
                         Unresized::Refused(misuse.into())

@@ -234,6 +234,7 @@ impl Core {
     /// Gives an outstanding raw buffer the size `new_size`. Within its class this happens in place. A buffer that stays
     /// oversize is left to the system. Any other gets a new buffer, with as many of its bytes as fit. A shrink fails
     /// only if the pool is closed. The outcome says whether the buffer moved.
+    /// `old_size` is as for a put.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it
@@ -241,6 +242,7 @@ impl Core {
         &self,
         guard: &mut ForkGuard,
         data: NonNull<u8>,
+        old_size: PutSize,
         new_size: usize,
         caller: Caller,
     ) -> Result<Realloc, ReallocError> {
@@ -248,7 +250,7 @@ impl Core {
             self.counters.count(&misuse);
             ReallocError::from(misuse)
         };
-        let any_size = From::Raw(PutSize::Unsized);
+        let from = From::Raw(old_size);
         let location = self.locate(guard, data).map_err(counted)?;
         // Called before anything is done: it is the user's function.
         let rounded = self.rounded(guard, new_size);
@@ -256,7 +258,7 @@ impl Core {
         if location == Location::System && buffer_size.is_none() && self.may_resize() {
             // SAFETY:
             // - the caller owns the buffer
-            if let Some(outcome) = unsafe { self.resize_oversize(guard, data, new_size, rounded) } {
+            if let Some(outcome) = unsafe { self.resize_oversize(guard, data, old_size, new_size, rounded) } {
                 return outcome;
             }
         }
@@ -266,12 +268,12 @@ impl Core {
         }
         if self.slot_at(location).is_some_and(|(class, _)| Some(class.buffer_size()) == buffer_size) {
             let to = Some(Holder::Raw(new_size));
-            self.transfer(guard, data, location, any_size, to).map_err(counted)?;
+            self.transfer(guard, data, location, from, to).map_err(counted)?;
             self.note_resized(guard, data, new_size);
             return Ok(Realloc::InPlace);
         }
         // As a `PooledBuffer`'s it cannot be put by others while it is copied.
-        let old = self.transfer(guard, data, location, any_size, Some(Holder::Owned)).map_err(counted)?;
+        let old = self.transfer(guard, data, location, from, Some(Holder::Owned)).map_err(counted)?;
         // What stays oversize keeps an alignment above the pool's.
         let alignment = old.system.filter(|_| buffer_size.is_none()).map(|system| system.alignment);
         let request = Request { alignment, ..Request::raw(new_size, caller) };

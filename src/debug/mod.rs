@@ -83,6 +83,11 @@ impl Instrument {
         self.checked
     }
 
+    /// Whether a buffer may be of exactly the size asked for, in place of a slot.
+    pub(crate) fn may_replace(&self) -> bool {
+        self.checked || self.guard.is_some()
+    }
+
     /// Where the buffer of the next get comes from; `None`: from where buffers of pools usually do. Asked
     /// once for each get.
     #[inline]

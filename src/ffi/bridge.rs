@@ -20,10 +20,11 @@ use crate::debug::tracking::{Caller, Language};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
+use crate::ffi::last_error::set_last_error;
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
-use crate::ffi::status::{Status, set_last_error};
+use crate::ffi::status::Status;
 use crate::ffi::types::{
-    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_regions,
+    CClassStats, CRegion, CStats, Config, SizeClass, builder_of, timeout_of, write_items,
 };
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
@@ -134,6 +135,9 @@ mod cpp {
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer in bytes.
         fn alignment(self: &Pool) -> usize;
+        /// As `bytepool_good_size`.
+        #[cxx_name = "good_size"]
+        fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
         /// As `bytepool_read_stats`.
         #[cxx_name = "stats"]
         fn c_stats(self: &Pool) -> CStats;
@@ -241,6 +245,10 @@ impl Pool {
         boxed(self.clone())
     }
 
+    fn c_good_size(&self, size: usize) -> Result<usize, CppError> {
+        boundary(CppError::Panic, |guard| Ok(self.reference().good_size(guard, size)))
+    }
+
     fn c_stats(&self) -> CStats {
         CStats::from(&self.stats())
     }
@@ -253,7 +261,7 @@ impl Pool {
     }
 
     fn c_pinned_regions(&self, out: &mut [CRegion]) -> usize {
-        write_regions(self.pinned_regions(), out)
+        write_items(self.pinned_regions(), out)
     }
 }
 
@@ -313,7 +321,7 @@ fn get_for(pool: &Pool, request: &Request) -> Result<BufferParts, CppError> {
 fn refused(refused: Refused<GetError>) -> CppError {
     match refused {
         Refused::Error(error) => {
-            set_last_error(Status::from(&error));
+            set_last_error(error);
             CppError::Get(error)
         }
         Refused::Panic | Refused::NoPool => {

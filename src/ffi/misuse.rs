@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::debug::written;
 use crate::error::Misuse;
-use crate::ffi::status::{Status, set_last_error};
+use crate::ffi::context::resolve;
+use crate::ffi::last_error::{Failure, set_last_error};
+use crate::ffi::status::Status;
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Once};
@@ -68,7 +70,7 @@ pub(crate) fn refuse_context(
 ) -> Status {
     // Relaxed: a figure only.
     INVALID_CONTEXTS.fetch_add(1, Relaxed);
-    report(guard, Status::InvalidContext, context, data, size, 0)
+    report(guard, Status::InvalidContext.into(), context, data, size, 0)
 }
 
 /// Reports a pointer that the pool refused (and counted); its status.
@@ -80,17 +82,18 @@ pub(crate) fn refuse_pointer(
     data: *const c_void,
     size: usize,
 ) -> Status {
-    report(guard, misuse.into(), context, data, size, misuse.buffer_size())
+    report(guard, (*misuse).into(), context, data, size, misuse.buffer_size())
 }
 
 fn report(
     guard: &mut ForkGuard,
-    status: Status,
+    failure: Failure,
     context: *mut c_void,
     data: *const c_void,
     size: usize,
     buffer_size: usize,
 ) -> Status {
+    let status = failure.status();
     // The handler may change it.
     let _errno = KeptErrno::new();
     let mut report =
@@ -108,7 +111,7 @@ fn report(
         None => print(guard, &report, status),
     }
     // After the handler, which may have failed in calls of its own.
-    set_last_error(status);
+    set_last_error(failure);
     status
 }
 
@@ -164,6 +167,10 @@ fn print(guard: &mut ForkGuard, report: &Report, status: Status) {
     ));
     if buffer_size > 0 {
         line.add(format_args!(", class of {buffer_size} bytes"));
+    }
+    // As where a library's free that passes the context last is given a function that takes it first.
+    if status == Status::InvalidContext && resolve(guard, data.cast_mut()).is_some() {
+        line.add(format_args!("; the pointer is a context: are the arguments swapped?"));
     }
     guard.unguarded(|| line.print());
 }

@@ -3,8 +3,9 @@
 //!
 //! - [`context`]: a `void *` that names one handle on a pool
 //! - [`capi`]: the functions of `include/bytepool/bytepool.h`
+//! - `last_error`: the calling thread's last error, with its text
 //! - [`misuse`]: counting and reporting of refused calls
-//! - [`status`]: status codes, the last error, and the one boundary that panics do not cross
+//! - [`status`]: status codes, and the one boundary that panics do not cross
 //! - [`types`]: its structs
 //! - `bridge` (feature `cxx`): what `include/bytepool/bytepool.hpp` stands on
 //! - `cpp_error` (feature `cxx`): why a call from C++ fails
@@ -15,6 +16,7 @@ pub mod capi;
 pub mod context;
 #[cfg(feature = "cxx")]
 mod cpp_error;
+pub(crate) mod last_error;
 pub mod misuse;
 pub mod status;
 pub mod types;

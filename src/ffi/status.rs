@@ -1,12 +1,13 @@
-//! Status codes, the calling thread's last error, and the boundary that no panic crosses.
+//! Status codes, and the boundary that no panic crosses.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
+pub use crate::ffi::last_error::last_error;
+use crate::ffi::last_error::set_last_error;
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
@@ -119,22 +120,6 @@ impl From<&ContextError> for Status {
             ContextError::OutOfMemory => Self::OutOfMemory,
         }
     }
-}
-
-thread_local! {
-    // Without a destructor, so it serves during a thread's teardown too.
-    static LAST_ERROR: Cell<Status> = const { Cell::new(Status::Ok) };
-}
-
-/// The status of this thread's last failed call.
-pub fn last_error() -> Status {
-    LAST_ERROR.get()
-}
-
-/// Remembers a failure as this thread's last error.
-#[cold]
-pub(crate) fn set_last_error(status: Status) {
-    LAST_ERROR.set(status);
 }
 
 /// Runs the body of a C function, with a fork guard; `errno` stays. A panic becomes `Status::Panic` and the value

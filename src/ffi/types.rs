@@ -22,6 +22,12 @@ pub struct SizeClass {
     pub capacity: usize,
 }
 
+impl From<(usize, usize)> for SizeClass {
+    fn from((buffer_size, capacity): (usize, usize)) -> Self {
+        Self { buffer_size, capacity }
+    }
+}
+
 /// `bytepool_config`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -176,15 +182,38 @@ impl From<PinnedRegion> for CRegion {
     }
 }
 
-/// Writes as many regions as `out` has room for; how many there are.
-pub(crate) fn write_regions(regions: impl Iterator<Item = PinnedRegion>, out: &mut [CRegion]) -> usize {
+/// Writes as many items as `out` has room for; how many there are.
+pub(crate) fn write_items<T>(items: impl Iterator<Item = impl Into<T>>, out: &mut [T]) -> usize {
     let mut count = 0;
-    for region in regions {
+    for item in items {
         if let Some(place) = out.get_mut(count) {
-            *place = region.into();
+            *place = item.into();
         }
         count += 1;
     }
+    count
+}
+
+/// The same for an array of C's.
+///
+/// # Safety
+/// - `out` is NULL or writable for `max` items
+/// - `T` has no padding, and every value of its bytes is one
+pub(crate) unsafe fn write_array<T>(
+    guard: &ForkGuard,
+    items: impl Iterator<Item = impl Into<T>>,
+    out: *mut T,
+    max: usize,
+) -> usize {
+    let out = match max {
+        _ if out.is_null() => &mut [],
+        // SAFETY:
+        // - not NULL, and writable for as many (caller); no slice is longer than memory
+        max => unsafe { std::slice::from_raw_parts_mut(out, max.min(isize::MAX as usize / size_of::<T>())) },
+    };
+    let count = write_items(items, out);
+    let filled = count.min(out.len());
+    out[..filled].iter_mut().for_each(|item| written(guard, item));
     count
 }
 

@@ -4,6 +4,7 @@ use crate::sync::Arc;
 use std::fmt;
 
 use super::Pool;
+use crate::class::general::general_classes;
 use crate::class::index::MAX_CLASSES;
 use crate::class::layout::{Layout, ROOM_OF_POOL, Shape};
 use crate::class::ledger::MAX_BUFFER_SIZE;
@@ -55,6 +56,8 @@ pub struct Builder {
     round: Option<Rounding>,
     flags: Flags,
     sampling: Sampling,
+    /// Of sizes for which there are no general-purpose classes.
+    refused_range: Option<(usize, usize)>,
     /// While the builder was filled in.
     out_of_memory: Option<OutOfMemory>,
 }
@@ -81,6 +84,30 @@ impl Builder {
             Err(_) => self.out_of_memory = Some(OutOfMemory { bytes: size_of::<(usize, usize)>() }),
         }
         self
+    }
+
+    /// Adds classes for those who do not know which sizes they will ask for: from the first that holds `smallest` bytes
+    /// to the first that holds `largest`. Steps of 64 bytes up to 512, then four a doubling, so that a buffer is at
+    /// most a quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers.
+    ///
+    /// From 64 bytes to 4 MiB it is 60 classes, and 7.5 GiB of addresses. [`build`](Self::build) refuses a `largest` of
+    /// 0 or below `smallest`, and more than 64 classes.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().general_purpose(64, 4 << 20).build()?;
+    /// assert_eq!(pool.get(1000)?.capacity(), 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn general_purpose(mut self, smallest: usize, largest: usize) -> Self {
+        match general_classes(smallest, largest) {
+            Ok(classes) => classes.fold(self, |builder, (size, capacity)| builder.size_class(size, capacity)),
+            Err(_) => {
+                self.refused_range = Some((smallest, largest));
+                self
+            }
+        }
     }
 
     /// The alignment of every buffer in bytes: a power of two up to [`MAX_ALIGNMENT`]; 0 means
@@ -202,6 +229,9 @@ impl Builder {
         }
         if let Some(error) = self.out_of_memory {
             return Err(error.into());
+        }
+        if let Some((smallest, largest)) = self.refused_range {
+            general_classes(smallest, largest).map(drop)?;
         }
         let mut size_classes = self.size_classes;
         validate_classes(guard, &mut size_classes, self.round.as_deref())?;

@@ -369,13 +369,14 @@ impl Pool {
         data: NonNull<u8>,
         new_size: usize,
     ) -> Result<NonNull<u8>, ReallocError> {
-        if door::resize(&self.core, data, new_size) {
+        if door::resize(&self.core, data, PutSize::Unsized, new_size) {
             return Ok(data);
         }
         let caller = Caller::Rust(Location::caller());
         // SAFETY:
         // - the caller owns the buffer
-        let moved = unsafe { self.core.realloc(&mut ForkGuard::new(), data, new_size, caller)? };
+        let moved =
+            unsafe { self.core.realloc(&mut ForkGuard::new(), data, PutSize::Unsized, new_size, caller)? };
         Ok(moved.address(data))
     }
 
@@ -383,6 +384,22 @@ impl Pool {
     /// this pool.
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
         self.core.usable_size(&ForkGuard::new(), data)
+    }
+
+    /// What a get of `size` bytes has room for: its class's buffer size; `size` itself, after rounding, where no class
+    /// fits, and in a pool that guards or is watched by a checker of memory. A buffer that is to grow may as well be
+    /// asked for with so many bytes.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 100).build()?;
+    /// assert_eq!([0, 100, 512, 513].map(|size| pool.good_size(size)), [512, 512, 512, 513]);
+    /// assert_eq!(pool.get(100)?.capacity(), pool.good_size(100));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn good_size(&self, size: usize) -> usize {
+        self.core.good_size(&mut ForkGuard::new(), size)
     }
 
     /// The memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a GPU:

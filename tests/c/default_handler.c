@@ -60,6 +60,8 @@ static void each_kind(void *context, char *data, char *put) {
     bytepool_put(context, data + 1, 77);
     announce("context", data, data, 55, 0);
     bytepool_put(data, data, 55);
+    announce("swapped", data, context, 0, 0);
+    bytepool_put_unsized(data, context);
 }
 
 int main(int argc, char **argv) {

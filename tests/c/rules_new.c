@@ -268,6 +268,44 @@ static void versions_of_the_figures(void) {
     bytepool_free(context);
 }
 
+static void general_classes(void) {
+    bytepool_size_class all[64];
+    bytepool_size_class some[3] = {{1, 2}, {3, 4}, {5, 6}};
+    static const size_t bad[][2] = {{0, 0}, {2, 1}, {64, SIZE_MAX}, {64, (8u << 20) + 1}, {1u << 30, SIZE_MAX / 4}};
+    bytepool_config config;
+    void *context;
+    void *data;
+    size_t i;
+    size_t count = bytepool_general_classes(all, COUNT_OF(all), 64, 4u << 20);
+    CHECK_EQ(count, 60);
+    CHECK_EQ(all[0].buffer_size, 64);
+    CHECK_EQ(all[0].capacity, 1u << 20);
+    CHECK_EQ(all[59].buffer_size, 4u << 20);
+    CHECK_EQ(all[59].capacity, 16);
+
+    CHECK_EQ(bytepool_general_classes(NULL, 0, 64, 4u << 20), 60);
+    CHECK_EQ(bytepool_general_classes(NULL, 100, 64, 4u << 20), 60);
+    CHECK_EQ(bytepool_general_classes(some, 2, 500, 1000), 5);
+    CHECK_EQ(some[0].buffer_size, 512);
+    CHECK_EQ(some[1].buffer_size, 640);
+    CHECK_EQ(some[2].buffer_size, 5);
+    CHECK_EQ(some[2].capacity, 6);
+
+    config = config_of(all, count);
+    context = new_pool(&config);
+    data = get_filled(context, 5000, 1);
+    CHECK_EQ(bytepool_usable_size(context, data), room_of(5000, 5120));
+    bytepool_put(context, data, 5000);
+    bytepool_free(context);
+
+    for (i = 0; i < COUNT_OF(bad); i++) {
+        CHECK_PTR(bytepool_get(NULL, 1), NULL); /* another last error */
+        CHECK_EQ(bytepool_general_classes(some, COUNT_OF(some), bad[i][0], bad[i][1]), 0);
+        CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_INVALID_ARGUMENT);
+        CHECK_EQ(some[2].buffer_size, 5);
+    }
+}
+
 static size_t half(size_t size) {
     return size / 2;
 }
@@ -325,6 +363,7 @@ int main(int argc, char **argv) {
     versions_of_the_config();
     the_unused_field_of_the_config();
     versions_of_the_figures();
+    general_classes();
     rounding_never_makes_a_request_smaller();
     messages();
     return check_end("rules_new");

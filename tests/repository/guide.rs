@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::libraries::{Flags, flags_of, library_of};
 use crate::support::{Language, WARNINGS, compile, compiler, include_path, link, root, run, scratch, start};
 
 /// A block of code: what its fence says after the backticks, and the lines between.
@@ -38,8 +39,18 @@ fn blocks(page: &Path) -> Vec<Block> {
     blocks
 }
 
+/// What another library takes that the block uses. `None` if it is not installed, which is said.
+fn flags_for(page: &str, block: &Block) -> Option<Flags> {
+    let included = block.code.lines().filter_map(|line| line.strip_prefix("#include <")?.strip_suffix('>'));
+    match library_of(included) {
+        Some(header) => flags_of(header, &format!("{page}.md, line {}", block.line)),
+        None => Some(Flags { compile: Vec::new(), link: Vec::new() }),
+    }
+}
+
 /// Compiles the block alone; runs it if it is a program.
 fn check(page: &str, block: &Block, language: Language) {
+    let Some(flags) = flags_for(page, block) else { return };
     let (extension, standard) = if language == Language::C { ("c", "c11") } else { ("cpp", "c++17") };
     let folder = scratch(page);
     let source = folder.join(format!("line-{}.{extension}", block.line));
@@ -47,11 +58,22 @@ fn check(page: &str, block: &Block, language: Language) {
     fs::write(&source, &block.code).expect("the scratch folder is writable");
     let mut command = compiler(language);
     command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wmissing-declarations").arg(include_path());
+    command.args(&flags.compile);
     compile(command.arg("-c").arg(&source).arg("-o").arg(&object)).assert_succeeded();
     if block.code.contains("int main(") {
         let program = source.with_extension("");
-        link(compiler(Language::Cpp), &[object], &program);
-        run(&mut start(program), Duration::from_secs(60)).assert_succeeded();
+        let mut linker = compiler(Language::Cpp);
+        if !flags.link.is_empty() {
+            // Before what needs them.
+            linker.arg("-Wl,--no-as-needed").args(&flags.link);
+        }
+        link(linker, &[object], &program);
+        let mut program = start(program);
+        if block.code.contains("#include <Python.h>") {
+            // An interpreter finds its modules beside the first python3 here: Debian's.
+            program.env("PATH", "/usr/bin:/bin");
+        }
+        run(&mut program, Duration::from_secs(60)).assert_succeeded();
     }
 }
 

@@ -37,6 +37,19 @@ fn a_class_without_buffers_is_refused() {
 }
 
 #[test]
+fn general_purpose_classes_of_no_sizes_are_refused() {
+    let builder = |smallest, largest| Pool::builder().general_purpose(smallest, largest);
+    let error = refusal(builder(4096, 64), &["from 4096 to 64 bytes"]);
+    assert!(matches!(error, BuildError::SizeRange { smallest: 4096, largest: 64 }), "{error:?}");
+    let error = refusal(builder(0, 0), &["from 0 to 0 bytes"]);
+    assert!(matches!(error, BuildError::SizeRange { .. }), "{error:?}");
+    let error = refusal(builder(1, 16 << 20), &["68 size classes", "limit of 64"]);
+    assert!(matches!(error, BuildError::TooManyClasses { count: 68, limit: 64 }), "{error:?}");
+    let stats = builder(1, 8 << 20).build().expect("64 classes are not too many").stats();
+    assert_eq!((stats.classes.len(), stats.classes[63].buffer_size), (64, 8 << 20));
+}
+
+#[test]
 fn two_classes_of_one_size_are_refused() {
     let builder = Pool::builder().size_class(512, 1).size_class(64, 7).size_class(512, 2);
     let error = refusal(builder, &["two classes", "512 bytes", "must differ"]);

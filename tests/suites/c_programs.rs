@@ -38,6 +38,8 @@ programs! {
     rules_of_contexts: "rules_contexts.c";
     rules_of_get: "rules_get.c";
     rules_of_realloc: "rules_realloc.c";
+    rules_of_sizes_and_error_texts: "rules_sizes.c";
+    rules_of_the_default_pool: "rules_default.c";
     rules_of_put: "rules_put.c";
     rules_of_limits: "rules_limits.c";
     rules_of_misuse: "rules_misuse.c";
@@ -235,6 +237,7 @@ fn the_default_handler_writes_ten_lines_a_second_of_a_million_misuses() {
 /// `single` is kind, context, pointer, size, and the class's buffer size or 0.
 fn assert_tells(line: &str, single: &[&str], outcome: &Outcome) {
     let &[kind, context, pointer, size, class] = single else { panic!("{single:?} is no misuse") };
+    assert_eq!(kind == "swapped", line.contains("are the arguments swapped?"), "{line}");
     let kind = match kind {
         "double" => "put already",
         "mismatch" => "size is not the one",

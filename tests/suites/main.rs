@@ -9,6 +9,7 @@ mod support;
 #[path = "../support/valgrind.rs"]
 mod valgrind;
 
+mod adapters;
 mod alignment;
 mod build_errors;
 mod c_model;

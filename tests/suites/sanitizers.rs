@@ -190,7 +190,7 @@ fn valgrind_is_silent_about_correct_programs() {
 fn memory_sanitizer() -> Option<Build> {
     let flags = vec!["-fsanitize=memory", "-fsanitize-memory-track-origins", "-g", "-O1"];
     let build =
-        Build { name: "-memory".into(), compilers: Some(("clang", "clang++")), flags, shared_library: None };
+        Build { name: "-memory".into(), compilers: Some(("clang", "clang++")), flags, ..Build::plain() };
     let source = scratch("memory").join("empty.c");
     std::fs::write(&source, "int main(void) { return 0; }\n").expect("the scratch folder is writable");
     let mut clang = std::process::Command::new("clang");
@@ -245,6 +245,7 @@ fn thread_sanitizer_is_silent_about_correct_programs() {
             compilers: Some(("gcc", "g++")),
             flags: vec!["-fsanitize=thread", "-g", "-O1"],
             shared_library: Some(shared_library()),
+            ..Build::plain()
         };
         let program = Program::built(&[source], &build);
         assert_silent(program.run_with("TSAN_OPTIONS", &options));

@@ -9,6 +9,7 @@
 
 #[allow(clippy::duplicate_mod)] // `valgrind.rs` has it, too: each may be there alone
 pub mod emulator;
+pub mod libraries;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -288,7 +289,13 @@ impl Program {
                 };
                 let object = folder.join(format!("{}.o", source.replace('/', "-")));
                 let mut compiler = build.compiler(language);
-                compile_object(compiler.args(&build.flags), source, language, standard, &object);
+                compile_object(
+                    compiler.args(&build.flags).args(&build.compile),
+                    source,
+                    language,
+                    standard,
+                    &object,
+                );
                 object
             })
             .collect();
@@ -296,6 +303,10 @@ impl Program {
         let language = if cpp_standard.is_some() { Language::Cpp } else { Language::C };
         let mut linker = build.compiler(language);
         linker.args(&build.flags);
+        if !build.link.is_empty() {
+            // Before what needs them.
+            linker.arg("-Wl,--no-as-needed").args(&build.link);
+        }
         match &build.shared_library {
             None => link(linker, &objects, &executable),
             Some(library) => link_with_shared(linker, &objects, &executable, library),
@@ -380,27 +391,37 @@ pub struct Build {
     /// The C and the C++ compiler; `None` for the user's.
     pub compilers: Option<(&'static str, &'static str)>,
     pub flags: Vec<&'static str>,
+    /// What other libraries take.
+    pub compile: Vec<String>,
+    pub link: Vec<String>,
     /// Instead of the static library.
     pub shared_library: Option<PathBuf>,
 }
 
 impl Build {
     pub fn plain() -> Self {
-        Self { name: String::new(), compilers: None, flags: Vec::new(), shared_library: None }
+        Self {
+            name: String::new(),
+            compilers: None,
+            flags: Vec::new(),
+            compile: Vec::new(),
+            link: Vec::new(),
+            shared_library: None,
+        }
     }
 
     /// With gcc's AddressSanitizer.
     pub fn address_sanitizer() -> Self {
         let compilers = Some(("gcc", "g++"));
         let flags = vec!["-fsanitize=address", "-g", "-O1"];
-        Self { name: "-address".into(), compilers, flags, shared_library: None }
+        Self { name: "-address".into(), compilers, flags, ..Self::plain() }
     }
 
     /// With gcc's ThreadSanitizer. The library is instrumented if this test is: by `tests/sanitizers/thread`.
     pub fn thread_sanitizer() -> Self {
         let compilers = Some(("gcc", "g++"));
         let flags = vec!["-fsanitize=thread", "-g", "-O1"];
-        Self { name: "-thread".into(), compilers, flags, shared_library: None }
+        Self { name: "-thread".into(), compilers, flags, ..Self::plain() }
     }
 
     fn compiler(&self, language: Language) -> Command {

@@ -21,7 +21,7 @@ impl Bin {
         1 + most_slots(class.slot_size()) as usize
     }
 
-    /// A bin that holds and takes nothing.
+    /// A bin that holds and takes nothing, for sizes that no class fits.
     pub(in crate::cache) const fn none() -> Self {
         // SAFETY:
         // - stays inside
@@ -30,7 +30,7 @@ impl Bin {
             top: AtomicPtr::new(first),
             end: AtomicPtr::new(first),
             slots: Slots::none(),
-            buffer_size: 0,
+            buffer_size: usize::MAX,
             puts: AtomicU64::new(0),
             raw_base: AtomicU64::new(0),
             first,

@@ -10,7 +10,8 @@ use crate::core::get::{Fill, Request};
 use crate::debug::tracking::{Caller, Language};
 use crate::error::GetError;
 use crate::ffi::context::ContextHandle;
-use crate::ffi::status::{Status, set_last_error};
+use crate::ffi::last_error::set_last_error;
+use crate::ffi::status::Status;
 use crate::ffi::types::timeout_of;
 
 /// See the header.

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::{SOMEWHERE, code, refuse_get, refuse_put, resolve_live, resolve_or_refuse, status_of};
+use super::{SOMEWHERE, code_of, refuse_get, refuse_put, resolve_live, resolve_or_refuse, status_of};
 use crate::core::door::{Handle, many};
 use crate::debug::written;
 use crate::error::Misuse;
@@ -25,7 +25,7 @@ pub unsafe extern "C" fn bytepool_get_many(
     if !is_array(out, count) {
         return status_of(|guard| {
             resolve_live(guard, context, size)?;
-            if count == 0 { Ok(()) } else { Err(Status::InvalidArgument) }
+            if count == 0 { Ok(()) } else { Err(Status::InvalidArgument.into()) }
         });
     }
     // SAFETY:
@@ -56,21 +56,20 @@ pub unsafe extern "C" fn bytepool_put_many(
     if !is_array(data, count) {
         return status_of(|guard| {
             if count > 0 {
-                return Err(Status::InvalidArgument);
+                return Err(Status::InvalidArgument.into());
             }
-            resolve_or_refuse(guard, context, size).map(|_| ())
+            resolve_or_refuse(guard, context, size)?;
+            Ok(())
         });
     }
     // SAFETY:
     // - readable for `count` pointers (caller)
     let data = unsafe { std::slice::from_raw_parts(data, count) };
-    let mut first_error = Status::Ok;
+    let mut first: Option<Misuse> = None;
     let put = ContextHandle::enter(|guard| {
         let refuse = |guard: &mut ForkGuard, misuse: &Misuse, refused: *mut c_void| {
-            let status = refuse_pointer(guard, misuse, context, refused, size);
-            if first_error == Status::Ok {
-                first_error = status;
-            }
+            refuse_pointer(guard, misuse, context, refused, size);
+            first.get_or_insert(*misuse);
         };
         // SAFETY:
         // - the caller owns the buffers
@@ -78,7 +77,7 @@ pub unsafe extern "C" fn bytepool_put_many(
     });
     match put {
         Err(refused) => refuse_put(context, std::ptr::null_mut(), size, refused) as i32,
-        Ok(()) => code(first_error),
+        Ok(()) => first.map_or(Status::Ok as i32, |misuse| code_of(misuse.into())),
     }
 }
 

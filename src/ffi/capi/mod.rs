@@ -5,12 +5,14 @@
 //! - `get`, `put`: one buffer out and back
 //! - `many`: many buffers in one call
 //! - `buffer`: what else is done with a buffer
+//! - `default`: the process's default pool
 //! - `stats`: figures, and who holds what
 //! - `process`: what is not one pool's
 //!
 //! Here is what they have in common.
 
 mod buffer;
+mod default;
 mod get;
 mod many;
 mod pool;
@@ -25,12 +27,14 @@ use crate::core::door::Refused;
 use crate::debug::tracking::{Caller, Language};
 use crate::error::{GetError, Misuse};
 use crate::ffi::context::{Resolved, resolve};
+use crate::ffi::last_error::{Failure, set_last_error};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
-use crate::ffi::status::{Status, boundary, set_last_error};
+use crate::ffi::status::{Status, boundary};
 pub use crate::ffi::types::{CClassStats, COutstanding, CStats, Config, OutstandingHandler, SizeClass};
 use crate::os::fork::ForkGuard;
 
 pub use buffer::*;
+pub use default::*;
 pub use get::*;
 pub use many::*;
 pub use pool::*;
@@ -41,17 +45,26 @@ pub use stats::*;
 /// Most functions do not ask where they are called.
 const SOMEWHERE: Caller = Caller::somewhere(Language::C);
 
-/// Remembers the status if it is a failure; its code.
-fn code(status: Status) -> i32 {
-    if status != Status::Ok {
-        set_last_error(status);
-    }
+/// Remembers a failure; its code.
+fn code_of(failure: Failure) -> i32 {
+    let status = failure.status();
+    set_last_error(failure);
     status as i32
 }
 
 /// Runs a body that gives a status, inside the boundary.
-fn status_of(body: impl FnOnce(&mut ForkGuard) -> Result<(), Status>) -> i32 {
-    boundary(Status::Panic as i32, |guard| code(body(guard).err().unwrap_or(Status::Ok)))
+fn status_of(body: impl FnOnce(&mut ForkGuard) -> Result<(), Failure>) -> i32 {
+    boundary(Status::Panic as i32, |guard| body(guard).map_or_else(code_of, |()| Status::Ok as i32))
+}
+
+/// Runs a body that gives a number, inside the boundary; 0 where it fails.
+fn number_of(body: impl FnOnce(&mut ForkGuard) -> Result<usize, Failure>) -> usize {
+    boundary(0, |guard| {
+        body(guard).unwrap_or_else(|failure| {
+            set_last_error(failure);
+            0
+        })
+    })
 }
 
 /// The pool of a context for a call without a pointer; `size` as given, 0 if the call has none. An invalid
@@ -77,7 +90,7 @@ fn refuse_get(context: *mut c_void, size: usize, refused: Refused<GetError>) -> 
         Refused::Panic => Status::Panic,
         Refused::Error(error) => {
             let status = Status::from(&error);
-            set_last_error(status);
+            set_last_error(error);
             status
         }
     }

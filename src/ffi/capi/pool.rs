@@ -3,11 +3,11 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use super::{resolve_live, status_of};
+use super::{number_of, resolve_live, status_of};
 use crate::debug::written;
 use crate::ffi::context::{self, Context};
 use crate::ffi::misuse::refuse_context;
-use crate::ffi::status::{Status, boundary, set_last_error};
+use crate::ffi::status::{Status, boundary};
 use crate::ffi::types::{Config, read_config};
 use crate::pool::Pool;
 
@@ -28,8 +28,8 @@ pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *
         // SAFETY:
         // - as the caller promised
         let builder = unsafe { read_config(config) }?;
-        let pool = builder.build().map_err(|error| Status::from(&error))?;
-        *out = pool.try_context().map_err(|error| Status::from(&error))?.into_raw();
+        let pool = builder.build()?;
+        *out = pool.try_context()?.into_raw();
         Ok(())
     })
 }
@@ -47,9 +47,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
         *out = ptr::null_mut();
         written(guard, out);
         let resolved = resolve_live(guard, context, 0)?;
-        let clone =
-            Context::new(Pool::from_reference(resolved.pool)).map_err(|error| Status::from(&error))?;
-        *out = clone.into_raw();
+        *out = Context::new(Pool::from_reference(resolved.pool))?.into_raw();
         Ok(())
     })
 }
@@ -57,13 +55,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
 /// See the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
-    boundary(0, |guard| match resolve_live(guard, context, 0) {
-        Ok(resolved) => resolved.pool.trim(guard, keep_idle_bytes),
-        Err(status) => {
-            set_last_error(status);
-            0
-        }
-    })
+    number_of(|guard| Ok(resolve_live(guard, context, 0)?.pool.trim(guard, keep_idle_bytes)))
 }
 
 /// See the header.

@@ -2,14 +2,14 @@
 
 use std::ffi::c_void;
 
-use super::{resolve_or_refuse, status_of};
+use super::{number_of, resolve_or_refuse, status_of};
 use crate::core::Core;
 use crate::core::stats::Stats;
 use crate::debug::tracking;
 use crate::debug::written;
-use crate::ffi::status::{Status, boundary, set_last_error};
+use crate::ffi::status::Status;
 use crate::ffi::types::{
-    CClassStats, COutstanding, CRegion, CStats, OutstandingHandler, write_regions, write_struct,
+    CClassStats, COutstanding, CRegion, CStats, OutstandingHandler, write_array, write_struct,
 };
 use crate::os::fork::ForkGuard;
 
@@ -23,7 +23,7 @@ pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CSt
         let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised; CStats has no padding: all fields have eight bytes
-        unsafe { write_struct(guard, out, CStats::from(&resolved.pool.stats(guard))) }
+        Ok(unsafe { write_struct(guard, out, CStats::from(&resolved.pool.stats(guard))) }?)
     })
 }
 
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
         let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
         // SAFETY:
         // - as the caller promised; CClassStats has no padding: all fields have eight bytes
-        unsafe { write_struct(guard, out, CClassStats::from(class)) }
+        Ok(unsafe { write_struct(guard, out, CClassStats::from(class)) }?)
     })
 }
 
@@ -58,23 +58,11 @@ pub unsafe extern "C" fn bytepool_pinned_regions(
     out: *mut CRegion,
     max: usize,
 ) -> usize {
-    boundary(0, |guard| {
-        let regions = resolve_or_refuse(guard, context, 0).map(|resolved| {
-            let out = match max {
-                _ if out.is_null() => &mut [],
-                // SAFETY:
-                // - not NULL, and with room for as many (caller)
-                max => unsafe { std::slice::from_raw_parts_mut(out, max) },
-            };
-            let count = write_regions(resolved.pool.pinned_regions(), out);
-            let filled = count.min(out.len());
-            out[..filled].iter_mut().for_each(|region| written(guard, region));
-            count
-        });
-        regions.unwrap_or_else(|status| {
-            set_last_error(status);
-            0
-        })
+    number_of(|guard| {
+        let resolved = resolve_or_refuse(guard, context, 0)?;
+        // SAFETY:
+        // - as the caller promised; CRegion has no padding: all fields have eight bytes
+        Ok(unsafe { write_array(guard, resolved.pool.pinned_regions(), out, max) })
     })
 }
 
@@ -88,15 +76,11 @@ pub unsafe extern "C" fn bytepool_dump_outstanding(
     handler: Option<OutstandingHandler>,
     user_data: *mut c_void,
 ) -> usize {
-    boundary(0, |guard| {
+    number_of(|guard| {
+        let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised
-        let dumped = resolve_or_refuse(guard, context, 0)
-            .and_then(|resolved| unsafe { dump_outstanding(guard, &resolved.pool, handler, user_data) });
-        dumped.unwrap_or_else(|status| {
-            set_last_error(status);
-            0
-        })
+        Ok(unsafe { dump_outstanding(guard, &resolved.pool, handler, user_data) }?)
     })
 }
 

@@ -14,9 +14,11 @@ void use_every_symbol(const bytepool::Pool &pool) {
     const bytepool::SizeClass classes[] = {{64, 1}, {128, 1}};
     rust::Slice<const bytepool::SizeClass> slice(classes, 2);
     check(slice.at(1).buffer_size == 128 && slice.end() - slice.begin() == 2, "a slice has its elements");
+    check(bytepool::general_classes(64, 4096).size() == 20, "there are general-purpose classes");
     auto other = bytepool::new_pool(slice);
     other = bytepool::new_pool(bytepool::PoolConfig{});
-    check(!other->is_closed() && other->alignment() == 64 && other->trim(0) == 0, "a pool answers");
+    check(!other->is_closed() && other->alignment() == 64 && other->trim(0) == 0 && other->good_size(10) == 10,
+          "a pool answers");
     other->close();
     check(other->is_closed(), "it closes");
     (void)pool.class_stats(0);

@@ -87,6 +87,25 @@ fn an_end_of_bias_that_meets_the_slots_next_life_lets_one_put_win_in_each() {
     });
 }
 
+/// The bias owner gives the buffer another size while another thread puts it: one put wins, and no size is written over
+/// an idle slot's mark.
+#[test]
+fn of_a_bias_owners_resize_and_put_and_a_racing_put_exactly_one_wins() {
+    check(3000, || {
+        let pool = pool();
+        let raw = get_biased(&pool);
+        let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
+        // SAFETY:
+        // - as for `put_raw`
+        let resized = unsafe { pool.realloc_raw(raw.0, SIZE - 1) }.is_ok();
+        let own = resized && put_raw(&pool, raw).is_ok();
+        let other = other.join();
+        assert!(if resized { own != other } else { other }, "resized {resized}, own {own}, other {other}");
+        assert_eq!(pool.stats().double_puts, 1);
+        assert_whole(&pool);
+    });
+}
+
 #[test]
 fn of_two_others_puts_exactly_one_wins() {
     check(1500, || {
