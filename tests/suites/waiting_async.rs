@@ -188,6 +188,19 @@ fn who_is_dropped_leaves_the_queue_and_gives_back_what_was_granted() {
 }
 
 #[test]
+fn who_gives_up_lets_those_behind_have_the_room() {
+    let pool = pool(2);
+    let held = pool.get(SIZE).unwrap();
+    let (first, of_first, _) = queued(&pool, 2 * SIZE);
+    let (mut second, of_second, waker) = queued(&pool, SIZE);
+    assert_eq!((of_first.get(), of_second.get()), (0, 0), "it came later");
+    drop(first);
+    assert_eq!((of_first.get(), of_second.get()), (0, 1));
+    drop((ready(poll(&mut second, &waker)), held));
+    is_whole(&pool);
+}
+
+#[test]
 fn closing_wakes_all_tasks() {
     let pool = pool(1);
     let held = pool.get(SIZE).unwrap();
