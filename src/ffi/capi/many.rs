@@ -34,8 +34,12 @@ pub unsafe extern "C" fn bytepool_get_many(
         out.write_bytes(0, count);
         std::slice::from_raw_parts_mut(out, count)
     };
+    let fast = many::get_fast(ContextHandle(context), size, out);
+    if fast == count && count > 0 {
+        return Status::Ok as i32;
+    }
     let got = ContextHandle::enter(|guard| {
-        let got = many::get(ContextHandle(context), guard, size, out, SOMEWHERE);
+        let got = many::get(ContextHandle(context), guard, size, out, fast, SOMEWHERE);
         written(guard, out);
         got
     });
@@ -64,7 +68,12 @@ pub unsafe extern "C" fn bytepool_put_many(
     }
     // SAFETY:
     // - readable for `count` pointers (caller)
-    let data = unsafe { std::slice::from_raw_parts(data, count) };
+    let mut data = unsafe { std::slice::from_raw_parts(data, count) };
+    let fast = many::put_fast(ContextHandle(context), data, size);
+    if fast == count && count > 0 {
+        return Status::Ok as i32;
+    }
+    data = &data[fast..];
     let mut first: Option<Misuse> = None;
     let put = ContextHandle::enter(|guard| {
         let refuse = |guard: &mut ForkGuard, misuse: &Misuse, refused: *mut c_void| {
