@@ -126,8 +126,8 @@ enum {
      * allocator. */
     BYTEPOOL_PINNED = 16,
     /* Spreads slots whose size is a multiple of the page by a cache line each, so that the first bytes of many buffers
-     * do not compete for the same places of the processor's cache. It costs a cache line for each slot, and such
-     * buffers no longer start at a page. */
+     * do not compete for the same places of the processor's cache. It costs a cache line for each slot, or the
+     * pool's alignment if that is more. Such buffers no longer start at a page. */
     BYTEPOOL_COLORING = 32
 };
 
