@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use crate::class::ledger::Holder;
-use crate::class::location::{Location, PutSize};
+use crate::class::location::{PackedLocation, PutSize};
 use crate::core::Core;
 use crate::core::door::{self, Handle, Refused, Unfinished};
 use crate::core::get::Request;
@@ -296,23 +296,14 @@ impl Pool {
 
 // ---- PooledBuffer ----
 
-/// `class_number` of a buffer from the system allocator.
-const SYSTEM: u32 = u32::MAX;
-
 fn take_apart(buffer: PooledBuffer) -> BufferParts {
     let (data, size, capacity, location, pool) = buffer.into_parts();
-    let (class_number, slot) = match location {
-        Location::Slot { class, slot } => (u32::from(class), slot),
-        Location::System => (SYSTEM, 0),
-    };
+    let (class_number, slot) = location.class_and_slot();
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
 }
 
-fn location_of(parts: &BufferParts) -> Location {
-    match parts.class_number {
-        SYSTEM => Location::System,
-        class => Location::Slot { class: class as u8, slot: parts.slot },
-    }
+fn location_of(parts: &BufferParts) -> PackedLocation {
+    PackedLocation::new(parts.class_number, parts.slot)
 }
 
 /// # Safety
@@ -421,7 +412,7 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY:
     // - the buffer holds a reference until it is put, so the pool exists; its pointer is not null
     let handle = unsafe { OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>())) };
-    // Field by field: a wide load right after narrow stores defeats store forwarding. No class has the number SYSTEM.
+    // Field by field: a wide load right after narrow stores defeats store forwarding.
     if !door::put_owned(handle, parts.data, parts.class_number, parts.slot) {
         // SAFETY: as the caller promised
         unsafe { put_slow(parts) };
@@ -439,7 +430,7 @@ unsafe extern "C" fn put_slow(parts: &BufferParts) {
     // - of a PooledBuffer that the caller owns
     unsafe {
         let pool = OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>()));
-        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts));
+        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts).unpack());
     }
 }
 

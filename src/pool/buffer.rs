@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use super::Pool;
 use super::bytes::PooledBytes;
 use crate::class::ledger::Holder;
-use crate::class::location::{Buffer, Location};
+use crate::class::location::{Buffer, PackedLocation};
 use crate::core::Core;
 use crate::core::door;
 use crate::core::door::Refused;
@@ -27,7 +27,7 @@ pub struct PooledBuffer {
     data: NonNull<u8>,
     len: usize,
     capacity: usize,
-    location: Location,
+    location: PackedLocation,
     /// Holds a reference.
     pool: NonNull<Core>,
 }
@@ -51,7 +51,7 @@ impl PooledBuffer {
     pub(crate) fn new(pool: NonNull<Core>, buffer: Buffer, len: usize) -> Self {
         let Buffer { data, capacity, location } = buffer;
         debug_assert!(len <= capacity);
-        Self { data, len, capacity, location, pool }
+        Self { data, len, capacity, location: location.into(), pool }
     }
 
     /// Takes over a raw buffer that is outstanding from `pool`: got by C, by [`Pool::get_raw`], or by
@@ -72,7 +72,13 @@ impl PooledBuffer {
         let buffer = unsafe { pool.adopt(&mut ForkGuard::new(), data, size)? };
         let Buffer { data, capacity, location } = buffer;
         // The raw buffer's reference is this PooledBuffer's now.
-        Ok(Self { data, len: size.min(capacity), capacity, location, pool: pool.as_pointer() })
+        Ok(Self {
+            data,
+            len: size.min(capacity),
+            capacity,
+            location: location.into(),
+            pool: pool.as_pointer(),
+        })
     }
 
     /// Gives the raw pointer up, with the size that a put must name: the length now. The buffer stays
@@ -84,7 +90,7 @@ impl PooledBuffer {
         // - `data` and `location` are of the outstanding buffer it owns
         unsafe {
             let pool = buffer.pool.as_ref();
-            pool.release(&mut ForkGuard::new(), buffer.data, buffer.location, buffer.len);
+            pool.release(&mut ForkGuard::new(), buffer.data, buffer.location.unpack(), buffer.len);
         }
         (buffer.data, buffer.len)
     }
@@ -141,7 +147,7 @@ impl PooledBuffer {
     }
 
     pub(super) fn as_buffer(&self) -> Buffer {
-        Buffer { data: self.data, capacity: self.capacity, location: self.location }
+        Buffer { data: self.data, capacity: self.capacity, location: self.location.unpack() }
     }
 
     /// All bytes up to the capacity.
@@ -153,7 +159,7 @@ impl PooledBuffer {
     }
 
     #[cfg(feature = "cxx")]
-    pub(crate) fn into_parts(self) -> (NonNull<u8>, usize, usize, Location, NonNull<Core>) {
+    pub(crate) fn into_parts(self) -> (NonNull<u8>, usize, usize, PackedLocation, NonNull<Core>) {
         let buffer = ManuallyDrop::new(self);
         (buffer.data, buffer.len, buffer.capacity, buffer.location, buffer.pool)
     }
@@ -166,7 +172,7 @@ impl PooledBuffer {
         data: NonNull<u8>,
         len: usize,
         capacity: usize,
-        location: Location,
+        location: PackedLocation,
         pool: NonNull<Core>,
     ) -> Self {
         debug_assert!(len <= capacity);
@@ -182,7 +188,7 @@ impl PooledBuffer {
         // SAFETY:
         // - the buffer holds a reference until it is put
         // - `data` and `location` are of the outstanding buffer that this value owns
-        unsafe { door::put_owned_slow(OfBuffer::new(self.pool), self.data, self.location) };
+        unsafe { door::put_owned_slow(OfBuffer::new(self.pool), self.data, self.location.unpack()) };
     }
 }
 
@@ -192,12 +198,11 @@ impl Drop for PooledBuffer {
         // SAFETY:
         // - the buffer holds a reference until it is put
         let handle = unsafe { OfBuffer::new(self.pool) };
-        match self.location {
-            Location::Slot { class, slot }
-                if door::put_owned(handle, self.data.as_ptr(), class.into(), slot) => {}
+        let (class, slot) = self.location.class_and_slot();
+        if !door::put_owned(handle, self.data.as_ptr(), class, slot) {
             // SAFETY:
             // - not put yet, and dropped once
-            _ => unsafe { self.put_slow() },
+            unsafe { self.put_slow() };
         }
     }
 }

@@ -16,7 +16,7 @@ unsafe fn share_of(parts: &BufferParts) -> Share {
     // - as the caller promised
     unsafe {
         let pool = NonNull::new_unchecked(parts.pool.cast::<Core>());
-        Share { pool, data: NonNull::new_unchecked(parts.data), location: location_of(parts) }
+        Share { pool, data: NonNull::new_unchecked(parts.data), location: location_of(parts).unpack() }
     }
 }
 
