@@ -19,7 +19,16 @@ use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Locked};
 use crate::os::stderr::Line;
 
-/// The language that a buffer was got in.
+/// The language in which a buffer was got.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 10).track_every(1).build()?;
+/// let _buffer = pool.get(100)?;
+/// assert_eq!(pool.dump_outstanding()?[0].language, bytepool::Language::Rust);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Language {
@@ -64,7 +73,20 @@ impl Caller<'_> {
     }
 }
 
-/// A tracked buffer that is outstanding.
+/// A tracked buffer that is outstanding, as [`Pool::dump_outstanding`](crate::Pool::dump_outstanding) found it. It is a
+/// copy, and does not keep the buffer. Its text is one line.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 10).track_every(1).build()?;
+/// let buffer = pool.get(100)?;
+/// let lost = pool.dump_outstanding()?[0];
+/// assert_eq!((lost.address, lost.size, lost.buffer_size), (buffer.as_ptr().addr(), 100, 4096));
+/// assert_eq!(lost.file, Some(file!()));
+/// assert!(lost.to_string().contains("of 100 bytes (room for 4096)"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Outstanding {
@@ -76,10 +98,10 @@ pub struct Outstanding {
     pub buffer_size: usize,
     /// How long ago it was got.
     pub age: Duration,
-    /// The thread that got it, by the system's number: as `gettid` gives on Linux. 0 if unknown.
+    /// The system's number of the thread that got it, as `gettid` gives it on Linux. 0 if unknown.
     pub thread: u64,
-    /// The source file of the get; `None` if the caller did not say. Plain `bytepool_get` does not, `BYTEPOOL_GET`
-    /// does.
+    /// The source file of the get. It is `None` if the caller did not say. `BYTEPOOL_GET` says it in C, and plain
+    /// `bytepool_get` does not.
     pub file: Option<&'static str>,
     /// The line of the get, from 1 on; 0 if unknown.
     pub line: u32,
@@ -91,7 +113,7 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    /// The name of the thread that got it, as the system had it then; empty if it has none.
+    /// The name that the thread which got it had then. It is empty if the system knows none.
     pub fn thread_name(&self) -> &str {
         CStr::from_bytes_until_nul(&self.thread_name)
             .ok()
