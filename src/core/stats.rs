@@ -133,8 +133,8 @@ pub struct Stats {
     pub max_bytes: usize,
     /// Bytes taken from the system for buffers: touched slots, and overflow and oversize of the system allocator.
     pub mapped_bytes: usize,
-    /// The original library's figure, in bytes. It counts buffer sizes in place of slot sizes, and in each class no more
-    /// idle buffers than its capacity.
+    /// The original library's figure, in bytes. It counts buffer sizes in place of slot sizes, and in each class no
+    /// more idle buffers than its capacity.
     pub allocated_bytes: usize,
     /// Bytes of memory that the pool's books take, as far as they were used: ledgers, shelves, and the table of buffers
     /// from the system allocator. They are beside `mapped_bytes` and beside the limit, and so are thread caches.
@@ -195,8 +195,8 @@ pub struct ClassStats {
     pub overflow: usize,
     /// The part of `overflow` that is no slot, but comes from the system allocator.
     pub system_overflow: usize,
-    /// The most slots that were out at a time. It is looked up once in a batch. So it may be too low, by up to a batch for
-    /// each thread.
+    /// The most slots that were out at a time. It is looked up once in a batch. So it may be too low, by up to a batch
+    /// for each thread.
     pub peak: usize,
     /// The original library's figure, in bytes: the buffer size, times what is out and the idle buffers up to the
     /// capacity.
@@ -205,10 +205,11 @@ pub struct ClassStats {
     pub gets: u64,
     /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
-    /// How many batches moved between thread caches and the shelf. So often a cached class wrote what other threads read.
+    /// How many batches moved between thread caches and the shelf. So often a cached class wrote what other threads
+    /// read.
     pub moves: u64,
-    /// Puts that had to end another thread's bias, which takes some microseconds. They stay few where threads hand slots
-    /// over all the time: the class then goes without bias.
+    /// Puts that had to end another thread's bias, which takes some microseconds. They stay few where threads hand
+    /// slots over all the time: the class then goes without bias.
     pub bias_ends: u64,
 }
 

@@ -229,9 +229,9 @@ impl Pool {
     /// Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes. Its bytes hold what the buffer
     /// held last, or zeros.
     ///
-    /// The smallest class serves that fits and has all its slots so aligned. These are the classes whose buffer size is a
-    /// multiple of `alignment`, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the
-    /// system allocator serves.
+    /// The smallest class serves that fits and has all its slots so aligned. A class whose buffer size is a multiple of
+    /// `alignment` has them, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the system
+    /// allocator serves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -351,9 +351,9 @@ impl Pool {
     /// Gets a raw buffer of `size` uninitialised bytes that starts at a multiple of `alignment` bytes. The caller owns
     /// it until [`put_raw`](Self::put_raw), which names the size only.
     ///
-    /// The smallest class serves that fits and has all its slots so aligned. These are the classes whose buffer size is a
-    /// multiple of `alignment`, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the
-    /// system allocator serves.
+    /// The smallest class serves that fits and has all its slots so aligned. A class whose buffer size is a multiple of
+    /// `alignment` has them, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the system
+    /// allocator serves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -56,8 +56,8 @@ pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c
     }
 }
 
-// These are out of line. They do not unwind, and take the first arguments in the order of their callers. So the calls are
-// tail calls.
+// These are out of line. They do not unwind, and take the first arguments in the order of their callers. So the calls
+// are tail calls.
 
 /// # Safety
 /// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
