@@ -1,10 +1,11 @@
 //! Tracking: where each outstanding buffer was got, by which thread, and when.
 //!
-//! A pool that tracks has no thread caches, so every get and put comes by here: a record is made before the buffer is
-//! anybody's, and taken away before it is anybody else's. With sampling only one get in so many leaves a record.
+//! A pool that tracks has no thread caches, so every get and put comes by here. A record is made before the buffer is
+//! handed out, and removed before another thread can get the buffer. With sampling only one get in so many leaves a
+//! record.
 //!
-//! The lock is held for one look-up, and never while anything of the user's runs. Where there is no memory for a
-//! record, the buffer is not tracked.
+//! The lock is held for one look-up, and never while the user's code runs. Where there is no memory for a record, the
+//! buffer is not tracked.
 
 use std::collections::TryReserveError;
 use std::ffi::CStr;
@@ -134,7 +135,7 @@ impl Outstanding {
     }
 }
 
-/// One line: what, since when, who and where.
+/// One line: which buffer, since when, and who got it where.
 impl fmt::Display for Outstanding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, size, buffer_size, age, thread, file, line, column, language, .. } = self;
@@ -187,7 +188,7 @@ impl Tracker {
         }
     }
 
-    /// A recorded buffer was asked to be of another size in its place.
+    /// Notes that a recorded buffer got another size without moving.
     pub(crate) fn resized(&self, guard: &ForkGuard, data: NonNull<u8>, size: usize) {
         if let Some(record) = self.lock(guard).get_mut(data.addr().get()) {
             record.buffer.size = size;
@@ -214,7 +215,7 @@ impl Tracker {
     }
 }
 
-/// How many buffers are told one by one when a pool closes.
+/// How many buffers are reported one by one when a pool closes.
 const LINES_AT_CLOSE: usize = 32;
 
 /// Says on stderr what is still outstanding of a pool that was closed.
@@ -223,7 +224,7 @@ pub(crate) fn report_at_close(guard: &mut ForkGuard, pool: u64, tracker: &Tracke
     if all.is_empty() {
         return;
     }
-    // Whoever reads stderr may be slow, or fork.
+    // The reader of stderr may be slow, or fork.
     guard.unguarded(|| {
         let mut line = Line::new();
         line.add(format_args!(
@@ -260,7 +261,7 @@ pub(crate) struct Got<'a> {
 }
 
 impl Got<'_> {
-    /// What there is to say of it. Its age is not known yet.
+    /// The description of the buffer. Its age is not known yet.
     pub(super) fn outstanding(&self, guard: &ForkGuard) -> Outstanding {
         let interned = |name: &str| interned(guard, name);
         let (language, file, line, column) = match self.caller {
@@ -276,8 +277,8 @@ impl Got<'_> {
     }
 }
 
-/// The names of all files that tracked gets came from, ascending, each followed by a zero byte: few, and kept for
-/// ever. So a record stays good after the plugin is gone whose string it was.
+/// The names of all files that tracked gets came from, ascending, each followed by a zero byte. They are few, and kept
+/// for ever. So a record stays good when the plugin that passed the string is unloaded.
 static FILE_NAMES: Lock<Vec<&'static str>> = Lock::new(Vec::new());
 
 /// The lasting copy of a file's name; `None` if there is no memory for it.
@@ -302,7 +303,7 @@ fn interned(guard: &ForkGuard, name: &str) -> Option<&'static str> {
     }
 }
 
-/// As Linux has it: ended by a zero byte.
+/// The name of a thread in the form of Linux, ended by a zero byte.
 pub(crate) type ThreadName = [u8; 16];
 
 /// The calling thread's number and name, as the system has them.

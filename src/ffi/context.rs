@@ -302,8 +302,7 @@ impl Context {
         resolve(&ForkGuard::new(), context)?.is_live.then_some(Self { context })
     }
 
-    /// The context's pool, as another handle on it. The result is `None` only if C freed the context against the
-    /// contract, and the pool is gone.
+    /// Another handle on the context's pool. The result is `None` only if C freed the context against the contract.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -144,7 +144,7 @@ fn report(
         Some(handler) => guard.unguarded(|| unsafe { handler(&report, user_data) }),
         None => print(guard, &report, status),
     }
-    // After the handler, which may have failed in calls of its own.
+    // It is set after the handler, because calls of the handler's own may have failed.
     set_last_error(failure);
     status
 }

@@ -205,7 +205,7 @@ pub struct CClassStats {
     pub peak: usize,
 }
 
-/// A struct of C's with these fields of one of Rust's, which have the same names.
+/// A struct of C's with these fields of one of Rust's. The fields have the same names.
 macro_rules! with_fields_of {
     ($stats:ident, $($own:ident: $value:expr,)? { $($field:ident)* }) => {
         Self { struct_size: size_of::<Self>(), $($own: $value,)? $($field: $stats.$field),* }

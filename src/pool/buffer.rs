@@ -54,12 +54,12 @@ unsafe impl Send for PooledBuffer {}
 // - a shared PooledBuffer only gives shared access to its bytes
 unsafe impl Sync for PooledBuffer {}
 
-// Its bytes are as they were written, and a panic leaves nothing half done.
+// A panic leaves nothing half done, and the bytes are as they were written.
 impl UnwindSafe for PooledBuffer {}
 impl RefUnwindSafe for PooledBuffer {}
 
 impl PooledBuffer {
-    /// For a buffer just got from `pool` with holder `Owned` and initialised bytes; `len` is at most its
+    /// Owns a buffer that was just got from `pool` with the holder `Owned` and initialised bytes. `len` is at most its
     /// capacity.
     #[inline]
     pub(crate) fn new(pool: NonNull<Core>, buffer: Buffer, len: usize) -> Self {
@@ -212,8 +212,8 @@ impl PooledBuffer {
     }
 
     /// # Safety
-    /// - the parts came from [`into_parts`](Self::into_parts) (another length up to the capacity is fine),
-    ///   and are used once
+    /// - the parts came from [`into_parts`](Self::into_parts), and are used once
+    /// - another length than then is at most the capacity
     #[cfg(feature = "cxx")]
     pub(crate) unsafe fn from_parts(
         data: NonNull<u8>,
@@ -260,8 +260,9 @@ impl Deref for PooledBuffer {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY:
-        // - the buffer has at least `len` bytes, all initialised: fresh slots are zero pages, reused ones
-        //   hold what was there, others were zeroed when they were allocated or vouched for by `from_raw`
+        // - the buffer has at least `len` bytes
+        // - all are initialised: fresh slots are zero pages, reused slots hold what was there, other buffers were
+        //   zeroed when they were allocated, and the caller of `from_raw` vouched for its own
         // - nobody else writes to them while this value is borrowed
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
@@ -271,7 +272,8 @@ impl DerefMut for PooledBuffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY:
-        // - as in `deref`, and this value is borrowed mutably
+        // - as in `deref`
+        // - this value is borrowed mutably
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 }

@@ -53,16 +53,16 @@ pub fn round_original(size: usize) -> usize {
 #[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    /// As they were given: buffer size and capacity.
+    /// Buffer sizes and capacities, before rounding.
     size_classes: Vec<(usize, usize)>,
     alignment: usize,
     max_bytes: usize,
     round: Option<Rounding>,
     flags: Flags,
     sampling: Sampling,
-    /// Of sizes for which there are no general-purpose classes.
+    /// The smallest and the largest size, where there are no general-purpose classes for them.
     refused_range: Option<(usize, usize)>,
-    /// While the builder was filled in.
+    /// What went wrong while the builder was filled in.
     out_of_memory: Option<OutOfMemory>,
 }
 
@@ -174,7 +174,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn round(mut self, round: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
-        // An Arc ends the process without memory for its two counts and the function.
+        // Without memory for its two counts and the function, Arc::new would end the process.
         match memory::probe(size_of_val(&round) + align_of_val(&round) + 2 * size_of::<usize>()) {
             Ok(()) => self.round = Some(Arc::new(round)),
             Err(error) => self.out_of_memory = Some(error),
@@ -346,7 +346,7 @@ impl Builder {
     /// [`BuildError`] says which value broke which limit, or what the system refused.
     pub fn build(self) -> Result<Pool, BuildError> {
         fork::prepare()?;
-        // Declared first, so dropped last: the end of the user's function is the user's code, too.
+        // It is declared first, so it is dropped last, without the guard: dropping the function runs the user's code.
         let _round = self.round.clone();
         let mut guard = ForkGuard::new();
         let config = self.validate(&mut guard)?;
@@ -382,7 +382,7 @@ impl Builder {
     }
 }
 
-/// Rounds and sorts them, each within the limits.
+/// Rounds and sorts the classes, and holds each to the limits.
 fn validate_classes(
     guard: &mut ForkGuard,
     classes: &mut [(usize, usize)],

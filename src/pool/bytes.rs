@@ -40,7 +40,7 @@ use crate::error::GetError;
 /// # }
 /// ```
 pub struct PooledBytes {
-    /// Counted, in the buffer's own count.
+    /// This value's share, which the buffer's count of sharers includes.
     share: Share,
     start: NonNull<u8>,
     len: usize,
@@ -58,7 +58,7 @@ impl UnwindSafe for PooledBytes {}
 impl RefUnwindSafe for PooledBytes {}
 
 impl PooledBytes {
-    /// The only sharer of a buffer from now on.
+    /// Makes the buffer's owner its only sharer.
     pub(super) fn new(buffer: PooledBuffer) -> Self {
         let len = buffer.len();
         let Buffer { data, location, .. } = buffer.as_buffer();
@@ -195,7 +195,7 @@ impl PooledBytes {
         Ok(unsafe { owner.owned(owner.share.capacity()) })
     }
 
-    /// The buffer of a share that became the owner, as if it had room for so many bytes.
+    /// The buffer of a share that became the owner, with a capacity that the caller chooses.
     ///
     /// # Safety
     /// - the caller owns the buffer, and uses this value no more
@@ -238,7 +238,7 @@ impl Drop for PooledBytes {
         // - this value is a share, given up once; after the last one this thread owns the buffer
         unsafe {
             if self.share.release() {
-                // What else it has room for is not asked any more.
+                // It is dropped at once, so nobody asks for its real capacity.
                 drop(self.owned(self.len));
             }
         }

@@ -88,7 +88,7 @@ impl Pool {
         Ok(Self { core: Reference::to_new_pool(core) })
     }
 
-    /// A handle on a pool that was found by its id; counted from now on.
+    /// Another handle on a pool that was found by its id. It is counted from now on.
     #[cfg(feature = "capi")]
     pub(crate) fn from_reference(core: Reference) -> Self {
         core.open_handle();
@@ -100,7 +100,7 @@ impl Pool {
         &self.core
     }
 
-    /// Leaves this handle counted without a value; [`from_leaked`](Self::from_leaked) takes it over.
+    /// Leaves this handle counted without a value. [`from_leaked`](Self::from_leaked) takes it over.
     #[cfg(feature = "capi")]
     pub(crate) fn leak(self) {
         std::mem::forget(self);
@@ -109,7 +109,7 @@ impl Pool {
     /// Takes a leaked handle over.
     ///
     /// # Safety
-    /// - a handle on this pool was [`leak`](Self::leak)ed, and nobody else takes it over
+    /// - [`leak`](Self::leak) left a handle on this pool, and nobody else takes it over
     #[cfg(feature = "capi")]
     pub(crate) unsafe fn from_leaked(core: NonNull<Core>) -> Self {
         // SAFETY:

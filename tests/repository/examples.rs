@@ -20,7 +20,7 @@ const ACCESSORS: [&str; 11] = [
 ];
 
 /// What sends a reader elsewhere.
-const HOPS: [&str; 3] = ["/// As [`", "/// - as [`", "See the header"];
+const HOPS: [&str; 4] = ["/// As [`", "/// - as [`", "Those of [`", "See the header"];
 
 /// A public item that needs documentation of its own.
 struct Item {
