@@ -284,7 +284,13 @@ impl fmt::Display for GetError {
 
 impl std::error::Error for GetError {}
 
-/// With the error inside, but for [`GetError::OutOfMemory`]: there may be no memory for it.
+/// The I/O error holds the [`GetError`]. For [`GetError::OutOfMemory`] it has the kind only, because there may be no
+/// memory to hold more.
+///
+/// ```
+/// let error = std::io::Error::from(bytepool::GetError::Closed);
+/// assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+/// ```
 impl From<GetError> for io::Error {
     fn from(error: GetError) -> Self {
         let kind = match error {

@@ -221,7 +221,7 @@ fn bounds(range: &impl RangeBounds<usize>) -> (Bound<usize>, Bound<usize>) {
 }
 
 impl Clone for PooledBytes {
-    /// Another sharer.
+    /// Makes another sharer of the same bytes. Nothing is copied or allocated.
     ///
     /// # Panics
     /// The buffer has 2^31 sharers.

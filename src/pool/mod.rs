@@ -661,6 +661,7 @@ impl UnwindSafe for Pool {}
 impl RefUnwindSafe for Pool {}
 
 impl Clone for Pool {
+    /// Makes another handle on the same pool.
     fn clone(&self) -> Self {
         self.core.open_handle();
         Self { core: self.core.clone() }
