@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::os::memory::OutOfMemory;
 
-/// Why [`Builder::build`](crate::Builder::build) refused a configuration. No pool was made, and nothing is left of it.
+/// Why [`Builder::build`](crate::Builder::build) refused a configuration.
+///
+/// No pool was made, and nothing is left of it.
 ///
 /// Its text names the value and the limit that it broke.
 ///
@@ -190,7 +192,9 @@ impl std::error::Error for BuildError {
     }
 }
 
-/// Why a get failed. The pool is as it was.
+/// Why a get failed.
+///
+/// The pool is as it was.
 ///
 /// Its text names the figures. A failed get of any language counts in
 /// [`Stats::limit_failures`](crate::Stats::limit_failures) if the limit was the reason.
@@ -304,7 +308,9 @@ impl From<GetError> for io::Error {
     }
 }
 
-/// Misuse: a pointer was given to the pool that it may not take. Nothing was changed, and the pool counted it.
+/// Misuse: a pointer was given to the pool that it may not take.
+///
+/// Nothing was changed, and the pool counted it.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -382,7 +388,9 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
-/// Why a reallocation failed. The old buffer is as it was, and still the caller's.
+/// Why a reallocation failed.
+///
+/// The old buffer is as it was, and still the caller's.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -432,7 +440,9 @@ impl fmt::Display for ReallocError {
 
 impl std::error::Error for ReallocError {}
 
-/// A [`PooledBuffer`](crate::PooledBuffer) was to be made longer than its capacity. It is as it was.
+/// A [`PooledBuffer`](crate::PooledBuffer) was to be made longer than its capacity.
+///
+/// It is as it was.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,7 +8,9 @@ use crate::class::Class;
 use crate::error::BuildError;
 use crate::os::fork::ForkGuard;
 
-/// A part of a pinned pool's memory: whole slots of one class, side by side. The pool owns it until it closes.
+/// A part of a pinned pool's memory: whole slots of one class, side by side.
+///
+/// The pool owns it until it closes.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -53,8 +53,9 @@ impl PoolCounters {
     }
 }
 
-/// The figures of a pool's size classes, as a slice, ascending by buffer size. They lie in the list itself, so that
-/// reading figures needs no memory.
+/// The figures of a pool's size classes, as a slice, ascending by buffer size.
+///
+/// They lie in the list itself, so that reading figures needs no memory.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -108,7 +109,9 @@ impl fmt::Debug for ClassList {
     }
 }
 
-/// A pool's figures at one moment. Each says whether it counts bytes, buffers or calls.
+/// A pool's figures at one moment.
+///
+/// Each says whether it counts bytes, buffers or calls.
 ///
 /// The value is a copy that no longer changes. Threads that work meanwhile make each figure true of a slightly
 /// different moment. [`assert_consistent`](Self::assert_consistent) has the equations that hold when no call is
@@ -161,7 +164,9 @@ pub struct Stats {
     pub foreign_pointers: u64,
 }
 
-/// One size class's figures at one moment. Each says whether it counts bytes, slots, buffers or calls.
+/// One size class's figures at one moment.
+///
+/// Each says whether it counts bytes, slots, buffers or calls.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

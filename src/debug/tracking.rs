@@ -74,8 +74,9 @@ impl Caller<'_> {
     }
 }
 
-/// A tracked buffer that is outstanding, as [`Pool::dump_outstanding`](crate::Pool::dump_outstanding) found it. It is a
-/// copy, and does not keep the buffer. Its text is one line.
+/// A tracked buffer that is outstanding, as [`Pool::dump_outstanding`](crate::Pool::dump_outstanding) found it.
+///
+/// It is a copy, and does not keep the buffer. Its text is one line.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -176,7 +176,9 @@ pub(crate) fn free(guard: &ForkGuard, context: *mut c_void) -> bool {
     true
 }
 
-/// Why no context could be made. The pool is as it was.
+/// Why no context could be made.
+///
+/// The pool is as it was.
 ///
 /// ```
 /// use bytepool::ContextError;

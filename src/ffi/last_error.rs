@@ -93,7 +93,9 @@ fn with_last_error<T>(read: impl FnOnce(&Failure) -> T) -> T {
     })
 }
 
-/// The status of this thread's last failed call, in C or C++. `Status::Ok` if none failed yet. A success leaves it.
+/// The status of this thread's last failed call, in C or C++. `Status::Ok` if none failed yet.
+///
+/// A success leaves it.
 ///
 /// ```
 /// use bytepool::ffi::capi::bytepool_get;

@@ -16,7 +16,9 @@ use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Once};
 use crate::os::stderr::Line;
 
-/// `bytepool_misuse`: one refused call. It is good while the handler runs.
+/// `bytepool_misuse`: one refused call.
+///
+/// It is good while the handler runs.
 ///
 /// ```
 /// use bytepool::ffi::{capi, misuse::Report, status::Status};
@@ -52,8 +54,9 @@ pub struct Report {
     pub buffer_size: usize,
 }
 
-/// `bytepool_misuse_handler`: what [`bytepool_set_misuse_handler`](super::capi::bytepool_set_misuse_handler) takes. It
-/// is called on the thread that misused, with no lock held. It must not throw.
+/// `bytepool_misuse_handler`: what [`bytepool_set_misuse_handler`](super::capi::bytepool_set_misuse_handler) takes.
+///
+/// It is called on the thread that misused, with no lock held. It must not throw.
 ///
 /// ```
 /// use bytepool::ffi::{capi, misuse::{Handler, Report}};

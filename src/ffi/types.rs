@@ -34,8 +34,9 @@ impl From<(usize, usize)> for SizeClass {
     }
 }
 
-/// `bytepool_config`: what [`bytepool_new`](super::capi::bytepool_new) makes a pool from. The library reads it only
-/// during that call, but for `round`.
+/// `bytepool_config`: what [`bytepool_new`](super::capi::bytepool_new) makes a pool from.
+///
+/// The library reads it only during that call, but for `round`.
 ///
 /// ```
 /// use bytepool::ffi::{capi, types::{Config, SizeClass}};
@@ -297,7 +298,9 @@ pub(crate) unsafe fn write_array<T>(
     count
 }
 
-/// `bytepool_outstanding`: a tracked buffer that is outstanding. It is good while the handler runs.
+/// `bytepool_outstanding`: a tracked buffer that is outstanding.
+///
+/// It is good while the handler runs.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -347,7 +350,9 @@ pub struct COutstanding {
 }
 
 /// `bytepool_outstanding_handler`: what [`bytepool_dump_outstanding`](super::capi::bytepool_dump_outstanding) calls for
-/// each tracked buffer. No lock is held, so it may call any function of the library. It must not throw.
+/// each tracked buffer.
+///
+/// No lock is held, so it may call any function of the library. It must not throw.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -19,7 +19,9 @@ use crate::debug::tracking::Caller;
 use crate::error::{GetError, Misuse, ResizeError};
 use crate::os::fork::ForkGuard;
 
-/// A buffer from a [`Pool`] with one owner: this value. Dropping it puts the buffer.
+/// A buffer from a [`Pool`] with one owner: this value.
+///
+/// Dropping it puts the buffer.
 ///
 /// It derefs to its bytes, `len` of them, and cannot grow beyond `capacity`. It keeps the pool's memory, so it may
 /// outlive every handle. A put from C with its pointer is refused while the `PooledBuffer` exists.

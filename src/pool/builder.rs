@@ -35,10 +35,11 @@ pub fn round_original(size: usize) -> usize {
     }
 }
 
-/// The configuration of a [`Pool`] that is to be built. Nothing is checked before [`build`](Self::build), which says
-/// what is wrong.
+/// The configuration of a [`Pool`] that is to be built.
 ///
-/// A builder may be sent to another thread, cloned, and built more than once.
+/// Nothing is checked before [`build`](Self::build), which says what is wrong.
+///
+/// A builder may be sent to another thread. A clone of it builds another pool.
 ///
 /// ```
 /// # fn main() -> Result<(), bytepool::BuildError> {
@@ -103,9 +104,9 @@ impl Builder {
     /// Adds classes for sizes of all kinds: from the first class that holds `smallest` bytes to the first that holds
     /// `largest`.
     ///
-    /// The classes are 64 bytes apart up to 512, and then four a doubling. So a buffer above 256 bytes is at most a
-    /// quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB it
-    /// is 60 classes, and 7.5 GiB of addresses.
+    /// The classes are 64 bytes apart up to 512, and then four a doubling. A get of more than 256 bytes has a buffer
+    /// that is at most a quarter larger. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB it is 60
+    /// classes, and 7.5 GiB of addresses.
     ///
     /// [`build`](Self::build) refuses a `largest` of 0 or below `smallest`, and more than 64 classes.
     ///
@@ -182,8 +183,8 @@ impl Builder {
         self
     }
 
-    /// Whether every buffer is zeros when it is got, over its whole capacity. Off by default. Such a pool has no thread
-    /// caches.
+    /// Whether every buffer reads as zeros when it is got, over its whole capacity. Off by default. Such a pool has no
+    /// thread caches.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

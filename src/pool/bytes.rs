@@ -17,8 +17,9 @@ use crate::core::sharing::Share;
 use crate::debug::tracking::Caller;
 use crate::error::GetError;
 
-/// Bytes of a [`Pool`](crate::Pool)'s buffer that nobody changes any more, shared. A clone or a slice is another sharer
-/// of the same buffer. The end of the last sharer puts it.
+/// Bytes of a [`Pool`](crate::Pool)'s buffer that nobody changes any more, shared.
+///
+/// A clone or a slice is another sharer of the same buffer. The end of the last sharer puts it.
 ///
 /// Sharing copies nothing and allocates nothing: the sharers are counted beside the buffer. They keep the pool's
 /// memory, so they may outlive every handle. While there is a sharer, a put from C with the buffer's pointer is

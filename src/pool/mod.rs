@@ -43,7 +43,9 @@ use crate::os::cells::NoCell;
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
 
-/// A pool of byte buffers. The value is a handle: a clone is another handle on the same pool.
+/// A pool of byte buffers.
+///
+/// The value is a handle: a clone is another handle on the same pool.
 ///
 /// The pool closes when its last handle is dropped. A context that was given to C is a handle, too. Then the idle
 /// memory goes back to the system at once, and outstanding buffers stay good until they are put.

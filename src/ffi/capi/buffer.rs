@@ -13,6 +13,7 @@ use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::boundary;
 
 /// Gives the buffer at `data` another size, `new_size` bytes, and keeps the bytes that both sizes have room for.
+///
 /// Returns the same pointer, or another; then the old buffer was put. NULL `data` makes it a plain get.
 ///
 /// On failure it returns NULL, and the old buffer is as it was and still the caller's. The errors are those of a get
@@ -32,8 +33,10 @@ pub unsafe extern "C" fn bytepool_realloc(
     unsafe { realloc(context, data, PutSize::Unsized, new_size) }
 }
 
-/// Gives the buffer at `data` another size, and checks the size that it has. `old_size` is the one asked for, or
-/// another of the same class. Any other is misuse, a size mismatch, and the buffer is as it was.
+/// Gives the buffer at `data` another size, and checks the size that it has.
+///
+/// `old_size` is the one asked for, or another of the same class. Any other is misuse, a size mismatch, and the buffer
+/// is as it was.
 ///
 /// Returns the same pointer, or another; then the old buffer was put. NULL `data` makes it a plain get, whatever
 /// `old_size` is. On failure it returns NULL, and the old buffer is still the caller's.
@@ -87,8 +90,9 @@ unsafe fn realloc(
     })
 }
 
-/// How many bytes an outstanding buffer has room for. It is 0 for NULL, and for any pointer that is not an outstanding
-/// buffer of this pool: to ask is no misuse.
+/// How many bytes an outstanding buffer has room for.
+///
+/// It is 0 for NULL, and for any pointer that is not an outstanding buffer of this pool: to ask is no misuse.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void) -> usize {
     boundary(0, |guard| {
@@ -101,8 +105,10 @@ pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void
     })
 }
 
-/// How many bytes a get of `size` bytes has room for. What will grow may as well be asked for with so many. Returns 0
-/// on failure: an invalid context, or a panic of the rounding function.
+/// How many bytes a get of `size` bytes has room for.
+///
+/// What will grow may as well be asked for with so many. Returns 0 on failure: an invalid context, or a panic of the
+/// rounding function.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_good_size(context: *mut c_void, size: usize) -> usize {
     number_of(|guard| Ok(resolve_or_refuse(guard, context, size)?.pool.good_size(guard, size)))

@@ -24,9 +24,10 @@ static PUTS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 /// Held while both change.
 static SETTING: Lock<()> = Lock::new(());
 
-/// Makes the context's pool the default pool of the process, for libraries whose hooks have no context. It takes a
-/// handle of its own, which keeps the pool open, so the context may be freed. NULL gives that handle up: no more memory
-/// is handed out, and buffers that are out can still be freed.
+/// Makes the context's pool the default pool of the process, for libraries whose hooks have no context.
+///
+/// It takes a handle of its own, which keeps the pool open, so the context may be freed. NULL gives that handle up: no
+/// more memory is handed out, and buffers that are out can still be freed.
 ///
 /// The same pool again has no effect. Another pool is refused as an invalid argument. The other errors are an invalid
 /// context, a freed one, too many contexts, and no memory.
@@ -78,22 +79,26 @@ fn with_default<T>(failed: T, get: impl FnOnce(*mut c_void) -> T) -> T {
     get(context)
 }
 
-/// `malloc` from the default pool: a buffer of `size` bytes, the caller's until it is freed. A size of 0 gives a
-/// buffer, too. Returns NULL on failure, and where there is no default pool.
+/// `malloc` from the default pool: a buffer of `size` bytes, the caller's until it is freed.
+///
+/// A size of 0 gives a buffer, too. Returns NULL on failure, and where there is no default pool.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_malloc(size: usize) -> *mut c_void {
     with_default(ptr::null_mut(), |context| bytepool_get(context, size))
 }
 
-/// `calloc` from the default pool: a buffer of `count * size` bytes, all zero, the caller's until it is freed. Returns
-/// NULL on failure, if the product overflows, and where there is no default pool.
+/// `calloc` from the default pool: a buffer of `count * size` bytes, all zero, the caller's until it is freed.
+///
+/// Returns NULL on failure, if the product overflows, and where there is no default pool.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_calloc(count: usize, size: usize) -> *mut c_void {
     with_default(ptr::null_mut(), |context| bytepool_calloc(context, count, size))
 }
 
 /// `realloc` in the default pool: the same buffer or another, of `new_size` bytes, with the bytes that both sizes have
-/// room for. On failure, and where there is no default pool, it returns NULL, and the old buffer is still the caller's.
+/// room for.
+///
+/// On failure, and where there is no default pool, it returns NULL, and the old buffer is still the caller's.
 ///
 /// # Safety
 /// - if `data` is an outstanding buffer of the default pool, the caller owns it, and nobody else uses it
@@ -104,8 +109,10 @@ pub unsafe extern "C" fn bytepool_default_realloc(data: *mut c_void, new_size: u
     with_default(ptr::null_mut(), |context| unsafe { bytepool_realloc(context, data, new_size) })
 }
 
-/// `free` to the default pool. NULL does nothing. It takes buffers that are out also after the default pool was unset
-/// or closed. Any other pointer is misuse, and changes nothing.
+/// `free` to the default pool.
+///
+/// NULL does nothing. It takes buffers that are out also after the default pool was unset or closed. Any other pointer
+/// is misuse, and changes nothing.
 ///
 /// # Safety
 /// - if `data` is an outstanding buffer of the default pool, the caller owns it, and nobody uses it any more
@@ -116,15 +123,18 @@ pub unsafe extern "C" fn bytepool_default_free(data: *mut c_void) {
     unsafe { bytepool_put_unsized(PUTS.load(Relaxed), data) }
 }
 
-/// How many bytes a buffer of the default pool has room for. It is 0 for any other pointer, and where no default pool
-/// was ever set.
+/// How many bytes a buffer of the default pool has room for.
+///
+/// It is 0 for any other pointer, and where no default pool was ever set.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_usable_size(data: *const c_void) -> usize {
     let context = PUTS.load(Relaxed);
     if context.is_null() || data.is_null() { 0 } else { bytepool_usable_size(context, data) }
 }
 
-/// How many bytes a get of `size` bytes from the default pool has room for. It is 0 where there is no default pool.
+/// How many bytes a get of `size` bytes from the default pool has room for.
+///
+/// It is 0 where there is no default pool.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_good_size(size: usize) -> usize {
     with_default(0, |context| bytepool_good_size(context, size))

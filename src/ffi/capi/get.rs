@@ -14,8 +14,9 @@ use crate::ffi::last_error::set_last_error;
 use crate::ffi::status::Status;
 use crate::ffi::types::timeout_of;
 
-/// Gets a buffer of at least `size` bytes, which hold anything. It is the caller's until it is put. A size of 0 gives a
-/// buffer, too.
+/// Gets a buffer of at least `size` bytes, which hold anything.
+///
+/// It is the caller's until it is put. A size of 0 gives a buffer, too.
 ///
 /// Returns NULL on failure: an invalid context, a closed pool or freed context, the limit, no memory, or a panic of the
 /// rounding function.
@@ -34,8 +35,10 @@ extern "C" fn get_slow(context: *mut c_void, size: usize) -> *mut c_void {
     get_for(context, &Request::raw(size, SOMEWHERE))
 }
 
-/// Gets a buffer of at least `size` bytes, and says where it is called. A pool that tracks remembers that, with a copy
-/// of `file` that is kept for ever. NULL stands for an unknown file. The buffer is the caller's until it is put.
+/// Gets a buffer of at least `size` bytes, and says where it is called.
+///
+/// A pool that tracks remembers that, with a copy of `file` that is kept for ever. NULL stands for an unknown file. The
+/// buffer is the caller's until it is put.
 ///
 /// Returns NULL on failure: an invalid context, a closed pool or freed context, the limit, no memory, or a panic of the
 /// rounding function.
@@ -75,8 +78,10 @@ unsafe extern "C" fn get_at_slow(
     get_for(context, &Request::raw(size, caller))
 }
 
-/// Gets a buffer of at least `size` bytes. At the limit it sleeps until memory is put or given back, up to `timeout_ns`
-/// nanoseconds; `u64::MAX` means without end. Waiters are served first come first served.
+/// Gets a buffer of at least `size` bytes, and waits for it where the pool is at its limit.
+///
+/// The thread sleeps until memory is put or given back, up to `timeout_ns` nanoseconds; `u64::MAX` means without
+/// end. Waiters are served first come first served.
 ///
 /// Returns NULL on failure: the timeout, the limit at once for what could never fit and with a timeout of 0, a pool
 /// that closes, an invalid context, no memory, or a panic of the rounding function. The buffer is the caller's until it
@@ -87,7 +92,9 @@ pub extern "C" fn bytepool_get_timeout(context: *mut c_void, size: usize, timeou
     get_for(context, &Request { timeout, ..Request::raw(size, SOMEWHERE) })
 }
 
-/// Gets a buffer of `count * size` bytes, all zero. It is the caller's until it is put, with that product as its size.
+/// Gets a buffer of `count * size` bytes, all zero.
+///
+/// It is the caller's until it is put, with that product as its size.
 ///
 /// Returns NULL on failure: no memory if the product overflows, and the errors of a get.
 #[unsafe(no_mangle)]
@@ -114,8 +121,9 @@ fn refuse_too_much(context: *mut c_void) -> *mut c_void {
     ptr::null_mut()
 }
 
-/// Gets a buffer of at least `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It is the
-/// caller's until it is put, with `size`. A reallocation that moves it keeps the pool's own alignment only.
+/// Gets a buffer of at least `size` bytes that starts at a multiple of `alignment` bytes, a power of two.
+///
+/// It is the caller's until it is put, with `size`. A reallocation that moves it keeps the pool's own alignment only.
 ///
 /// Returns NULL on failure: an invalid argument for any other alignment, and the errors of a get.
 #[unsafe(no_mangle)]
@@ -123,8 +131,9 @@ pub extern "C" fn bytepool_get_aligned(context: *mut c_void, alignment: usize, s
     get_for(context, &Request { alignment: Some(alignment), ..Request::raw(size, SOMEWHERE) })
 }
 
-/// Gets a buffer with a copy of the `size` bytes at `data`, which may be NULL if `size` is 0. It is the caller's until
-/// it is put.
+/// Gets a buffer with a copy of the `size` bytes at `data`, which may be NULL if `size` is 0.
+///
+/// It is the caller's until it is put.
 ///
 /// Returns NULL on failure: an invalid argument for NULL with a size, and the errors of a get.
 ///

@@ -11,9 +11,10 @@ use crate::ffi::misuse::refuse_pointer;
 use crate::ffi::status::Status;
 use crate::os::fork::ForkGuard;
 
-/// Gets `count` buffers of `size` bytes each into `out`: all of them, or none. They are the caller's until they are
-/// put. On failure every `out[i]` is NULL, and the status is an error of a get, or an invalid argument for a NULL
-/// `out`.
+/// Gets `count` buffers of `size` bytes each into `out`: all of them, or none.
+///
+/// They are the caller's until they are put. On failure every `out[i]` is NULL, and the status is an error of a get, or
+/// an invalid argument for a NULL `out`.
 ///
 /// # Safety
 /// - `out` is writable for `count` pointers
@@ -48,9 +49,10 @@ pub unsafe extern "C" fn bytepool_get_many(
     got.map_or_else(|refused| refuse_get(context, size, refused) as i32, |()| Status::Ok as i32)
 }
 
-/// Puts every valid one of the `count` buffers at `data`, of `size` bytes each, and skips NULLs. A wrong one changes
-/// nothing, and does not keep the others. The status is the first error of a put, or an invalid argument for a NULL
-/// `data`.
+/// Puts every valid one of the `count` buffers at `data`, of `size` bytes each, and skips NULLs.
+///
+/// A wrong one changes nothing, and does not keep the others. The status is the first error of a put, or an invalid
+/// argument for a NULL `data`.
 ///
 /// # Safety
 /// - `data` is readable for `count` pointers

@@ -8,7 +8,8 @@
 //! use bytepool::ffi::capi::{bytepool_free, bytepool_get, bytepool_put};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let context = bytepool::Pool::builder().size_class(4096, 100).build()?.context().into_raw();
+//! let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+//! let context = pool.context().into_raw();
 //! let data = bytepool_get(context, 100);
 //! assert!(!data.is_null());
 //! // SAFETY:

@@ -11,8 +11,9 @@ use crate::ffi::status::{Status, boundary};
 use crate::ffi::types::{Config, read_config};
 use crate::pool::Pool;
 
-/// Makes a pool. Its first context is written to `out_context`, and is the caller's to free. On failure NULL is written
-/// there.
+/// Makes a pool.
+///
+/// Its first context is written to `out_context`, and is the caller's to free. On failure NULL is written there.
 ///
 /// The pool reserves addresses; memory is taken as buffers are handed out. The errors are an invalid argument, a limit
 /// of the library, no memory, and a panic of the rounding function.
@@ -38,7 +39,9 @@ pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *
     })
 }
 
-/// Makes another context of the same pool, which is the caller's to free. On failure NULL is written to `out_context`.
+/// Makes another context of the same pool, which is the caller's to free.
+///
+/// On failure NULL is written to `out_context`.
 ///
 /// The errors are a NULL `out_context`, an invalid context, a freed one, 16,384 live contexts of one pool, and no
 /// memory.
@@ -59,16 +62,19 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
     })
 }
 
-/// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns by how
-/// many bytes the mapped bytes fell. It is 0 if there was nothing to give, and on failure: an invalid or a freed
-/// context.
+/// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left.
+///
+/// Returns by how many bytes the mapped bytes fell. It is 0 if there was nothing to give, and on failure: an invalid or
+/// a freed context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
     number_of(|guard| Ok(resolve_live(guard, context, 0)?.pool.trim(guard, keep_idle_bytes)))
 }
 
-/// Closes the pool for every context and handle. Gets fail from now on, waiting ones included. Idle memory goes back to
-/// the system at once, and the rest when the last outstanding buffer is put.
+/// Closes the pool for every context and handle.
+///
+/// Gets fail from now on, waiting ones included. Idle memory goes back to the system at once, and the rest when the
+/// last outstanding buffer is put.
 ///
 /// Contexts stay to be freed. A second close has no effect. The errors are an invalid context and a freed one.
 #[unsafe(no_mangle)]
@@ -79,8 +85,10 @@ pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
     })
 }
 
-/// Gives a context up. When it was the pool's last handle, the pool closes. NULL, and a second free of one context, are
-/// refused and reported as an invalid context.
+/// Gives a context up.
+///
+/// When it was the pool's last handle, the pool closes. NULL, and a second free of one context, are refused and
+/// reported as an invalid context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_free(context: *mut c_void) {
     boundary((), |guard| {

@@ -12,15 +12,17 @@ use crate::ffi::status::{Status, boundary};
 use crate::ffi::types::{SizeClass, write_array};
 use crate::pool::builder::round_original;
 
-/// The status of the calling thread's last failed call. It is success if none failed yet. A call that succeeds leaves
-/// it.
+/// The status of the calling thread's last failed call.
+///
+/// It is success if none failed yet. A call that succeeds leaves it.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_last_error() -> i32 {
     last_error() as i32
 }
 
-/// Writes the text of the calling thread's last error, with its figures. At most `size` bytes are written to `out`, the
-/// last of them a zero byte. `out` may be NULL if `size` is 0.
+/// Writes the text of the calling thread's last error, with its figures.
+///
+/// At most `size` bytes are written to `out`, the last of them a zero byte. `out` may be NULL if `size` is 0.
 ///
 /// Returns the length of the whole text in bytes, without the zero byte. It allocates nothing and sets no error.
 ///
@@ -45,14 +47,18 @@ pub unsafe extern "C" fn bytepool_error_text(out: *mut c_char, size: usize) -> u
     })
 }
 
-/// What a status means, in English. The string is constant, and never NULL or freed.
+/// What a status means, in English.
+///
+/// The string is constant, and never NULL or freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_status_message(status: i32) -> *const c_char {
     Status::from_code(status).map_or(c"unknown status", Status::message).as_ptr()
 }
 
-/// Sets what is called for every misuse in this process. It is called on the thread that misused, with no lock held,
-/// before the call returns. It may still run on another thread when this function returns.
+/// Sets what is called for every misuse in this process.
+///
+/// It is called on the thread that misused, with no lock held, before the call returns. It may still run on another
+/// thread when this function returns.
 ///
 /// NULL brings the default back: it writes one line to stderr, at most 10 a second, and then how many more there were.
 ///
@@ -63,13 +69,16 @@ pub unsafe extern "C" fn bytepool_set_misuse_handler(handler: Option<Handler>, u
     boundary((), |guard| misuse::set_handler(guard, handler, user_data));
 }
 
-/// How many calls of this process were refused for an invalid context. No pool's figures can count them.
+/// How many calls of this process were refused for an invalid context.
+///
+/// No pool's figures can count them.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_invalid_context_count() -> u64 {
     misuse::invalid_context_count()
 }
 
 /// The original library's default rounding: `((size + 256) >> 3) << 3` bytes, and `size` itself where that overflows.
+///
 /// It fits [`Config::round`](crate::ffi::types::Config::round).
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_round_original(size: usize) -> usize {
@@ -77,7 +86,9 @@ pub extern "C" fn bytepool_round_original(size: usize) -> usize {
 }
 
 /// Makes size classes for sizes of all kinds: from the first that holds `smallest` bytes to the first that holds
-/// `largest`. The first `max` of them are written to `out`, which may be NULL.
+/// `largest`.
+///
+/// The first `max` of them are written to `out`, which may be NULL.
 ///
 /// Returns how many classes there are, at most 64. It is 0 on failure, an invalid argument: a `largest` of 0, below
 /// `smallest` or above 4 GiB, and what takes more than 64 classes.

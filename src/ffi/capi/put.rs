@@ -8,8 +8,9 @@ use crate::core::door::{self, Unfinished};
 use crate::ffi::context::ContextHandle;
 use crate::ffi::status::Status;
 
-/// Puts a buffer back, whichever thread and language got it. `size` is the one asked for, in bytes, or another of the
-/// same class. NULL `data` does nothing.
+/// Puts a buffer back, whichever thread and language got it.
+///
+/// `size` is the one asked for, in bytes, or another of the same class. NULL `data` does nothing.
 ///
 /// A wrong put changes nothing. It is counted, reported to the misuse handler, and becomes the thread's last error.
 ///
@@ -24,8 +25,9 @@ pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, s
     }
 }
 
-/// Puts a buffer back, and returns how it went. `size` is the one asked for, in bytes, or another of the same class.
-/// NULL `data` does nothing, and is a success.
+/// Puts a buffer back, and returns how it went.
+///
+/// `size` is the one asked for, in bytes, or another of the same class. NULL `data` does nothing, and is a success.
 ///
 /// A wrong put changes nothing, and is reported to the misuse handler. The errors are an invalid context, a foreign
 /// pointer, a double put, a size mismatch, and a panic of the rounding function.
@@ -42,8 +44,10 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
     }
 }
 
-/// Puts a buffer back whose size the caller does not know. NULL `data` does nothing. A wrong put changes nothing. It is
-/// counted, reported to the misuse handler, and becomes the thread's last error.
+/// Puts a buffer back whose size the caller does not know.
+///
+/// NULL `data` does nothing. A wrong put changes nothing. It is counted, reported to the misuse handler, and becomes
+/// the thread's last error.
 ///
 /// # Safety
 /// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
