@@ -1,7 +1,7 @@
-//! The cxx bridge: what `include/bytepool/bytepool.hpp` stands on. The types are those of `bytepool.h`, so
-//! each struct is described once.
+//! The cxx bridge, on which `include/bytepool/bytepool.hpp` stands. It uses the structs of `bytepool.h`, so each is
+//! described once.
 //!
-//! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes through
+//! A cxx function that panics aborts the process. So whatever may run the user's rounding function goes through
 //! [`boundary`].
 
 mod sharing;
@@ -32,7 +32,7 @@ use crate::pool::Pool;
 use crate::pool::buffer::PooledBuffer;
 use crate::pool::builder::Builder;
 
-/// A pool, as the door takes it from C++.
+/// The form in which the door takes a pool of C++.
 #[derive(Clone, Copy)]
 struct CppHandle<'a> {
     key: u64,
@@ -45,7 +45,7 @@ impl<'a> CppHandle<'a> {
         Self::with_key(pool.reference().key(), pool)
     }
 
-    /// For who remembers the pool's key. To look into the pool for it takes as long as a quarter of a fast path.
+    /// For a caller who remembers the pool's key. Reading it from the pool takes a quarter of the time of a fast path.
     #[inline(always)]
     fn with_key(key: u64, pool: &'a Pool) -> Self {
         Self { key, pool: pool.reference() }
@@ -74,12 +74,12 @@ impl<'a> Handle for CppHandle<'a> {
     }
 }
 
-/// Makes a struct of types.rs the C struct of the same fields to the bridge.
+/// Tells the bridge that a struct of types.rs is the C struct with the same fields.
 macro_rules! extern_type {
     ($rust:ty, $c:tt) => {
         // SAFETY:
-        // - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare
-        //   sizes and offsets
+        // - the Rust struct is repr(C) and has the fields of the C struct in the same order: tests compare sizes and
+        //   offsets
         // - it is trivially copyable in C++
         unsafe impl cxx::ExternType for $rust {
             type Id = cxx::type_id!($c);
@@ -96,26 +96,26 @@ extern_type!(CRegion, "bytepool_region");
 
 #[cxx::bridge(namespace = "bytepool")]
 mod cpp {
-    /// A `PooledBuffer` taken apart: what the C++ class holds, so that its accessors need no call.
+    /// A `PooledBuffer` taken apart. The C++ class holds these parts, so that its accessors need no call.
     #[namespace = "bytepool::detail"]
     struct BufferParts {
         data: *mut u8,
         size: usize,
         capacity: usize,
-        /// Holds a reference; opaque to C++.
+        /// Holds a reference. C++ does not look into it.
         pool: *mut u8,
         slot: u32,
         class_number: u32,
     }
 
-    /// What a get asks for, and where.
+    /// What a get asks for, and where it is called.
     #[namespace = "bytepool::detail"]
     struct GetRequest {
         size: usize,
-        /// 0 for the pool's own.
+        /// In bytes; 0 means the pool's own.
         alignment: usize,
         timeout_ns: u64,
-        /// Whether a limit that is reached is a timeout: it is, without a wait, where `timeout_ns` is 0.
+        /// Whether the caller gave a timeout. Then a limit that is reached is a timeout, also where `timeout_ns` is 0.
         is_timed: bool,
         /// NULL if it is not known.
         file: *const c_char,
@@ -152,26 +152,28 @@ mod cpp {
         #[cxx_name = "clone"]
         fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
         /// Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
-        /// once. What is outstanding stays good until it is put. Again: no effect.
+        /// once. Outstanding buffers stay good until they are put. A second close has no effect.
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
-        /// Gives idle memory back to the system, down to as many bytes of idle slots; the bytes given back.
+        /// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns
+        /// how many bytes went back.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
-        /// What a get of so many bytes has room for: what is to grow may as well ask for that. Throws rust::Error after
-        /// an error inside.
+        /// How many bytes a get of `size` bytes has room for. What will grow may as well ask for so many. Throws
+        /// rust::Error if the rounding function panics.
         #[cxx_name = "good_size"]
         fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
-        /// The pool's figures; `std::cout << pool->stats()` prints them.
+        /// The pool's figures. `std::cout << pool->stats()` prints them.
         #[cxx_name = "stats"]
         fn c_stats(self: &Pool) -> CStats;
-        /// Those of a class, counted from 0 by size. Throws rust::Error if there is no such class.
+        /// The figures of a size class. Classes are counted from 0 by ascending buffer size. Throws rust::Error if
+        /// there is no such class.
         #[cxx_name = "class_stats"]
         fn c_class_stats(self: &Pool, index: usize) -> Result<CClassStats>;
-        /// Fills in the memory of a pinned pool, as far as there is room; how many regions it has.
-        /// bytepool::pinned_regions gives them all.
+        /// Writes as many regions of a pinned pool's memory to `out` as there is room for. Returns how many the pool
+        /// has. bytepool::pinned_regions gives them all.
         #[cxx_name = "pinned_regions"]
         fn c_pinned_regions(self: &Pool, out: &mut [CRegion]) -> usize;
     }
@@ -219,7 +221,7 @@ fn new_pool_of_config(config: &Config) -> Result<Box<Pool>, CppError> {
 }
 
 /// # Safety
-/// - none: the context is checked; cxx asks for `unsafe` with any raw pointer
+/// - none: the context is checked, and cxx asks for `unsafe` with any raw pointer
 unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
     let mut guard = ForkGuard::new();
     match resolve(&guard, context.cast()) {
@@ -236,7 +238,7 @@ fn context_of_pool(pool: &Pool) -> Result<*mut u8, CppError> {
     pool.try_context().map(|context| context.into_raw().cast()).map_err(CppError::Context)
 }
 
-/// A failure for who does without exceptions: NULL, and its status.
+/// A failure for a caller without exceptions: NULL, and its status in `why`.
 fn refused_to(why: &mut i32) -> impl FnOnce(CppError) -> *mut Pool + '_ {
     |error| {
         let failure = Failure::from(error);
@@ -252,7 +254,7 @@ fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool {
 }
 
 /// # Safety
-/// - as [`pool_of_context`]
+/// - none: the context is checked, and cxx asks for `unsafe` with any raw pointer
 unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool {
     *why = Status::Ok as i32;
     // SAFETY:
@@ -307,7 +309,8 @@ fn location_of(parts: &BufferParts) -> PackedLocation {
 }
 
 /// # Safety
-/// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
+/// - the parts came from [`take_apart`], and are put together once
+/// - another size than then is at most the capacity
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     let BufferParts { data, size, capacity, pool, .. } = *parts;
     let location = location_of(parts);
@@ -329,7 +332,7 @@ unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'
     Caller::Native { language: Language::Cpp, file, line, column }
 }
 
-/// What the door is asked for.
+/// The request that the door takes.
 ///
 /// # Safety
 /// - the file is NULL, or a string that outlives the result
@@ -341,7 +344,7 @@ unsafe fn request_of(request: &GetRequest) -> Request<'_> {
     Request { alignment, timeout: timeout_of(request.timeout_ns), ..Request::owned(request.size, caller) }
 }
 
-/// The error of a get that was refused; the thread's last error says why, too.
+/// The status of a get that was refused. It becomes the thread's last error, too.
 #[cold]
 fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
     match refused {
@@ -363,7 +366,7 @@ fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
     }
 }
 
-/// The status. In line, as checkers of memory note few callers.
+/// Gets a buffer by the slow path, and returns the status. It is inlined, because checkers of memory note few callers.
 ///
 /// # Safety
 /// - the file is NULL or a string
@@ -381,19 +384,19 @@ unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> 
 }
 
 /// # Safety
-/// - as [`PooledBuffer::from_raw`], but that the bytes need not be initialised: C++ reads them at its own
-///   risk
+/// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now on
 unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, CppError> {
     let data = NonNull::new(data).ok_or(CppError::NullPointer)?;
     boundary(CppError::Panic, |_| {
         // SAFETY:
-        // - as the caller promised; the value is taken apart at once, so no Rust code reads the bytes
+        // - as the caller promised
+        // - the value is taken apart at once, so no Rust code reads bytes that may be uninitialised
         unsafe { PooledBuffer::from_raw(pool, data, size) }.map(take_apart).map_err(CppError::Misuse)
     })
 }
 
-/// The fast path of `PooledBuffer`'s constructor: past the bridge, whose every call is two. `false`: nothing
-/// was done, [`get_at`] must look.
+/// The fast path of `PooledBuffer`'s constructor. It goes past the bridge, where each call becomes two. `false` means
+/// that nothing was done, and [`get_at`] must be called.
 #[unsafe(no_mangle)]
 extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit<BufferParts>) -> bool {
     let got = door::get(CppHandle::new(pool), size, Holder::Owned);
@@ -403,10 +406,10 @@ extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit
     got.is_some()
 }
 
-/// `PooledBuffer`'s destructor.
+/// `PooledBuffer`'s destructor: puts the buffer.
 ///
 /// # Safety
-/// - as [`put_together`]
+/// - the parts are of a `PooledBuffer` that the caller owns, and gives up
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY:
@@ -420,8 +423,8 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
 }
 
 /// # Safety
-/// - as [`put_together`]
-// Not unwinding, and of the same signature: so it is a tail call.
+/// - the parts are of a `PooledBuffer` that the caller owns, and gives up
+// It does not unwind and has its caller's signature, so the call is a tail call.
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn put_slow(parts: &BufferParts) {
@@ -435,7 +438,7 @@ unsafe extern "C" fn put_slow(parts: &BufferParts) {
 }
 
 /// # Safety
-/// - as [`put_together`]
+/// - the parts are of a `PooledBuffer` that the caller owns, and gives up
 unsafe fn release(parts: &BufferParts) {
     // SAFETY: as the caller promised
     unsafe { put_together(parts) }.into_raw();
@@ -443,12 +446,13 @@ unsafe fn release(parts: &BufferParts) {
 
 // ---- memory_resource ----
 
-/// What leads a thread to its cache of the pool.
+/// The key that leads a thread to its cache of the pool.
 fn key_of(pool: &Pool) -> u64 {
     pool.reference().key()
 }
 
-/// A raw buffer, past the bridge, by the pool's [`key_of`]. NULL: refused, and the thread's last error says why.
+/// Gets a raw buffer past the bridge. `key` is the pool's [`key_of`]. NULL means that it was refused, and the thread's
+/// last error says why.
 #[unsafe(no_mangle)]
 extern "C" fn bytepool_cpp_get_raw(key: u64, size: usize, pool: &Pool) -> *mut u8 {
     match door::get(CppHandle::with_key(key, pool), size, Holder::Raw(size)) {
@@ -457,7 +461,7 @@ extern "C" fn bytepool_cpp_get_raw(key: u64, size: usize, pool: &Pool) -> *mut u
     }
 }
 
-// Not unwinding, and of the same signature: so it is a tail call.
+// It does not unwind and has its caller's signature, so the call is a tail call.
 #[cold]
 #[inline(never)]
 extern "C" fn get_raw_slow(_: u64, size: usize, pool: &Pool) -> *mut u8 {
@@ -481,7 +485,8 @@ fn get_raw_for(pool: &Pool, request: &Request) -> *mut u8 {
 }
 
 /// # Safety
-/// - as `bytepool_put`; the key is the pool's
+/// - if `data` is an outstanding buffer of the pool, the caller owns it, and nobody uses it any more
+/// - the key is the pool's
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bytepool_cpp_put_raw(key: u64, data: *mut u8, size: usize, pool: &Pool) {
     if let Err(unfinished) = door::put(CppHandle::with_key(key, pool), data, size) {
@@ -492,7 +497,8 @@ unsafe extern "C" fn bytepool_cpp_put_raw(key: u64, data: *mut u8, size: usize, 
 }
 
 /// # Safety
-/// - as `bytepool_put`; the fast path just gave `unfinished`
+/// - if `data` is an outstanding buffer of the pool, the caller owns it, and nobody uses it any more
+/// - the fast path just gave `unfinished`
 #[cold]
 #[inline(never)]
 unsafe fn finish_put_raw(unfinished: Unfinished, data: *mut u8, size: usize, pool: &Pool) {

@@ -62,7 +62,7 @@ impl fmt::Display for CppError {
 
 impl Error for CppError {}
 
-/// Runs the body of a function for C++, with a fork guard; `errno` stays. A panic becomes the error `failed`.
+/// Runs the body of a function for C++ with a fork guard. `errno` stays. A panic becomes the error `failed`.
 #[inline(always)]
 pub(super) fn boundary<T, E>(failed: E, body: impl FnOnce(&mut ForkGuard) -> Result<T, E>) -> Result<T, E> {
     let _errno = KeptErrno::new();

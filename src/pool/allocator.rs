@@ -7,7 +7,8 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::Pool;
 
-/// A collection's memory is a raw buffer of the pool. It may outlive the pool's closing.
+/// A collection's memory is a raw buffer of the pool. It stays good after the pool was closed. A get that fails is the
+/// collection's `AllocError`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -19,10 +19,26 @@ use crate::debug::tracking::Caller;
 use crate::error::{GetError, Misuse, ResizeError};
 use crate::os::fork::ForkGuard;
 
-/// A buffer from a [`Pool`], put back when dropped, on whatever thread.
+/// A buffer from a [`Pool`] with one owner: this value.
 ///
-/// It derefs to its bytes, and keeps the pool's memory alive on its own: it may outlive every handle. A put
-/// from C with this pointer is refused while the `PooledBuffer` exists.
+/// Dropping it puts the buffer.
+///
+/// It derefs to its bytes, `len` of them, and cannot grow beyond `capacity`. It keeps the pool's memory, so it may
+/// outlive every handle. A put from C with its pointer is refused while the `PooledBuffer` exists.
+///
+/// It may be sent to any thread, and dropped there.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+/// let mut buffer = pool.get(100)?;
+/// buffer[..5].copy_from_slice(b"hello");
+/// buffer.truncate(5);
+/// std::thread::spawn(move || assert_eq!(buffer, b"hello")).join().unwrap(); // dropped, and put, there
+/// assert_eq!(pool.stats().puts, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub struct PooledBuffer {
     data: NonNull<u8>,
     len: usize,
@@ -40,12 +56,12 @@ unsafe impl Send for PooledBuffer {}
 // - a shared PooledBuffer only gives shared access to its bytes
 unsafe impl Sync for PooledBuffer {}
 
-// Its bytes are as they were written, and a panic leaves nothing half done.
+// A panic leaves nothing half done, and the bytes are as they were written.
 impl UnwindSafe for PooledBuffer {}
 impl RefUnwindSafe for PooledBuffer {}
 
 impl PooledBuffer {
-    /// For a buffer just got from `pool` with holder `Owned` and initialised bytes; `len` is at most its
+    /// Owns a buffer that was just got from `pool` with the holder `Owned` and initialised bytes. `len` is at most its
     /// capacity.
     #[inline]
     pub(crate) fn new(pool: NonNull<Core>, buffer: Buffer, len: usize) -> Self {
@@ -54,17 +70,31 @@ impl PooledBuffer {
         Self { data, len, capacity, location: location.into(), pool }
     }
 
-    /// Takes over a raw buffer that is outstanding from `pool`: got by C, by [`Pool::get_raw`], or by
-    /// [`into_raw`](Self::into_raw). `size` is the one asked for, or another of the same class; it becomes
-    /// the length.
+    /// Becomes the owner of a raw buffer that is outstanding from `pool`. C got it, or [`Pool::get_raw`] did, or
+    /// [`into_raw`](Self::into_raw) gave it up.
+    ///
+    /// `size` is the one asked for, in bytes, or another of the same class. It becomes the length.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use bytepool::PooledBuffer;
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let data = pool.get_raw(100)?;
+    /// // SAFETY:
+    /// // - got above, of a size class, and only used by its owner from now on
+    /// let buffer = unsafe { PooledBuffer::from_raw(&pool, data, 100)? };
+    /// assert_eq!(buffer.len(), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Misuse`] if `data` is no such buffer; then nothing changed, and it is still the caller's.
+    /// [`Misuse`] if `data` is no such buffer. Then nothing changed, and it is still the caller's.
     ///
     /// # Safety
-    /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now
-    ///   on
-    /// - all its usable bytes ([`Pool::usable_size`]) are initialised; those of a class's slots always are
+    /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now on
+    /// - all its usable bytes, as [`Pool::usable_size`] counts them, are initialised; those of a class's slots always
+    ///   are
     pub unsafe fn from_raw(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<Self, Misuse> {
         let pool = pool.reference();
         // SAFETY:
@@ -81,8 +111,19 @@ impl PooledBuffer {
         })
     }
 
-    /// Gives the raw pointer up, with the size that a put must name: the length now. The buffer stays
-    /// outstanding.
+    /// Gives the buffer up as a raw pointer, with its length in bytes. A put must name that size. The buffer stays
+    /// outstanding, and is the caller's.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let (data, size) = pool.copy(b"hello")?.into_raw();
+    /// // SAFETY:
+    /// // - given up above, and put once
+    /// unsafe { pool.put_raw(data, size)? };
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_raw(self) -> (NonNull<u8>, usize) {
         let buffer = ManuallyDrop::new(self);
         // SAFETY:
@@ -107,17 +148,30 @@ impl PooledBuffer {
         self.len == 0
     }
 
-    /// The most bytes the buffer can have. Under AddressSanitizer, valgrind and their like, in programs of C
-    /// and C++: the size asked for.
+    /// The most bytes that the buffer can have: the buffer size of its class, or its own size where no class fits. In a
+    /// program of C or C++ under AddressSanitizer, valgrind or their like it is the size asked for.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Changes the length. Bytes that appear hold whatever was there.
+    /// Changes the length to `len` bytes. The buffer does not move. Bytes that appear hold whatever was there.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let mut buffer = pool.copy(b"hello world")?;
+    /// buffer.resize(5)?;
+    /// assert_eq!(buffer, b"hello");
+    /// buffer.resize(11)?;
+    /// assert_eq!(buffer, b"hello world");
+    /// assert!(buffer.resize(5000).is_err()); // its class has 4096 bytes
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`ResizeError`] if `len` exceeds the capacity.
+    /// [`ResizeError`] if `len` exceeds the capacity. Then the length is as it was.
     pub fn resize(&mut self, len: usize) -> Result<(), ResizeError> {
         if len > self.capacity {
             return Err(ResizeError { requested: len, capacity: self.capacity });
@@ -126,7 +180,8 @@ impl PooledBuffer {
         Ok(())
     }
 
-    /// Ends the writing: the bytes, as many as the length says, may be shared from now on.
+    /// Ends the writing. From now on the bytes may be shared, as many as the length says. Nothing is copied or
+    /// allocated.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -165,8 +220,8 @@ impl PooledBuffer {
     }
 
     /// # Safety
-    /// - the parts came from [`into_parts`](Self::into_parts) (another length up to the capacity is fine),
-    ///   and are used once
+    /// - the parts came from [`into_parts`](Self::into_parts), and are used once
+    /// - another length than then is at most the capacity
     #[cfg(feature = "cxx")]
     pub(crate) unsafe fn from_parts(
         data: NonNull<u8>,
@@ -212,8 +267,9 @@ impl Deref for PooledBuffer {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY:
-        // - the buffer has at least `len` bytes, all initialised: fresh slots are zero pages, reused ones
-        //   hold what was there, others were zeroed when they were allocated or vouched for by `from_raw`
+        // - the buffer has at least `len` bytes
+        // - all are initialised: fresh slots are zero pages, reused slots hold what was there, other buffers were
+        //   zeroed when they were allocated, and the caller of `from_raw` vouched for its own
         // - nobody else writes to them while this value is borrowed
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
@@ -223,7 +279,8 @@ impl DerefMut for PooledBuffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY:
-        // - as in `deref`, and this value is borrowed mutably
+        // - as in `deref`
+        // - this value is borrowed mutably
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 }

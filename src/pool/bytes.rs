@@ -17,13 +17,16 @@ use crate::core::sharing::Share;
 use crate::debug::tracking::Caller;
 use crate::error::GetError;
 
-/// Bytes of a [`Pool`](crate::Pool)'s buffer that nobody changes any more, shared: a clone or a slice is another sharer
-/// of the same buffer. The last one's end puts it, on whatever thread.
+/// Bytes of a [`Pool`](crate::Pool)'s buffer that nobody changes any more, shared.
 ///
-/// Sharing copies nothing and allocates nothing: the sharers are counted beside the buffer. It keeps the pool's memory
-/// alive on its own, and a put from C with its pointer is refused while there is a sharer. A buffer counts as
-/// outstanding, once, as long as anything of it is shared: a small slice pins all of it.
-/// [`copy_range`](Self::copy_range) does not.
+/// A clone or a slice is another sharer of the same buffer. The end of the last sharer puts it.
+///
+/// Sharing copies nothing and allocates nothing: the sharers are counted beside the buffer. They keep the pool's
+/// memory, so they may outlive every handle. While there is a sharer, a put from C with the buffer's pointer is
+/// refused.
+///
+/// The buffer counts as outstanding, once, as long as anything of it is shared: a small slice holds all of it.
+/// [`copy_range`](Self::copy_range) lets go of it. Sharers may be used and dropped on any thread.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,7 +41,7 @@ use crate::error::GetError;
 /// # }
 /// ```
 pub struct PooledBytes {
-    /// Counted, in the buffer's own count.
+    /// This value's share, which the buffer's count of sharers includes.
     share: Share,
     start: NonNull<u8>,
     len: usize,
@@ -56,7 +59,7 @@ impl UnwindSafe for PooledBytes {}
 impl RefUnwindSafe for PooledBytes {}
 
 impl PooledBytes {
-    /// The only sharer of a buffer from now on.
+    /// Makes the buffer's owner its only sharer.
     pub(super) fn new(buffer: PooledBuffer) -> Self {
         let len = buffer.len();
         let Buffer { data, location, .. } = buffer.as_buffer();
@@ -68,19 +71,19 @@ impl PooledBytes {
         Self { share, start: data, len }
     }
 
-    /// How many bytes it has.
+    /// The length in bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Whether the length is 0.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The bytes of a range, shared with these.
+    /// Shares a range of these bytes. Nothing is copied, and the whole buffer stays outstanding.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -101,7 +104,7 @@ impl PooledBytes {
         self.share(start, len)
     }
 
-    /// Splits the first `at` bytes off and returns them. These begin after them then.
+    /// Splits the first `at` bytes off and returns them. These bytes then begin after them. Nothing is copied.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -114,7 +117,7 @@ impl PooledBytes {
     /// ```
     ///
     /// # Panics
-    /// - there are fewer bytes
+    /// - there are fewer than `at` bytes
     /// - the buffer has 2^31 sharers
     #[track_caller]
     pub fn split_to(&mut self, at: usize) -> Self {
@@ -123,7 +126,7 @@ impl PooledBytes {
         first
     }
 
-    /// Leaves the first `count` bytes out, of which there are as many.
+    /// Leaves the first `count` bytes out.
     pub(super) fn skip(&mut self, count: usize) {
         assert!(count <= self.len, "{count} bytes of {} are to be skipped", self.len);
         // SAFETY:
@@ -132,15 +135,15 @@ impl PooledBytes {
         self.len -= count;
     }
 
-    /// A copy of the bytes of a range, in a buffer of its own of the same pool. So a few bytes of a large buffer do not
-    /// keep it outstanding.
+    /// Copies a range of the bytes into another buffer of the same pool. So a few bytes of a large buffer do not keep
+    /// it outstanding.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = bytepool::Pool::builder().size_class(64, 100).size_class(65536, 100).build()?;
     /// let packet = pool.get_zeroed(65536)?.freeze();
     /// let header = packet.copy_range(..16)?;
-    /// drop(packet); // put, although the header is there still
+    /// drop(packet); // put, although the header is still there
     /// assert_eq!((pool.stats().classes[0].outstanding, pool.stats().classes[1].outstanding), (1, 0));
     /// # drop(header);
     /// # Ok(())
@@ -163,8 +166,8 @@ impl PooledBytes {
         Ok(copy.freeze())
     }
 
-    /// The buffer, to be written again, if nobody else shares it and these bytes begin where it does. Its length is
-    /// theirs.
+    /// Makes the only sharer the owner of the buffer, so that it can be written again. The buffer's length is that of
+    /// these bytes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -180,7 +183,7 @@ impl PooledBytes {
     /// ```
     ///
     /// # Errors
-    /// These bytes as they were: others share the buffer, or they do not begin with its first byte.
+    /// These bytes, unchanged, if others share the buffer or they do not begin with its first byte.
     pub fn try_into_buffer(self) -> Result<PooledBuffer, Self> {
         // SAFETY:
         // - this value is a share, and nobody makes another by it
@@ -193,7 +196,7 @@ impl PooledBytes {
         Ok(unsafe { owner.owned(owner.share.capacity()) })
     }
 
-    /// The buffer of a share that became the owner, as if it had room for so many bytes.
+    /// The buffer of a share that became the owner, with a capacity that the caller chooses.
     ///
     /// # Safety
     /// - the caller owns the buffer, and uses this value no more
@@ -213,13 +216,13 @@ impl PooledBytes {
     }
 }
 
-/// As the standard library takes ranges of slices.
+/// Ranges in the form by which the standard library indexes slices.
 fn bounds(range: &impl RangeBounds<usize>) -> (Bound<usize>, Bound<usize>) {
     (range.start_bound().cloned(), range.end_bound().cloned())
 }
 
 impl Clone for PooledBytes {
-    /// Another sharer.
+    /// Makes another sharer of the same bytes. Nothing is copied or allocated.
     ///
     /// # Panics
     /// The buffer has 2^31 sharers.
@@ -236,7 +239,7 @@ impl Drop for PooledBytes {
         // - this value is a share, given up once; after the last one this thread owns the buffer
         unsafe {
             if self.share.release() {
-                // What else it has room for is not asked any more.
+                // It is dropped at once, so nobody asks for its real capacity.
                 drop(self.owned(self.len));
             }
         }

@@ -1,4 +1,5 @@
-//! The traits of the crate `bytes`: what reads into a `BufMut`, writes a `Buf` or keeps `Bytes` takes pooled buffers.
+//! The traits of the crate `bytes`. Code that reads into a `BufMut`, writes a `Buf` or keeps `Bytes` takes pooled
+//! buffers.
 
 use ::bytes::buf::UninitSlice;
 use ::bytes::{Buf, BufMut, Bytes};
@@ -6,7 +7,7 @@ use ::bytes::{Buf, BufMut, Bytes};
 use super::buffer::PooledBuffer;
 use super::bytes::PooledBytes;
 
-/// Appends up to the capacity, and does not grow.
+/// Appends within the capacity. The buffer does not grow beyond it.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,7 +47,7 @@ unsafe impl BufMut for PooledBuffer {
 /// # let pool = bytepool::Pool::builder().size_class(16, 100).build()?;
 /// let mut bytes = pool.copy(b"\x01\x02abc")?.freeze();
 /// assert_eq!(bytes.get_u16(), 0x0102);
-/// let rest = bytes.copy_to_bytes(3); // not copied, but shared
+/// let rest = bytes.copy_to_bytes(3); // shared, in spite of its name
 /// assert_eq!(&*rest, b"abc");
 /// # Ok(())
 /// # }
@@ -69,7 +70,8 @@ impl Buf for PooledBytes {
     }
 }
 
-/// Shared further as `Bytes`, which allocates their count of sharers. The buffer is put with the last of them.
+/// Shares the bytes as `Bytes`, which allocates a count of its own sharers. The end of the last of them puts the
+/// buffer.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -17,10 +17,30 @@ use crate::error::GetError;
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
-/// The future of [`Pool::get_async`].
+/// The future of [`Pool::get_async`]. Its output is a [`PooledBuffer`], or a [`GetError`].
 ///
-/// Dropped before it ends, it leaves the queue, and what it was granted meanwhile is the next one's. A buffer that it
-/// was granted counts as outstanding from then on, so one that is not polled keeps it from others.
+/// A future that is dropped before it ends leaves the queue. What it was granted meanwhile goes to the next waiter.
+/// From the grant on, its buffer counts as outstanding. So a future that was granted a buffer and is not polled keeps
+/// it from others.
+///
+/// It may be polled and dropped on any thread.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::pin::pin;
+/// # use std::task::{Context, Poll, Waker};
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).max_bytes(4096).build()?;
+/// let buffer = pool.get(4096)?;
+/// {
+///     let given_up = pin!(pool.get_async(4096));
+///     assert!(given_up.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+/// } // leaves the queue
+/// drop(buffer);
+/// let next = pin!(pool.get_async(4096)).poll(&mut Context::from_waker(Waker::noop()));
+/// assert!(matches!(next, Poll::Ready(Ok(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a future does nothing unless it is polled"]
 pub struct GetAsync<'a> {
     pool: &'a Pool,
@@ -29,20 +49,20 @@ pub struct GetAsync<'a> {
 }
 
 impl Pool {
-    /// A buffer of `size` bytes, with whatever it held last, or zeros, for a task of any runtime. Where the pool is at
-    /// its limit, the task waits until memory is put or given back. No thread sleeps for it.
+    /// Gets a buffer of `size` bytes for a task of any runtime. Where the pool is at its limit, the task waits until
+    /// memory is put or given back, and no thread sleeps. The bytes hold what the buffer held last, or zeros.
     ///
-    /// It queues with those that wait by [`get_timeout`](Self::get_timeout), first come first served, from its first
-    /// poll on. A deadline is the runtime's affair: a future that is dropped leaves the queue.
+    /// From its first poll on the task queues with those that wait by [`get_timeout`](Self::get_timeout), first come
+    /// first served. It has no deadline of its own: to give up, drop the future, as a runtime's timeout does.
     ///
-    /// Its waker is called by the thread that puts, as the last thing of that call and without a lock. A panic of the
-    /// waker ends there. In the child of a fork a future stays in the queue; a wake-up that another thread was about to
-    /// make is not made there.
+    /// The thread that puts calls the task's waker, as the last thing of that call and without a lock. A panic of the
+    /// waker ends there. In the child of a fork a future stays in the queue. A wake-up that another thread was about to
+    /// make when the process forked is not made in the child.
     ///
     /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::pin::pin;
     /// # use std::task::{Context, Poll, Waker};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = bytepool::Pool::builder().size_class(4096, 100).max_bytes(4096).build()?;
     /// let first = pool.get(4096)?;
     /// let mut second = pin!(pool.get_async(4096)); // or: pool.get_async(4096).await

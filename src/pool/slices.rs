@@ -7,7 +7,7 @@ use std::slice;
 use super::buffer::PooledBuffer;
 use super::bytes::PooledBytes;
 
-/// Compares the bytes with those of other types, from both sides.
+/// Compares the bytes with those of another type, from both sides.
 macro_rules! equals {
     ($($this:ty, $other:ty $(, $N:ident)?;)*) => { $(
         impl $(<const $N: usize>)? PartialEq<$other> for $this {
@@ -68,7 +68,7 @@ impl<'a> IntoIterator for &'a mut PooledBuffer {
     }
 }
 
-/// As the bytes, so that maps are searched by slices.
+/// Hashes like the slice of its bytes. So a map with such keys can be searched by a slice.
 impl Hash for PooledBytes {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);

@@ -9,7 +9,7 @@ use crate::debug::tracking::Caller;
 use crate::error::{GetError, ResizeError};
 
 impl PooledBuffer {
-    /// Makes the length 0. The capacity stays.
+    /// Makes the length 0. The capacity stays, and so do the bytes in the memory.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,7 @@ impl PooledBuffer {
         self.truncate(0);
     }
 
-    /// Leaves out all bytes but the first `len`; nothing if there are no more.
+    /// Shortens the buffer to its first `len` bytes. If it has no more, nothing is done.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,7 +40,7 @@ impl PooledBuffer {
         debug_assert!(shortened.is_ok());
     }
 
-    /// Appends bytes.
+    /// Appends a copy of `bytes`, within the capacity. The buffer does not grow beyond it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,8 +62,8 @@ impl PooledBuffer {
         Ok(())
     }
 
-    /// The bytes after the length, up to the capacity. They hold whatever was there, initialised. A
-    /// [`resize`](Self::resize) makes what was written part of the buffer.
+    /// The bytes from the length to the capacity, to be written into. They are initialised, and hold whatever was
+    /// there. A [`resize`](Self::resize) afterwards makes what was written part of the buffer.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -80,9 +80,10 @@ impl PooledBuffer {
         &mut self.all_mut()[len..capacity]
     }
 
-    /// Moves the bytes to a buffer of the same pool that has room for at least `capacity` bytes, and puts the old one.
-    /// Nothing is done if this one has the room. What is beyond the length is not copied, and the new buffer is aligned
-    /// as the pool aligns.
+    /// Makes room for at least `capacity` bytes. If the buffer has less, its bytes move to another buffer of the same
+    /// pool, and the old one is put.
+    ///
+    /// Bytes beyond the length are not copied. The new buffer has the pool's own alignment.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -136,7 +137,7 @@ impl io::Write for PooledBuffer {
     }
 }
 
-/// Appends text; an error, and nothing is appended, where a piece does not fit the capacity.
+/// Appends text. A piece that does not fit the capacity is an error, and nothing of it is appended.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,7 +1,8 @@
-//! What the C++ `SharedBuffer` stands on: it holds the parts of a `PooledBuffer`, as many times as there are sharers.
+//! The functions that the C++ `SharedBuffer` calls. Each `SharedBuffer` holds a copy of the parts of one
+//! `PooledBuffer`.
 //!
-//! None of these throws, runs the user's code or allocates. `data` of the parts is where the buffer starts, whatever
-//! part of it a sharer looks at.
+//! None of these throws, runs the user's code or allocates. `data` of the parts is where the buffer starts, also for a
+//! sharer that shows a part of it.
 
 use std::ptr::NonNull;
 
@@ -20,8 +21,8 @@ unsafe fn share_of(parts: &BufferParts) -> Share {
     }
 }
 
-/// Makes the owner of a buffer its only sharer. The parts are a share from now on: neither
-/// [`bytepool_cpp_put`] nor `release` may have them.
+/// Makes the owner of a buffer its only sharer. The parts are a share from now on. So [`bytepool_cpp_put`] and
+/// `release` must not take them.
 ///
 /// # Safety
 /// - the parts are of a `PooledBuffer` that the caller owns and gives up
@@ -31,7 +32,7 @@ unsafe extern "C" fn bytepool_cpp_share(parts: &BufferParts) {
     unsafe { share_of(parts).share() }
 }
 
-/// Counts another sharer, who has a copy of the parts. `false`: there are 2^31 already, and nothing changed.
+/// Counts another sharer, who has a copy of the parts. `false` means that there are 2^31 already, and nothing changed.
 ///
 /// # Safety
 /// - the parts are of a share that the caller has
@@ -41,7 +42,7 @@ unsafe extern "C" fn bytepool_cpp_add_share(parts: &BufferParts) -> bool {
     unsafe { share_of(parts).add() }
 }
 
-/// Gives a share up; the last one's end puts the buffer.
+/// Gives a share up. The end of the last one puts the buffer.
 ///
 /// # Safety
 /// - the parts are of a share that the caller has, and does not use any more
@@ -56,8 +57,8 @@ unsafe extern "C" fn bytepool_cpp_release_share(parts: &BufferParts) {
     }
 }
 
-/// Makes the only sharer the owner: the parts are those of a `PooledBuffer` again. `false`: there are other sharers,
-/// and nothing changed.
+/// Makes the only sharer the owner: the parts are those of a `PooledBuffer` again. `false` means that there are other
+/// sharers, and nothing changed.
 ///
 /// # Safety
 /// - the parts are of a share that the caller has, and of which no other thread makes another meanwhile
