@@ -56,30 +56,32 @@ namespace bytepool {
 //         rust::Box<Pool> clone() const;
 //
 //         // Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
-//         // once. What is outstanding stays good until it is put. Again: no effect.
+//         // once. Outstanding buffers stay good until they are put. A second close has no effect.
 //         void close() const noexcept;
 //
 //         // Whether the pool was closed.
 //         bool is_closed() const noexcept;
 //
-//         // Gives idle memory back to the system, down to as many bytes of idle slots; the bytes given back.
+//         // Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns
+//         // how many bytes went back.
 //         std::size_t trim(std::size_t keep_idle_bytes) const noexcept;
 //
 //         // The alignment of every buffer, in bytes.
 //         std::size_t alignment() const noexcept;
 //
-//         // What a get of so many bytes has room for: what is to grow may as well ask for that. Throws rust::Error
-//         // after an error inside.
+//         // How many bytes a get of `size` bytes has room for. What will grow may as well ask for so many. Throws
+//         // rust::Error if the rounding function panics.
 //         std::size_t good_size(std::size_t size) const;
 //
-//         // The pool's figures; `std::cout << pool->stats()` prints them.
+//         // The pool's figures. `std::cout << pool->stats()` prints them.
 //         Stats stats() const noexcept;
 //
-//         // Those of a class, counted from 0 by size. Throws rust::Error if there is no such class.
+//         // The figures of a size class. Classes are counted from 0 by ascending buffer size. Throws rust::Error if
+//         // there is no such class.
 //         ClassStats class_stats(std::size_t index) const;
 //
-//         // Fills in the memory of a pinned pool, as far as there is room; how many regions it has.
-//         // bytepool::pinned_regions gives them all.
+//         // Writes as many regions of a pinned pool's memory to `out` as there is room for. Returns how many the pool
+//         // has. bytepool::pinned_regions gives them all.
 //         std::size_t pinned_regions(rust::Slice<PinnedRegion> out) const noexcept;
 //     };
 struct Pool;

@@ -46,45 +46,46 @@ fn headers(extension: &str) -> Vec<String> {
     headers
 }
 
-/// Compiles `header` alone and twice in each of two files, and links both into a program that runs.
-fn check_header(header: &str, compiler: &str, standard: &str, without: &[&str]) {
+/// Compiles `header` alone and twice; and, if `links`, in a second file as well, with which it makes a program that runs.
+fn check_header(header: &str, compiler: &str, standard: &str, without: &[&str], links: bool) {
     let name = format!("{header}-{compiler}-{standard}{}", without.concat()).replace(['/', '.'], "-");
     let folder = scratch(&name);
     let extension = if standard.starts_with("c++") { "cpp" } else { "c" };
     let include = format!("#include \"{header}\"\n#include \"{header}\"\n");
     let declare = "uint32_t other(void);\n";
-    let sources = [
-        (
-            "main",
-            format!("{include}{declare}int main(void) {{ return other() == bytepool_version() ? 0 : 1; }}\n"),
-        ),
-        ("other", format!("{include}{declare}uint32_t other(void) {{ return bytepool_version(); }}\n")),
-    ];
-    let objects: Vec<PathBuf> = sources
-        .into_iter()
-        .map(|(name, text)| {
-            let source = folder.join(name).with_extension(extension);
-            fs::write(&source, text).expect("the scratch folder is writable");
-            let object = source.with_extension("o");
-            let mut command = Command::new(compiler);
-            command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").args(without);
-            command.arg(include_path());
-            compile(command.arg("-c").arg(&source).arg("-o").arg(&object)).assert_succeeded();
-            object
-        })
-        .collect();
-    let executable = folder.join("program");
-    link(Command::new(compiler), &objects, &executable);
-    run(&mut Command::new(&executable), std::time::Duration::from_secs(10)).assert_succeeded();
+    let main =
+        format!("{include}{declare}int main(void) {{ return other() == bytepool_version() ? 0 : 1; }}\n");
+    let other = format!("{include}{declare}uint32_t other(void) {{ return bytepool_version(); }}\n");
+    let compile = |name: &str, text: &str| {
+        let source = folder.join(name).with_extension(extension);
+        fs::write(&source, text).expect("the scratch folder is writable");
+        let object = source.with_extension("o");
+        let mut command = Command::new(compiler);
+        command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").args(without);
+        command.arg(include_path());
+        if links {
+            command.arg("-c").arg("-o").arg(&object);
+        } else {
+            command.arg("-fsyntax-only");
+        }
+        compile(command.arg(&source)).assert_succeeded();
+        object
+    };
+    let main = compile("main", &main);
+    if links {
+        let executable = folder.join("program");
+        link(Command::new(compiler), &[main, compile("other", &other)], &executable);
+        run(&mut Command::new(&executable), std::time::Duration::from_secs(10)).assert_succeeded();
+    }
 }
 
-/// `without`: what of the language a program may do without.
+/// `without`: what of the language a program may do without. Linked in the oldest standard, where inline is weakest.
 fn check_headers(headers: &[String], language: Language, standards: &[&[&'static str]], without: &[&str]) {
     for compiler in compilers(language) {
-        for standard in standards {
+        for (number, standard) in standards.iter().enumerate() {
             let standard = spelling(compiler, standard);
             for header in headers {
-                check_header(header, compiler, standard, without);
+                check_header(header, compiler, standard, without, number == 0);
             }
         }
     }
