@@ -61,7 +61,7 @@ mod bridge {
     use std::{env, fs};
 
     const BRIDGE: &str = "src/ffi/bridge.rs";
-    const SOURCES: [&str; 2] = ["cpp/pooled_buffer.cc", "cpp/memory_resource.cc"];
+    const SOURCES: [&str; 3] = ["cpp/error.cc", "cpp/memory_resource.cc", "cpp/stats.cc"];
 
     /// Compiles the bridge and the C++ sources; the folder with the generated header.
     pub fn build() -> Option<PathBuf> {
@@ -77,7 +77,8 @@ mod bridge {
         let private = folder.join("bytepool/private");
         fs::create_dir_all(&private).expect("OUT_DIR is writable");
         let generated = out_dir.join("cxxbridge/include/bytepool").join(format!("{BRIDGE}.h"));
-        fs::copy(generated, private.join("bridge.h")).expect("cxx-build wrote the bridge's header");
+        let bridge = fs::read_to_string(generated).expect("cxx-build wrote the bridge's header");
+        fs::write(private.join("bridge.h"), with_few_includes(&bridge)).expect("OUT_DIR is writable");
         let cxx = env::var_os("DEP_CXXBRIDGE1_HEADER").expect("cxx says where its header is");
         let cxx = fs::read_to_string(cxx).expect("cxx brings its header");
         fs::write(private.join("cxx.h"), rust_error(&cxx)).expect("OUT_DIR is writable");
@@ -88,6 +89,23 @@ mod bridge {
         // it would lead Cargo in circles.
         let _ = fs::remove_file(out_dir.join("cxxbridge/crate/bytepool"));
         Some(folder)
+    }
+
+    /// The generated header without `<ranges>` and `<iterator>`, which take a third as long to compile as all else that
+    /// bytepool.hpp includes. They are there for the tags of iterators and `std::distance`, which come with any
+    /// container, and for what cxx asserts about its own iterators. A bridge that needs more of them keeps them.
+    fn with_few_includes(bridge: &str) -> String {
+        const ASSERTS: [&str; 2] = ["static_assert(std::ranges::", "static_assert(std::contiguous_iterator<"];
+        let is_needed = |line: &&str| !ASSERTS.iter().any(|assert| line.starts_with(assert));
+        let lines: Vec<&str> = bridge.lines().filter(is_needed).collect();
+        let lighter = lines.join("\n") + "\n";
+        if ["std::ranges::", "std::contiguous_iterator<"].iter().any(|used| lighter.contains(used)) {
+            return bridge.to_owned();
+        }
+        assert!(lighter.contains("#include <iterator>\n"), "cxx includes other headers than it did");
+        lighter
+            .replace("#include <iterator>\n", "#include <vector>\n")
+            .replace("#if __cplusplus >= 202002L\n#include <ranges>\n#endif\n", "")
     }
 
     /// `rust::Error` from cxx's header: what bytepool.hpp promises and the generated header lacks. Not the

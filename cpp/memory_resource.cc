@@ -2,23 +2,30 @@
 
 #include "bytepool/bytepool.hpp"
 
-#include <new>
-
 namespace bytepool {
 
-memory_resource::memory_resource(const Pool &pool) : pool_(pool.clone()) {}
+namespace detail {
+// Past the bridge, whose every call is two.
+extern "C" std::uint8_t *bytepool_cpp_get_raw(std::uint64_t key, std::size_t size, const Pool &pool) noexcept;
+extern "C" void bytepool_cpp_put_raw(std::uint64_t key, void *data, std::size_t size, const Pool &pool) noexcept;
+} // namespace detail
+
+memory_resource::memory_resource(const Pool &pool)
+    : pool_(pool.clone()), key_(detail::key_of(pool)), alignment_(pool.alignment()) {}
 
 memory_resource::~memory_resource() = default;
 
 void *memory_resource::do_allocate(std::size_t bytes, std::size_t alignment) {
-    if (void *data = detail::get_raw(*pool_, bytes, alignment)) {
-        return data;
+    void *data = alignment <= alignment_ ? detail::bytepool_cpp_get_raw(key_, bytes, *pool_)
+                                         : detail::get_raw_aligned(*pool_, alignment, bytes);
+    if (data == nullptr) {
+        detail::throw_get_error();
     }
-    throw std::bad_alloc();
+    return data;
 }
 
 void memory_resource::do_deallocate(void *data, std::size_t bytes, std::size_t) {
-    detail::put_raw(*pool_, static_cast<std::uint8_t *>(data), bytes);
+    detail::bytepool_cpp_put_raw(key_, data, bytes, *pool_);
 }
 
 bool memory_resource::do_is_equal(const std::pmr::memory_resource &other) const noexcept {

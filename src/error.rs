@@ -7,6 +7,18 @@ use std::time::Duration;
 use crate::os::memory::OutOfMemory;
 
 /// Why [`Builder::build`](crate::Builder::build) refused a configuration.
+///
+/// No pool was made, and nothing is left of it.
+///
+/// Its text names the value and the limit that it broke.
+///
+/// ```
+/// use bytepool::{BuildError, Pool};
+///
+/// let refused = Pool::builder().size_class(512, 10).alignment(48).build().unwrap_err();
+/// assert!(matches!(refused, BuildError::Alignment { alignment: 48, .. }));
+/// assert_eq!(refused.to_string(), "an alignment of 48 bytes is not a power of two up to 2097152");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -39,7 +51,7 @@ pub enum BuildError {
         /// The most a pool can have.
         limit: usize,
     },
-    /// A class of larger buffers than a pool can keep (larger requests are oversize).
+    /// A class of larger buffers than a pool can keep. Gets of larger buffers are oversize.
     BufferSizeTooLarge {
         /// The size in bytes, after rounding.
         buffer_size: usize,
@@ -180,7 +192,26 @@ impl std::error::Error for BuildError {
     }
 }
 
-/// Why a get failed. The pool is as it was.
+/// Why a get failed.
+///
+/// The pool is as it was.
+///
+/// Its text names the figures. A failed get of any language counts in
+/// [`Stats::limit_failures`](crate::Stats::limit_failures) if the limit was the reason.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::{GetError, Pool};
+///
+/// let pool = Pool::builder().size_class(4096, 10).max_bytes(4096).build()?;
+/// let _buffer = pool.get(4096)?;
+/// match pool.get(4096) {
+///     Err(GetError::Limit { limit, mapped, .. }) => assert_eq!((limit, mapped), (4096, 4096)),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GetError {
@@ -195,7 +226,7 @@ pub enum GetError {
         /// The bytes this get would add.
         requested: usize,
     },
-    /// As `Limit`, of a pinned pool: its idle slots are never given up.
+    /// The buffer would take a pinned pool over its `max_bytes`. Its idle slots are never given up.
     Pinned {
         /// The bytes of its slots.
         pinned: usize,
@@ -206,7 +237,7 @@ pub enum GetError {
         /// The bytes this get would add.
         requested: usize,
     },
-    /// As `Limit`, and so it stayed until the deadline.
+    /// The pool was at its `max_bytes` until the deadline.
     Timeout {
         /// How long the get waited.
         timeout: Duration,
@@ -257,7 +288,46 @@ impl fmt::Display for GetError {
 
 impl std::error::Error for GetError {}
 
-/// Misuse: a pointer was given to the pool that it may not take. Nothing was changed.
+/// The I/O error holds the [`GetError`]. For [`GetError::OutOfMemory`] it has the kind only, because there may be no
+/// memory to hold more.
+///
+/// ```
+/// let error = std::io::Error::from(bytepool::GetError::Closed);
+/// assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+/// ```
+impl From<GetError> for io::Error {
+    fn from(error: GetError) -> Self {
+        let kind = match error {
+            GetError::OutOfMemory { .. } => return io::ErrorKind::OutOfMemory.into(),
+            GetError::Closed => io::ErrorKind::BrokenPipe,
+            GetError::Limit { .. } | GetError::Pinned { .. } => io::ErrorKind::QuotaExceeded,
+            GetError::Timeout { .. } => io::ErrorKind::TimedOut,
+            GetError::Alignment { .. } => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Misuse: a pointer was given to the pool that it may not take.
+///
+/// Nothing was changed, and the pool counted it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::{Misuse, Pool};
+///
+/// let pool = Pool::builder().size_class(512, 10).size_class(4096, 10).build()?;
+/// let data = pool.get_raw(100)?;
+/// // SAFETY:
+/// // - the buffer is this caller's, and the put with a size of another class is refused
+/// let refused = unsafe { pool.put_raw(data, 4000) }.unwrap_err();
+/// assert!(matches!(refused, Misuse::SizeMismatch { size: 4000, requested: 100, buffer_size: 512, .. }));
+/// // SAFETY:
+/// // - got above, and put once
+/// unsafe { pool.put_raw(data, 100)? };
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Misuse {
@@ -287,7 +357,7 @@ pub enum Misuse {
 }
 
 impl Misuse {
-    /// The buffer size of the class the pointer belongs to, in bytes; 0 if it has no owner here.
+    /// The buffer size of the class that the pointer belongs to, in bytes. It is 0 if the pointer has no owner here.
     pub fn buffer_size(&self) -> usize {
         match *self {
             Self::ForeignPointer { .. } => 0,
@@ -318,7 +388,26 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
-/// Why a reallocation failed. The old buffer is as it was, and still the caller's.
+/// Why a reallocation failed.
+///
+/// The old buffer is as it was, and still the caller's.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::{GetError, Pool, ReallocError};
+///
+/// let pool = Pool::builder().size_class(512, 10).max_bytes(4096).build()?;
+/// let data = pool.get_raw(512)?;
+/// // SAFETY:
+/// // - the buffer is this caller's; the reallocation fails, and the buffer is put once
+/// unsafe {
+///     let failed = pool.realloc_raw(data, 8192).unwrap_err();
+///     assert!(matches!(failed, ReallocError::Get(GetError::Limit { .. })));
+///     pool.put_raw(data, 512)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReallocError {
@@ -351,7 +440,19 @@ impl fmt::Display for ReallocError {
 
 impl std::error::Error for ReallocError {}
 
-/// A [`PooledBuffer`](crate::PooledBuffer) was to be made longer than its capacity. It is as it was.
+/// A [`PooledBuffer`](crate::PooledBuffer) was to be made longer than its capacity.
+///
+/// It is as it was.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(512, 10).build()?;
+/// let mut buffer = pool.get(100)?;
+/// let error = buffer.resize(513).unwrap_err();
+/// assert_eq!((error.requested, error.capacity), (513, 512));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResizeError {
     /// The length asked for, in bytes.

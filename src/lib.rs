@@ -1,4 +1,4 @@
-// The first of two definitions counts: the README's link to a file is here one to a module.
+// Of two definitions the first counts. So the README's link to DESIGN.md leads to a module here.
 #![doc = "[DESIGN.md]: design"]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -34,10 +34,13 @@ pub use crate::core::stats::{ClassList, ClassStats, Stats};
 pub use debug::tracking::{Language, Outstanding};
 pub use error::{BuildError, GetError, Misuse, ReallocError, ResizeError};
 #[cfg(feature = "capi")]
+#[doc(inline)]
 pub use ffi::context::{Context, ContextError};
 pub use pool::Pool;
 pub use pool::buffer::PooledBuffer;
 pub use pool::builder::{Builder, DEFAULT_ALIGNMENT, MAX_ALIGNMENT, round_original};
+pub use pool::bytes::PooledBytes;
+pub use pool::get_async::GetAsync;
 
 /// How the library works inside.
 pub mod design {

@@ -4,14 +4,16 @@
 #![cfg(unix)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use bytepool::{ClassStats, Misuse, Pool, PooledBuffer, Stats};
+use bytepool::{ClassStats, GetAsync, Misuse, Pool, PooledBuffer, Stats};
 
 /// A child that takes longer hangs, in seconds.
 const TIME_LIMIT: libc::c_uint = 60;
@@ -494,6 +496,40 @@ fn a_child_ends_a_pool_that_other_threads_cached_slots_of() {
         },
     );
     assert_eq!(Arc::strong_count(&witness), 2);
+}
+
+/// A future is memory, of which the child has a copy: it stays in the queue, and so does what it was granted.
+#[test]
+fn a_child_s_futures_stay_in_the_queue() {
+    let pool = Pool::builder().size_class(4096, 2).max_bytes(2 * 4096).build().unwrap();
+    let [first, second] = [(); 2].map(|()| pool.get(4096).unwrap());
+    let mut futures = [(); 2].map(|()| pool.get_async(4096));
+    let poll = |future: &mut GetAsync<'_>| Pin::new(future).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(futures.iter_mut().all(|future| poll(future).is_pending()));
+    thread::scope(|scope| {
+        // Long, and not for ever: a child that failed ends the test.
+        let waiter = scope.spawn(|| pool.get_timeout(4096, Duration::from_secs(60)).map(drop));
+        while pool.stats().waits < 3 {
+            thread::yield_now();
+        }
+        drop(first);
+        assert_eq!(pool.stats().outstanding(), 2);
+        fork(|| {
+            // The thread that waited between them and anything later is not here.
+            assert_eq!(pool.stats().outstanding(), 2);
+            let [granted, waiting] = &mut futures;
+            assert!(matches!(poll(granted), Poll::Ready(Ok(_))));
+            assert!(matches!(poll(waiting), Poll::Ready(Ok(_))), "what the first had is the second's");
+            let held = pool.get_timeout(4096, Duration::MAX).unwrap();
+            assert!(pool.get_timeout(4096, Duration::from_millis(1)).is_err());
+            drop(held);
+            pool.stats().assert_consistent();
+        });
+        let ended = futures.iter_mut().map(poll);
+        assert_eq!(ended.filter(Poll::is_ready).count(), 2, "also in the parent");
+        drop(second);
+        waiter.join().unwrap().unwrap();
+    });
 }
 
 /// Waiters keep nobody from forking, and do not wait in the child.

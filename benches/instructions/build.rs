@@ -1,4 +1,4 @@
-//! Builds bytepool's shared library and the C program that uses it.
+//! Builds bytepool's shared library, and the C and the C++ program that use it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,26 @@ use shared_library::{Language, SharedBytepool, compiler, run};
 fn main() {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR"));
     let root = Path::new("../..").canonicalize().expect("bytepool's root is two folders up");
-    for path in ["build.rs", "../support", "c", "../../tests/c/barrier.h", "../../tests/c/check.h"] {
+    for path in ["build.rs", "../support", "c", "cpp", "../../tests/c/barrier.h", "../../tests/c/check.h"] {
         println!("cargo:rerun-if-changed={path}");
     }
     let bytepool = SharedBytepool::build(&root, &out_dir);
-    let program = out_dir.join("counted");
-    let mut compile = compiler(Language::C);
-    compile
-        .args(["-std=gnu11", "-g", "-o"])
-        .arg(&program)
-        .arg(format!("-I{}", bytepool.headers.display()))
-        .args([Path::new("c/counted.c"), &bytepool.library])
-        .arg(format!("-Wl,-rpath,{}", out_dir.display()))
-        .arg("-lpthread");
-    run(&mut compile).expect("counted.c compiles");
-    println!("cargo:rustc-env=COUNTED_C={}", program.display());
+    for (language, standard, source, variable) in [
+        (Language::C, "-std=gnu11", "c/counted.c", "COUNTED_C"),
+        (Language::Cpp, "-std=gnu++17", "cpp/counted.cpp", "COUNTED_CPP"),
+    ] {
+        let program = out_dir.join(variable.to_lowercase());
+        let mut compile = compiler(language);
+        compile
+            .args([standard, "-g", "-o"])
+            .arg(&program)
+            .arg(format!("-I{}", bytepool.headers.display()))
+            .args([Path::new(source), &bytepool.library])
+            .arg(format!("-Wl,-rpath,{}", out_dir.display()))
+            .arg("-lpthread");
+        run(&mut compile).expect("the program compiles");
+        println!("cargo:rustc-env={variable}={}", program.display());
+    }
     println!("cargo:rustc-env=RUSTC_VERSION={}", rustc_version());
 }
 

@@ -1,5 +1,5 @@
-//! Builds the shared libraries that are measured: bytepool, and the small C and C++ files beside this one. Their paths
-//! go to the program as `PEERS_*`.
+//! Builds the shared libraries that are measured: bytepool, the allocators that crates bring, and the small C and C++
+//! files beside this one. Their paths go to the program as `PEERS_*`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use shared_library::{Language, SharedBytepool, compiler, run};
 fn main() {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR"));
     let root = manifest_dir().join("../..").canonicalize().expect("bytepool's root is two folders up");
-    for path in ["build.rs", "../support", "c", "cpp"] {
+    for path in ["build.rs", "../support", "c", "cpp", "allocators"] {
         println!("cargo:rerun-if-changed={path}");
     }
     let bytepool = SharedBytepool::build(&root, &out_dir);
@@ -32,9 +32,47 @@ fn main() {
     let raii = shared(Language::Cpp, "cpp/raii.cpp", &out_dir, &with_bytepool);
     export("RAII", &raii.expect("bytepool.hpp compiles"));
 
+    for name in ALLOCATORS {
+        let library =
+            allocator(name, &out_dir).unwrap_or_else(|| out_dir.join(format!("{name}-does-not-build.so")));
+        export(&name.to_uppercase().replace('-', "_"), &library);
+    }
+
     // Without DPDK the path names no file, and the program says what is missing.
     let dpdk = dpdk_flags().and_then(|flags| shared(Language::C, "c/dpdk_mempool.c", &out_dir, &flags));
     export("DPDK", &dpdk.unwrap_or_else(|| out_dir.join("dpdk-is-not-installed.so")));
+}
+
+/// The features of `allocators/Cargo.toml`.
+const ALLOCATORS: [&str; 6] = ["snmalloc", "mimalloc", "rpmalloc", "tcmalloc", "scudo", "hardened-malloc"];
+
+/// An allocator of a crate, by a Cargo inside this one; `None`, and a warning, if it does not build.
+fn allocator(name: &str, out_dir: &Path) -> Option<PathBuf> {
+    // OUT_DIR is TARGET/release/build/PACKAGE-HASH/out. What one allocator leaves there none of the others takes.
+    let target_dir = out_dir.ancestors().nth(3)?.join("allocators").join(name);
+    let mut cargo = Command::new(env::var_os("CARGO").expect("Cargo sets CARGO"));
+    cargo
+        .args(["build", "--release", "--locked", "--features", name, "--manifest-path"])
+        .arg(manifest_dir().join("allocators/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target_dir);
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
+    {
+        cargo.env_remove(name);
+    }
+    // Thread-locals as in a program that is linked with the allocator: the libraries' usual ones cost a call each time.
+    if env::var_os("CXXFLAGS").is_none() {
+        cargo.env("CXXFLAGS", "-ftls-model=initial-exec");
+    }
+    // hardened_malloc is written in C23, which Debian 12's usual compilers do not know.
+    if name == "hardened-malloc" && env::var_os("CC").is_none() {
+        cargo.env("CC", "clang-19");
+    }
+    run(&mut cargo)?;
+    // A name of its own: by it the program tells whose functions it calls.
+    let library = out_dir.join(format!("lib{name}-of-crate.so"));
+    fs::copy(target_dir.join("release/libbytepool_peers_allocators.so"), &library).ok()?;
+    Some(library)
 }
 
 fn manifest_dir() -> PathBuf {

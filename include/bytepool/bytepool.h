@@ -1,7 +1,7 @@
 /* bytepool: one pool of byte buffers that Rust, C and C++ code in one process share.
  *
- * A buffer got in one language is filled in a second and put back in a third. This header is the C side; it is C99
- * to C23 and C++ clean, also with -fno-exceptions and -fno-rtti. bytepool.hpp has the C++ side.
+ * A buffer got in one language is filled in a second and put back in a third. This header is the C side; it is C99 to
+ * C23 and C++ clean, also with -fno-exceptions and -fno-rtti. bytepool.hpp is the C++ side.
  *
  *     void *context;
  *     bytepool_size_class classes[] = {{512, 1000}, {4096, 1000}, {16384, 1000}};
@@ -14,28 +14,34 @@
  *     bytepool_put(context, data, 100);
  *     bytepool_free(context);
  *
- * Threads   Every function may be called from any thread at any time, and a buffer may be put by another thread than
- *           got it. Nothing is async-signal-safe; children of vfork and of raw clone must not call any of it.
- *           After fork, whatever other threads were doing, both processes may use all pools; in the child the buffers
- *           that only other threads knew stay outstanding. (Only where the library is loaded by dlopen: a handler of
- *           pthread_atfork that was registered before must not wait for a thread that may be in a call of it.)
- *           No function is a point of cancellation, nor is a callback of yours while the library runs it: cancellation
- *           is off meanwhile. A wait of bytepool_get_timeout therefore cannot be cancelled; it ends with memory, at its
- *           deadline or when the pool closes. Every function runs on a stack of PTHREAD_STACK_MIN bytes, 16 KiB, in a
- *           release build and of 64 KiB in a debug build. A put or free leaves errno as it was.
- * Contexts  A context is one handle on a pool, made by bytepool_new, bytepool_clone or Rust, and given up by
- *           bytepool_free. It is never dereferenced: a stale, NULL or invented one is refused as
- *           BYTEPOOL_ERR_INVALID_CONTEXT and reaches no other pool. A freed context still puts, and answers
- *           bytepool_usable_size and bytepool_read_stats, as long as its pool exists, that is while any handle or
- *           outstanding buffer keeps it; whatever can hand out memory fails with BYTEPOOL_ERR_CLOSED.
- * Buffers   A buffer is the caller's from get to put, and at least `size` bytes. The pool keeps nothing before, inside
- *           or after it.
- * Misuse    A put that breaks the contract (twice, wrong size, foreign or interior pointer, another pool's buffer)
- *           changes nothing; it is counted, sets the last error, and is reported to the misuse handler before the
- *           function returns. Of puts of one buffer that race exactly one wins.
- * Errors    A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets bytepool_last_error of
- *           the calling thread. No exception and no Rust panic leaves any function: a caught panic is
- *           BYTEPOOL_ERR_PANIC.
+ * **Threads.** Every function may be called from any thread at any time. A buffer may be put by another thread than got
+ * it. No function is async-signal-safe, and children of vfork and of raw clone must not call any.
+ *
+ * **Fork.** Both processes may use all pools after a fork, whatever other threads were doing. In the child the buffers
+ * that only other threads knew stay outstanding. One rule holds where dlopen loads the library: a handler of
+ * pthread_atfork that was registered before must not wait for a thread that may be in a call of the library.
+ *
+ * **Cancellation and stacks.** No function is a point of cancellation, and cancellation is off while the library runs a
+ * callback of yours. So a wait of bytepool_get_timeout cannot be cancelled. It ends with memory, at its deadline, or
+ * when the pool closes. Every function of a release build runs on a stack of PTHREAD_STACK_MIN bytes, which are 16 KiB.
+ * A debug build needs 64 KiB. A put or a free leaves errno as it was.
+ *
+ * **Contexts.** A context is one handle on a pool. bytepool_new, bytepool_clone or Rust makes it, and bytepool_free
+ * gives it up. The library never dereferences it. A stale, NULL or invented one is refused as INVALID_CONTEXT, and
+ * reaches no other pool. After its free a context still names its pool, as long as any handle or outstanding buffer
+ * keeps the pool. Meanwhile it puts, and answers what only reads, as bytepool_usable_size and bytepool_read_stats do.
+ * What can hand out memory fails with CLOSED.
+ *
+ * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
+ * nothing before, inside or after it.
+ *
+ * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
+ * interior pointer or another pool's buffer. Such a put changes nothing. It is counted, sets the last error, and is
+ * reported to the misuse handler before the function returns. Of puts of one buffer that race exactly one wins.
+ *
+ * **Errors.** A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets the calling thread's
+ * last error. bytepool_last_error tells it. No exception and no Rust panic leaves any function: one that is caught is
+ * PANIC. The comments name errors without their BYTEPOOL_ERR_.
  */
 #ifndef BYTEPOOL_BYTEPOOL_H
 #define BYTEPOOL_BYTEPOOL_H
@@ -47,7 +53,7 @@
 extern "C" {
 #endif
 
-/* The version of this header; bytepool_version is the library's. */
+/* The version of this header. bytepool_version() is the library's. */
 #define BYTEPOOL_VERSION_MAJOR 0
 #define BYTEPOOL_VERSION_MINOR 1
 #define BYTEPOOL_VERSION_PATCH 0
@@ -71,30 +77,36 @@ enum {
     BYTEPOOL_ERR_PANIC = 10            /* a defect, or a rounding function that panicked */
 };
 
-/* The status of the calling thread's last failed call; BYTEPOOL_OK if none did yet. A success leaves it. */
+/* The status of the calling thread's last call that failed; BYTEPOOL_OK if none failed yet. A call that succeeds leaves
+ * it as it is. */
 bytepool_status bytepool_last_error(void);
 
-/* The text of the calling thread's last error, with its figures: limit, mapped and requested bytes, sizes, addresses. As
- * snprintf: at most `size` bytes are written to `out`, which may be NULL if size is 0, the last of them a zero byte; the
- * length of the whole text without it. It allocates nothing and sets no error. "success" if no call failed yet. */
+/* Writes the text of the calling thread's last error to `out`, with its figures: limit, mapped and requested bytes,
+ * sizes, addresses. At most `size` bytes are written, and the last of them is a zero byte. `out` may be NULL if `size`
+ * is 0. Returns the length of the whole text in bytes, without the zero byte: if that is `size` or more, the text was
+ * cut. Before any failure the text is "success". It allocates nothing and sets no error. */
 size_t bytepool_error_text(char *out, size_t size);
 
-/* What a status means, in English. A constant string, never NULL. */
+/* Says in English what a status means. Returns a constant string, which is never freed and never NULL; for a number
+ * that is no status, "unknown status". It sets no error. */
 const char *bytepool_status_message(bytepool_status status);
 
 /* ---- making and closing a pool ---- */
 
-/* Up to `capacity` buffers of `buffer_size` bytes are kept. */
+/* A size class: up to `capacity` idle buffers of `buffer_size` bytes are kept. */
 typedef struct bytepool_size_class {
     size_t buffer_size;
     size_t capacity;
 } bytepool_size_class;
 
-/* Classes for those who do not know which sizes they will ask for: from the first that holds `smallest` bytes to the first
- * that holds `largest`. Steps of 64 bytes up to 512, then four a doubling; each class keeps up to 64 MiB of idle buffers.
- * How many classes there are, at most 64; the first `max` of them are written to `out`, which may be NULL. From 64 bytes to
- * 4 MiB it is 60 classes, and 7.5 GiB of addresses. 0 on failure: INVALID_ARGUMENT (a `largest` of 0, below `smallest` or
- * above 4 GiB, and what takes more than 64 classes).
+/* Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
+ * holds `smallest` bytes to the first that holds `largest`. Buffer sizes rise in steps of 64 bytes up to 512, and then
+ * four times a doubling. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB they are 60 classes, and
+ * take 7.5 GiB of addresses.
+ *
+ * Returns how many classes there are, at most 64, and writes the first `max` of them to `out`, which may be NULL.
+ * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 4 GiB, or if more than 64
+ * classes would be needed.
  *
  *     bytepool_size_class classes[64];
  *     config.size_classes = classes;
@@ -105,177 +117,208 @@ enum {
     BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over its whole capacity */
     BYTEPOOL_ZERO_ON_PUT = 2,     /* every buffer is overwritten with zeros when it is put */
     BYTEPOOL_NO_THREAD_CACHE = 4, /* threads keep no idle buffers of their own */
-    /* Ask for huge pages, of 2 MiB each, where a class's slots fill them; ordinary ones serve where there are none. Idle
-     * memory in one is given back when all of it is idle. */
+    /* Asks for huge pages of 2 MiB where a class's slots fill them. Ordinary pages serve where there are none. Idle
+     * memory in a huge page goes back when all of the page is idle. */
     BYTEPOOL_HUGE_PAGES = 8,
-    /* Make all slots memory at once and keep them until the pool closes: bytepool_pinned_regions lists them, to be
-     * registered with io_uring, RDMA or a GPU. Only a pinned pool's memory may be. All of it counts as mapped; a class has
-     * exactly its capacity of slots, and more comes from the system allocator. */
+    /* Makes all slots memory at once and keeps them until the pool closes. bytepool_pinned_regions lists them, so that
+     * they can be registered with io_uring, RDMA or a GPU. Never register the memory of a pool without this flag. All
+     * of it counts as mapped. A class has exactly its capacity of slots, and more buffers come from the system
+     * allocator. */
     BYTEPOOL_PINNED = 16,
-    /* Spread slots whose size is a multiple of the page by a cache line each, so that the first bytes of many buffers do
-     * not compete for the same places of the processor's cache. It costs a line a slot, and the alignment to pages. */
+    /* Spreads slots whose size is a multiple of the page by a cache line each, so that the first bytes of many buffers
+     * do not compete for the same places of the processor's cache. It costs a cache line for each slot, or the
+     * pool's alignment if that is more. Such buffers no longer start at a page. */
     BYTEPOOL_COLORING = 32
 };
 
-/* Start from BYTEPOOL_CONFIG_INIT. Only read during bytepool_new, but for `round`. */
+/* How a pool is made. Start from BYTEPOOL_CONFIG_INIT. bytepool_new reads it and keeps no pointer into it; `round` is
+ * called later, too. */
 typedef struct bytepool_config {
     size_t struct_size;                      /* sizeof(bytepool_config), set by the INIT macro; at most 4096 */
     const bytepool_size_class *size_classes; /* in any order; at most 64, of different sizes */
     size_t size_class_count;                 /* 0: every get is oversize */
     size_t alignment;                        /* of every buffer, in bytes: a power of two up to 2 MiB; 0 means 64 */
     size_t max_bytes;                        /* limit on mapped bytes; 0 means none */
-    /* NULL, or applied to class sizes and requests; a result below its argument is ignored. Called on any thread that
-     * uses the pool, with no lock held; must not throw or jump out. */
+    /* NULL, or a function that is applied to class sizes and requests. A result below its argument is ignored. It is
+     * called on any thread that uses the pool, with no lock of ours held. It must not throw or jump out. */
     size_t (*round)(size_t size);
-    uint32_t flags;  /* BYTEPOOL_ZERO_ON_GET and so on, or-ed */
+    uint32_t flags;  /* BYTEPOOL_ZERO_ON_GET and so on, combined by | */
     uint32_t unused; /* not read */
-    /* Of so many gets one is tracked: where it was called, when and by which thread, as bytepool_dump_outstanding
-     * tells, and stderr when the pool closes. 1 means each; 0 means as the environment variable BYTEPOOL_TRACK says,
-     * none without it. A pool that tracks or guards has no thread caches. */
+    /* One get in so many is tracked: where it was called, when and by which thread. bytepool_dump_outstanding tells
+     * that, and so does stderr when the pool closes. 1 tracks each get. 0 leaves it to the environment variable
+     * BYTEPOOL_TRACK; without the variable none is tracked. A pool that tracks or guards has no thread caches. */
     uint32_t track_every;
-    /* Of so many gets one is guarded: its buffer lies between unreadable pages, its end at a page's end as closely as
-     * the alignment allows, and stays unreadable for a while after its put; an overflow, or a use after the put, faults
-     * at once, and a line on stderr says which buffer it was. 0 means as the environment variable BYTEPOOL_GUARD says,
-     * none without it. */
+    /* One get in so many is guarded: its buffer lies between unreadable pages. It ends at a page's end as closely as
+     * the alignment allows, and stays unreadable for a while after its put. An overflow, or a use after the put, faults
+     * at once, and a line on stderr says which buffer it was. 0 leaves it to the environment variable BYTEPOOL_GUARD;
+     * without the variable none is guarded. */
     uint32_t guard_every;
 } bytepool_config;
 
 #define BYTEPOOL_CONFIG_INIT                                                                                           \
     { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Makes a pool; *out_context becomes its first handle, to be freed by the caller. On failure *out_context is NULL.
- * A pool reserves address space; memory is used as buffers are handed out. INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY,
- * PANIC. */
+/* Makes a pool. *out_context becomes its first handle, which the caller frees by bytepool_free. On failure *out_context
+ * is NULL. A pool reserves addresses. Memory is used as buffers are handed out. Errors: INVALID_ARGUMENT, LIMIT,
+ * OUT_OF_MEMORY, PANIC. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Another handle on the same pool, to be freed by the caller. Its value differs from that of the pool's last 2^28
- * contexts. On failure *out_context is NULL. INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED (this context was freed), LIMIT
- * (16384 live handles of one
- * pool), OUT_OF_MEMORY. */
+/* Makes another handle on the same pool, which the caller frees by bytepool_free. Its value differs from those of the
+ * pool's last 2^28 contexts. On failure *out_context is NULL. Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this
+ * context was freed, LIMIT if the pool has 16384 live handles, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
-/* Closes the pool for every handle: gets fail from now on, waiting ones wake up with CLOSED, idle memory goes back to
- * the system at once, and the rest when the last outstanding buffer is put. Handles stay to be freed. Closing again has
- * no effect. INVALID_CONTEXT, CLOSED (this context was freed). */
+/* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Idle memory goes
+ * back to the system at once, and the rest when the last outstanding buffer is put. Puts go on. Each handle is still to
+ * be freed. To close again has no effect. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
 bytepool_status bytepool_close(void *context);
 
-/* Gives a handle up; the last one's end closes the pool. NULL, and a second free of one handle, are
- * refused (INVALID_CONTEXT). */
+/* Gives a handle up. Outstanding buffers stay good, and can still be put. The end of a pool's last handle closes the
+ * pool. NULL, and a second free of one handle, are misuse and change nothing. Errors: INVALID_CONTEXT. */
 void bytepool_free(void *context);
 
 /* ---- get and put ---- */
 
-/* A buffer of at least `size` bytes (0 is fine), holding anything; the caller's until it is put. NULL on failure:
- * INVALID_CONTEXT, CLOSED, LIMIT, OUT_OF_MEMORY, PANIC. */
+/* Gets a buffer of at least `size` bytes, which may hold anything. 0 bytes are a real buffer, too. The buffer is the
+ * caller's until it is put. Returns NULL on failure. Errors: INVALID_CONTEXT, CLOSED, LIMIT, OUT_OF_MEMORY, PANIC. */
 void *bytepool_get(void *context, size_t size);
 
-/* As bytepool_get, and says where it is called: a pool that tracks remembers it, with a copy of `file` (NULL if
- * unknown) that is kept for ever. Other pools do not look at it. */
+/* Gets a buffer by the rules of bytepool_get, and says where it is called. A pool that tracks remembers the place, with
+ * a copy of `file` that is kept for ever; NULL stands for an unknown file. Other pools do not look at it. */
 void *bytepool_get_at(void *context, size_t size, const char *file, int line);
 
-/* bytepool_get_at, here. */
+/* Calls bytepool_get_at with the file and line where the macro stands. */
 #define BYTEPOOL_GET(context, size) bytepool_get_at((context), (size), __FILE__, __LINE__)
 
-/* As bytepool_get, but where that fails with LIMIT, sleeps until memory is put or given back, up to `timeout_ns`
- * nanoseconds; UINT64_MAX means without end. Who waits is served first come first served, and before any that starts to
- * wait later; a bytepool_get, or a timeout of 0, does not queue and may overtake them. TIMEOUT when the time has
- * passed; with a timeout of 0, and at once for what could never fit max_bytes, LIMIT; CLOSED as soon as the pool
- * closes, which the free of its last handle does too. A wait that has begun outlasts the free of its own context if the
- * pool has other handles. */
+/* Gets a buffer by the rules of bytepool_get, but waits where that fails with LIMIT. It sleeps until memory is put or
+ * given back, for at most `timeout_ns` nanoseconds; UINT64_MAX means without end. A timeout of 0 waits for nothing.
+ *
+ * Those who wait are served first come first served. A bytepool_get does not queue, and may overtake them. A wait that
+ * has begun outlasts the free of its own context if the pool has other handles.
+ *
+ * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT at once if the timeout is 0, or if `size`
+ * can never fit max_bytes. CLOSED as soon as the pool closes, which the free of its last handle does, too. */
 void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
-/* Puts a buffer back. `size` is the one asked for, or for a buffer of a size class another size of the same class.
- * NULL data does nothing. */
+/* Puts a buffer back, which then is the pool's. `size` is the size that was asked for. For a buffer of a size class
+ * another size of the same class will do. NULL data does nothing. Errors: those of bytepool_put_checked, by the last
+ * error. */
 void bytepool_put(void *context, void *data, size_t size);
 
-/* As bytepool_put, and says how it went: OK, INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT, SIZE_MISMATCH, PANIC. */
+/* Puts a buffer back by the rules of bytepool_put, and returns how it went: OK, INVALID_CONTEXT, FOREIGN_POINTER,
+ * DOUBLE_PUT, SIZE_MISMATCH or PANIC. */
 bytepool_status bytepool_put_checked(void *context, void *data, size_t size);
 
-/* As bytepool_put, for callers that do not know the size. */
+/* Puts a buffer back whose size the caller does not know. NULL data does nothing. Errors: INVALID_CONTEXT,
+ * FOREIGN_POINTER, DOUBLE_PUT, PANIC, by the last error. */
 void bytepool_put_unsized(void *context, void *data);
 
-/* `count` buffers of `size` bytes each into out[0..count): all, or none (then every out[i] is NULL). Errors as
- * bytepool_get, and INVALID_ARGUMENT. */
+/* Gets `count` buffers of `size` bytes each, and writes them to out[0..count). Each is then the caller's, and is put
+ * alone or with others. On failure it gets none, and every out[i] is NULL. Errors: those of bytepool_get, and
+ * INVALID_ARGUMENT if `out` is NULL and `count` is not 0. */
 bytepool_status bytepool_get_many(void *context, size_t size, void **out, size_t count);
 
-/* Puts every valid one of data[0..count); NULLs are skipped. The first error, as bytepool_put_checked, or
- * INVALID_ARGUMENT. */
+/* Puts every valid buffer of data[0..count), each by the rules of bytepool_put_checked with the same `size`. NULLs are
+ * skipped. Returns the first error, or OK. INVALID_ARGUMENT if `data` is NULL and `count` is not 0. */
 bytepool_status bytepool_put_many(void *context, void *const *data, size_t count, size_t size);
 
-/* A buffer of count * size bytes, all zero; put it with that product. NULL on failure, as bytepool_get;
- * OUT_OF_MEMORY if the product overflows. */
+/* Gets a buffer of count * size bytes, all of them zero. Put it with that product. Returns NULL on failure. Errors:
+ * those of bytepool_get; OUT_OF_MEMORY if the product overflows. */
 void *bytepool_calloc(void *context, size_t count, size_t size);
 
-/* A buffer of `new_size` bytes with the old one's content, as much as both have room for (bytepool_usable_size): the
- * same pointer, or another and the old one is put. NULL data: a plain get. 0 bytes: a real buffer. On failure NULL, and
- * the old buffer is as it was and still the caller's: errors as bytepool_get and bytepool_put_checked. To a smaller size it
- * does not fail in an open pool: where no other buffer is to be had, the old one stays; put that with `new_size` exactly,
- * or unsized: another size of the smaller class is refused.
- * From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer keeps
- * its alignment, and only what it grows by has to fit max_bytes. While the system copies, it may hold the old bytes too:
- * less than 32 MiB, beside max_bytes. Pools that zero on put, track or guard get another buffer instead. */
+/* Gives an outstanding buffer `new_size` bytes, with the old content as far as both sizes have room: see
+ * bytepool_usable_size. Returns the same pointer, or another one after the old buffer was put. NULL data is a plain
+ * get. 0 bytes are a real buffer.
+ *
+ * On failure it returns NULL, and the old buffer is as it was and still the caller's. Errors: those of bytepool_get and
+ * bytepool_put_unsized. To a smaller size it does not fail in an open pool. Where no smaller buffer is to be had, the
+ * old one stays. Put that with exactly `new_size`, or unsized: another size of the smaller class is refused.
+ *
+ * From oversize to oversize the system does it, and moves pages where it can. This counts as no get and no put, and the
+ * buffer keeps its alignment. Only what it grows by has to fit max_bytes. While the system copies, it may hold the old
+ * bytes as well: less than 32 MiB, beside max_bytes. A pool that zeroes on put, tracks or guards gets another buffer
+ * instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
-/* As bytepool_realloc, and checks the size that the buffer has: `old_size` is as for bytepool_put, else the call is
- * misuse, SIZE_MISMATCH, and the buffer is as it was. For hooks that know it. NULL data: a plain get, whatever old_size
- * is. */
+/* Does what bytepool_realloc does, and checks the size that the buffer has. `old_size` follows the rules of
+ * bytepool_put. A wrong one is misuse: SIZE_MISMATCH, and the buffer is as it was. It is for hooks that know the old
+ * size. NULL data is a plain get, whatever `old_size` is. */
 void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t new_size);
 
-/* A buffer of `size` bytes at a multiple of `alignment` bytes (a power of two, else INVALID_ARGUMENT). It comes from the
- * smallest class that fits and whose slots are all so aligned, as those of a class whose buffer size is a multiple of
- * `alignment` are, up to 64 KiB; without one, from the system allocator. A put says `size`. A bytepool_realloc that moves
- * it keeps the pool's own alignment only. NULL for the reasons of bytepool_get. */
+/* Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It comes from the
+ * smallest class that fits and whose slots are all so aligned. A class is so aligned if its buffer size is a multiple
+ * of `alignment`, up to 64 KiB. Without such a class the buffer comes from the system allocator. Put it with `size`. A
+ * bytepool_realloc that moves it keeps no more than the pool's own alignment. Returns NULL on failure. Errors: those of
+ * bytepool_get, and INVALID_ARGUMENT if `alignment` is no power of two. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
-/* A buffer with a copy of the `size` bytes at `data` (which may be NULL if size is 0). Errors as bytepool_get, and
- * INVALID_ARGUMENT. */
+/* Gets a buffer with a copy of the `size` bytes at `data`. `data` may be NULL if `size` is 0, and stays the caller's.
+ * Put the buffer with `size`. Returns NULL on failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if `data` is
+ * NULL and `size` is not 0. */
 void *bytepool_copy(void *context, const void *data, size_t size);
 
-/* How many bytes an outstanding buffer has room for: its class's buffer size, or its own size after rounding if
- * oversize; under AddressSanitizer, valgrind and their like the size asked for. 0 for NULL and for any pointer that is
- * not an outstanding buffer of this pool (no misuse: asking is allowed). */
+/* Returns how many bytes an outstanding buffer has room for: the buffer size of its class; if it is oversize, its own
+ * size after rounding. It is the size asked for where the pool guards the buffer, and under AddressSanitizer, valgrind
+ * and their like. Returns 0 for NULL, and for a pointer that is no outstanding buffer of this pool. To ask for such a
+ * pointer is no misuse. Errors: INVALID_CONTEXT, PANIC. */
 size_t bytepool_usable_size(void *context, const void *data);
 
-/* What a get of `size` bytes has room for: its class's buffer size; the size itself, after rounding, where no class fits,
- * and where the pool guards or a checker of memory watches. What is to grow may as well be asked for with so many bytes.
- * 0 on failure: INVALID_CONTEXT, PANIC. */
+/* Returns what a get of `size` bytes has room for: the buffer size of its class; where no class fits, the size itself
+ * after rounding. It is `size` where the pool guards or a checker of memory watches. A caller that may grow its buffer
+ * can as well ask for so many bytes. Returns 0 on failure. Errors: INVALID_CONTEXT, PANIC. */
 size_t bytepool_good_size(void *context, size_t size);
 
 /* ---- the default pool ---- */
 
-/* Makes the pool of this context the one of bytepool_default_malloc and its like: for libraries whose hooks have no
- * context. Nothing sets it but this call. It takes a handle of its own, so the context may be freed, and the pool stays
- * open until NULL is given, or bytepool_close.
- * NULL gives that handle up: no more memory is handed out, and buffers that are out can still be freed.
- * The same pool again has no effect. Another is refused as INVALID_ARGUMENT, for a buffer of the first would be none of the
- * second's. Who gives NULL first may set another, and sees to it that none is out: its free would be refused.
- * INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED (this context was freed), LIMIT, OUT_OF_MEMORY. */
+/* Makes the pool of this context the default pool, which bytepool_default_malloc and its like use. It is for libraries
+ * whose hooks have no context. Nothing else sets it. It makes a handle of its own, so the context may be freed. The
+ * pool stays open until NULL is given, or until bytepool_close.
+ *
+ * NULL gives that handle up. Then no more memory is handed out, and buffers that are out can still be freed. The same
+ * pool again has no effect. Another pool is refused as INVALID_ARGUMENT, because a buffer of the first would be none of
+ * the second. To change pools, give NULL first, and only when all buffers are back: later frees of others would be
+ * refused.
+ *
+ * Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT, OUT_OF_MEMORY. */
 bytepool_status bytepool_set_default(void *context);
 
-/* As malloc, calloc, realloc, free and malloc_usable_size, from the default pool; a size of 0 gives a buffer as well, as
- * bytepool_get and bytepool_realloc do. Each may be called before and after a fork, and in the child. Where there is no
- * default pool what hands out memory gives NULL, with the last error INVALID_CONTEXT; where it was closed, CLOSED. The
- * free then still takes the buffers that are out. */
+/* Gets a buffer of `size` bytes from the default pool, as malloc does from the heap. The caller frees it by
+ * bytepool_default_free. 0 bytes are a real buffer. Returns NULL on failure. Errors: those of bytepool_get;
+ * INVALID_CONTEXT if there is no default pool, which is no misuse. It may be called before and after a fork, and in the
+ * child. */
 void *bytepool_default_malloc(size_t size);
+
+/* Gets a buffer of count * size zero bytes from the default pool. The rest is as for bytepool_default_malloc, and
+ * OUT_OF_MEMORY if the product overflows. */
 void *bytepool_default_calloc(size_t count, size_t size);
+
+/* Gives a buffer of the default pool another size, by the rules of bytepool_realloc. Returns NULL on failure, and the
+ * old buffer is as it was. Errors: those of bytepool_realloc; INVALID_CONTEXT if there is no default pool. */
 void *bytepool_default_realloc(void *data, size_t new_size);
+
+/* Puts a buffer of the default pool. After bytepool_set_default(NULL) or a close it still takes the buffers that are
+ * out. NULL does nothing. Errors: those of bytepool_put_unsized, by the last error. */
 void bytepool_default_free(void *data);
+
+/* Returns what bytepool_usable_size says for the default pool; 0 if there was none yet. */
 size_t bytepool_default_usable_size(const void *data);
 
-/* bytepool_good_size of the default pool; 0 where there is none. */
+/* Returns what bytepool_good_size says for the default pool. Returns 0 and sets INVALID_CONTEXT if there is none. */
 size_t bytepool_default_good_size(size_t size);
 
 /* ---- memory and statistics ---- */
 
-/* Gives idle memory back to the system, down to `keep_idle_bytes` of idle slots; the bytes by which mapped_bytes
- * fell. Whole pages go: a small slot only with all others on its page. 0 if there was nothing to give, and on
- * failure: INVALID_CONTEXT, CLOSED (this context was freed). */
+/* Gives idle memory back to the system, until at most `keep_idle_bytes` of idle slots are left. Only whole pages go, so
+ * a slot smaller than a page goes only if all others on its page are idle. Returns by how many bytes mapped_bytes fell:
+ * 0 if there was nothing to give, and on failure. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
 size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
-/* Start from BYTEPOOL_STATS_INIT. At every moment when no other call is running:
+/* The figures of a pool. Start from BYTEPOOL_STATS_INIT. While no other call runs,
+ *
  *     mapped_bytes    = the sum over classes of (touched + system_overflow) * slot_size, and oversize_bytes
  *     allocated_bytes = the sum over the classes' allocated_bytes, and oversize_bytes
- * max_bytes bounds mapped_bytes. Beside it the pool takes bookkeeping_bytes. */
+ *
+ * max_bytes bounds mapped_bytes. The pool takes bookkeeping_bytes beside it. */
 typedef struct bytepool_stats {
     size_t struct_size;
     size_t size_class_count;
@@ -298,7 +341,8 @@ typedef struct bytepool_stats {
 #define BYTEPOOL_STATS_INIT                                                                                            \
     { sizeof(bytepool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Start from BYTEPOOL_CLASS_STATS_INIT. At every moment when no other call is running:
+/* The figures of a class. Start from BYTEPOOL_CLASS_STATS_INIT. While no other call runs,
+ *
  *     slots out       = touched - idle
  *     outstanding     = the smaller of slots out and capacity
  *     overflow        = slots out - outstanding + system_overflow
@@ -330,16 +374,18 @@ typedef struct bytepool_region {
     size_t slot_size; /* bytes from the start of one buffer to that of the next */
 } bytepool_region;
 
-/* The memory of a pool made with BYTEPOOL_PINNED, all slots of all classes: how many regions there are. The first `max` of
- * them are written to `out`, which may be NULL. 0 for any other pool, for a closed one, and on failure: INVALID_CONTEXT. A
- * buffer of the pool lies in one of them, unless it is oversize or overflow. */
+/* Lists the memory of a pool made with BYTEPOOL_PINNED: all slots of all classes. Returns how many regions there are,
+ * and writes the first `max` of them to `out`, which may be NULL. The regions stay the pool's, and stay memory until it
+ * closes. Every buffer of the pool lies in one of them, unless it is oversize or overflow. Returns 0 for any other
+ * pool, for a closed one, and on failure. Errors: INVALID_CONTEXT, PANIC. */
 size_t bytepool_pinned_regions(void *context, bytepool_region *out, size_t max);
 
-/* Fills in *out, as much of it as its struct_size says. INVALID_ARGUMENT, INVALID_CONTEXT. */
+/* Writes the pool's figures to *out, as many as its struct_size has room for. Errors: INVALID_ARGUMENT,
+ * INVALID_CONTEXT. */
 bytepool_status bytepool_read_stats(void *context, bytepool_stats *out);
 
-/* The figures of class `index`, by ascending buffer size. INVALID_ARGUMENT (also for an index past the last
- * class), INVALID_CONTEXT. */
+/* Writes the figures of class `index` to *out, as many as its struct_size has room for. Classes are numbered from 0 on,
+ * by ascending buffer size. Errors: INVALID_ARGUMENT, also for an index past the last class; INVALID_CONTEXT. */
 bytepool_status bytepool_read_class_stats(void *context, size_t index, bytepool_class_stats *out);
 
 /* ---- tracking ---- */
@@ -350,7 +396,7 @@ enum {
     BYTEPOOL_LANGUAGE_CPP = 3   /* got by a class of bytepool.hpp */
 };
 
-/* A tracked buffer that is outstanding. */
+/* A tracked buffer that is outstanding. The struct is valid during the call of the handler. */
 typedef struct bytepool_outstanding {
     size_t struct_size; /* of the library's version: later ones only append */
     const void *data;
@@ -367,15 +413,15 @@ typedef struct bytepool_outstanding {
 
 typedef void (*bytepool_outstanding_handler)(const bytepool_outstanding *buffer, void *user_data);
 
-/* Calls `handler` for every tracked buffer that is outstanding at this moment, the oldest first; with a NULL handler,
- * writes a line on stderr for each. How many; 0 if the pool does not track, and on failure: INVALID_CONTEXT,
- * OUT_OF_MEMORY. The handler may call any function of this library, with no lock held; it must not throw or jump
- * out. */
+/* Calls `handler` on this thread for every tracked buffer that is outstanding at this moment, the oldest first. With a
+ * NULL handler it writes a line on stderr for each. Returns how many there are: 0 if the pool does not track, and on
+ * failure. The handler may call any function of this library, and no lock of ours is held. It must not throw or jump
+ * out. Errors: INVALID_CONTEXT, OUT_OF_MEMORY. */
 size_t bytepool_dump_outstanding(void *context, bytepool_outstanding_handler handler, void *user_data);
 
 /* ---- misuse ---- */
 
-/* One refused call. */
+/* One refused call. The struct is valid during the call of the handler. */
 typedef struct bytepool_misuse {
     size_t struct_size;   /* of the library's version: later ones only append */
     bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
@@ -387,22 +433,23 @@ typedef struct bytepool_misuse {
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
-/* Sets what is called for every misuse in this process, on the thread that misused and before the call returns.
- * NULL brings the default back, which writes one line to stderr, at most 10 a second, and then how many more there
- * were. A handler may call any function of this library; nothing is locked or half done while it runs. It must not
- * throw or jump out. It may still be running on another thread when this returns. */
+/* Sets the function that is called for every misuse in this process, on the thread that misused and before its call
+ * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second, and
+ * then how many more there were. A handler may call any function of this library. No lock of ours is held, and nothing
+ * is half done, while it runs. It must not throw or jump out. The handler of before may still be running on another
+ * thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
-/* How many calls of this process were refused for an invalid context: no pool's statistics can count them. */
+/* Returns how many calls of this process were refused for an invalid context. No pool's statistics can count them. */
 uint64_t bytepool_invalid_context_count(void);
 
 /* ---- small things ---- */
 
-/* The original library's default rounding: ((size + 256) >> 3) << 3, and size itself where that overflows. Fits
- * bytepool_config.round. */
+/* Rounds by the original library's default: ((size + 256) >> 3) << 3. Returns `size` itself where that overflows. It
+ * fits bytepool_config.round. */
 size_t bytepool_round_original(size_t size);
 
-/* The library's version: major * 1000000 + minor * 1000 + patch. */
+/* Returns the library's version: major * 1000000 + minor * 1000 + patch. */
 uint32_t bytepool_version(void);
 
 #ifdef __cplusplus

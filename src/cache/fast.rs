@@ -50,7 +50,7 @@ impl Unfinished {
 
 /// The cache that a key leads to, if the key is at its first position.
 #[inline(always)]
-fn enter(key: u64) -> Option<(CacheRef, Active)> {
+pub(super) fn enter(key: u64) -> Option<(CacheRef, Active)> {
     let state = thread_pointer::get();
     let (cache, active) = state.enter::<FAST>(state.first(key)?);
     Some((CacheRef::from_any(cache), active))

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 use super::bin::Bin;
+use super::fast;
 use super::slow::with_cache;
 use super::thread_cache::CacheRef;
 use crate::class::ledger::{self, Holder, Mark, NOBODY};
@@ -14,6 +15,18 @@ use crate::os::thread_state::FAST;
 
 /// The most buffers in one use of a cache, so that a thread that drains does not wait long.
 const MOST_AT_ONCE: usize = 64;
+
+/// Gets raw buffers into `out` from this thread's bin, on the fast path. Returns how many.
+pub(crate) fn get_many_fast(key: u64, size: usize, out: &mut [*mut c_void]) -> usize {
+    let most = out.len().min(MOST_AT_ONCE);
+    fast::enter(key).map_or(0, |(cache, _active)| cache.bin_for(size).take_many(size, &mut out[..most]))
+}
+
+/// Puts raw buffers up to the first that is not biased to this thread, on the fast path. Returns how many.
+pub(crate) fn put_many_fast(key: u64, data: &[*mut c_void], size: usize) -> usize {
+    let most = data.len().min(MOST_AT_ONCE);
+    fast::enter(key).map_or(0, |(cache, _active)| cache.bin_for(size).put_many(&data[..most], cache.bias))
+}
 
 /// Gets raw buffers into `out` while the class has slots for them. Returns how many.
 pub(crate) fn get_many(guard: &ForkGuard, key: u64, size: usize, out: &mut [*mut c_void]) -> usize {
@@ -59,7 +72,7 @@ impl CacheRef {
         }
         let mut got = 0;
         loop {
-            got += bin.take_many(Holder::Raw(size), &mut out[got..]);
+            got += bin.take_many(size, &mut out[got..]);
             if got == out.len() {
                 return got;
             }
@@ -88,9 +101,12 @@ impl CacheRef {
 
 impl Bin {
     /// Takes slots into `out`, as many as the bin has, and marks them in the ledger. Returns how many.
-    fn take_many(&self, holder: Holder, out: &mut [*mut c_void]) -> usize {
-        let mark = holder.mark(self.raw_base());
+    fn take_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
         let count = out.len().min(self.len());
+        if count == 0 {
+            return 0;
+        }
+        let mark = Holder::Raw(size).mark(self.raw_base());
         let slots = self.slots; // in registers: the stores below could change it, for all a compiler knows
         let mut top = self.top();
         for data in &mut out[..count] {

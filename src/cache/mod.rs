@@ -23,7 +23,7 @@ mod thread_cache;
 pub(crate) use self::bin::reached;
 pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized, resize, usable_size};
 #[cfg(feature = "capi")]
-pub(crate) use self::many::{get_many, put_many};
+pub(crate) use self::many::{get_many, get_many_fast, put_many, put_many_fast};
 pub(crate) use self::slow::{
     are_in_use, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize_slow, take_fresh,
 };

@@ -9,7 +9,8 @@
 //!         0        0               0                  idle or fresh: nobody may put it
 //!         0        bias or 0       1 + n              outstanding as a raw pointer, requested with n bytes
 //!         1        end's number    1 + n              the same, and its bias is being ended
-//!         1 ................................... 1     outstanding in a PooledBuffer: no raw put matches it
+//!         1 ............... 1  n                  shared by n: no raw put matches it
+//!         1 ................................... 1     outstanding in a PooledBuffer: the same
 //! ```
 //!
 //! **The mark says how the slot is put.** Without a bias anybody puts it, by an atomic exchange. An exchange costs more
@@ -31,10 +32,13 @@
 //! One unlocked `cmpxchg` of the bias owner would save the wait, as no interrupt divides it. But it writes what it read
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
 //!
-//! Every access is Relaxed: a mark is the only word its decision rests on. What the owners wrote into the
-//! buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
+//! Every access is Relaxed, but those of the last sharer: a mark is the only word its decision rests on. What the
+//! owners wrote into the buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
+//!
+//! **Sharers** count themselves in the mark. The last one has the slot alone, and becomes its owner.
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::books::{Books, Words};
 use crate::os::bits::bits_of;
@@ -52,10 +56,17 @@ pub(crate) const OWNED: Mark = Mark::MAX;
 const BIAS_SHIFT: u32 = 32;
 /// Of a mark whose bias is being ended.
 const ENDING: Mark = 1 << 63;
+/// The ends of a bias that have a number of their own. The bits above stay apart from [`SHARED`].
+const END_NUMBERS: u32 = 1 << 30;
+/// With the number of sharers added. It and all above are of no raw pointer.
+const SHARED: Mark = !SIZE_BITS;
+/// So many threads may add themselves at once before the count would become [`OWNED`].
+pub(crate) const MAX_SHARERS: u32 = 1 << 31;
 /// Of a raw mark: the size.
 const SIZE_BITS: Mark = (1 << BIAS_SHIFT) - 1;
-// A thread's number fits between the two.
+// A thread's number fits between the two, and no end's number makes a mark a shared one.
 const _: () = assert!(MAX_THREADS < 1 << 31);
+const _: () = assert!((ENDING | bias_to(END_NUMBERS - 1) | SIZE_BITS) < SHARED);
 
 /// The marks whose bias ends together: those of one thread among so many neighbours. One wait costs more than to look
 /// at them all.
@@ -96,7 +107,7 @@ pub(crate) fn is_unbiased(mark: Mark) -> bool {
 /// the thread's bias, 0 for none.
 #[inline]
 pub(crate) fn is_biased_to_another(mark: Mark, own: Mark) -> bool {
-    mark != OWNED && !is_unbiased(mark) && mark >> BIAS_SHIFT != own >> BIAS_SHIFT
+    mark < SHARED && !is_unbiased(mark) && mark >> BIAS_SHIFT != own >> BIAS_SHIFT
 }
 
 /// A raw mark after the [end of its bias](Ledger::end_bias).
@@ -106,7 +117,7 @@ pub(crate) fn without_bias(mark: Mark) -> Mark {
 
 /// The thread that a mark is biased to. `None`: its bias is being ended, so it does not say.
 fn bias_owner(mark: Mark) -> Option<u32> {
-    debug_assert!(mark != OWNED && !is_unbiased(mark));
+    debug_assert!(mark < SHARED && !is_unbiased(mark));
     (mark & ENDING == 0).then_some((mark >> BIAS_SHIFT) as u32)
 }
 
@@ -135,6 +146,8 @@ pub(crate) enum Holder {
     Raw(usize),
     /// A `PooledBuffer`.
     Owned,
+    /// So many that share it, at least one.
+    Shared(u32),
 }
 
 impl Holder {
@@ -144,6 +157,7 @@ impl Holder {
     pub(crate) fn mark(self, raw_base: Mark) -> Mark {
         match self {
             Holder::Owned => OWNED,
+            Holder::Shared(sharers) => SHARED | Mark::from(sharers),
             Holder::Raw(size) => {
                 debug_assert!(size <= MAX_BUFFER_SIZE);
                 raw_base + size as Mark
@@ -167,6 +181,7 @@ pub(crate) fn decode(mark: Mark) -> Option<Holder> {
     match mark {
         OWNED => Some(Holder::Owned),
         NOBODY => None,
+        _ if mark >= SHARED => Some(Holder::Shared(mark as u32)),
         _ => Some(Holder::Raw(mark as u32 as usize - 1)),
     }
 }
@@ -262,9 +277,9 @@ impl Ledger {
     pub(crate) fn end_bias(&self, slot: u32, found: Mark, wait_for_fast_path: impl FnOnce(Option<u32>)) {
         let (owner, nearby) = (bias_owner(found), self.nearby(slot));
         let ending = if owner.is_some() {
-            // A number of all threads' ends, which comes back after 2^31: none is under way that long.
+            // A number of all threads' ends, which comes back after 2^30: none is under way that long.
             static ENDS: AtomicU32 = AtomicU32::new(0);
-            let ending = ENDING | bias_to(ENDS.fetch_add(1, Relaxed) & (u32::MAX >> 1));
+            let ending = ENDING | bias_to(ENDS.fetch_add(1, Relaxed) % END_NUMBERS);
             replace_bias(nearby, found, ending);
             ending
         } else {
@@ -272,6 +287,46 @@ impl Ledger {
         };
         wait_for_fast_path(owner);
         replace_bias(nearby, ending, 0);
+    }
+
+    /// Counts another sharer of a slot that the caller shares. `false`: there are [too many](MAX_SHARERS).
+    pub(crate) fn add_sharer(&self, slot: u32) -> bool {
+        let word = self.word(slot);
+        // Relaxed: the caller's own share keeps the slot, and whoever gets the new one is told by other means.
+        let before = word.fetch_add(1, Relaxed);
+        debug_assert!(matches!(decode(before), Some(Holder::Shared(1..))));
+        let fits = before - SHARED < Mark::from(MAX_SHARERS);
+        if !fits {
+            word.fetch_sub(1, Relaxed);
+        }
+        fits
+    }
+
+    /// Gives up the share that the caller has. `true`: it was the last, and the caller is the slot's owner now. Else
+    /// the slot and its pool may be gone already.
+    pub(crate) fn remove_sharer(&self, slot: u32) -> bool {
+        let word = self.word(slot);
+        // Release: this sharer's reads come before the last sharer's load below, or that in `take_from_sharer`.
+        let before = word.fetch_sub(1, Release);
+        debug_assert!(matches!(decode(before), Some(Holder::Shared(1..))));
+        before == SHARED + 1 && {
+            // Acquire: what the others did with the buffer before they gave their shares up. A load instead of a fence,
+            // which ThreadSanitizer does not understand.
+            word.load(Acquire);
+            word.store(OWNED, Relaxed);
+            true
+        }
+    }
+
+    /// Makes the only sharer, the caller, the slot's owner. `false`: there are others.
+    pub(crate) fn take_from_sharer(&self, slot: u32) -> bool {
+        let word = self.word(slot);
+        // Acquire: partner in `remove_sharer`. Nobody else can add a sharer to a single one.
+        let is_sole = word.load(Acquire) == SHARED + 1;
+        if is_sole {
+            word.store(OWNED, Relaxed);
+        }
+        is_sole
     }
 
     fn nearby(&self, slot: u32) -> &[AtomicU64] {
@@ -295,7 +350,7 @@ impl Ledger {
 fn replace_bias(words: &[AtomicU64], old: Mark, new: Mark) {
     for word in words {
         let mark = word.load(Relaxed);
-        if mark >> BIAS_SHIFT == old >> BIAS_SHIFT && mark != OWNED {
+        if mark >> BIAS_SHIFT == old >> BIAS_SHIFT {
             // One that changes meanwhile was put, or got another size. Then who puts it looks again.
             let _ = word.compare_exchange(mark, new & !SIZE_BITS | mark & SIZE_BITS, Relaxed, Relaxed);
         }
@@ -317,7 +372,8 @@ mod tests {
     #[test]
     fn holders_survive_encoding() {
         let raw = [0, 1, MAX_BUFFER_SIZE].map(|size| Some(Holder::Raw(size)));
-        for holder in raw.into_iter().chain([None, Some(Holder::Owned)]) {
+        let shared = [1, 2, MAX_SHARERS, u32::MAX - 1].map(|sharers| Some(Holder::Shared(sharers)));
+        for holder in raw.into_iter().chain(shared).chain([None, Some(Holder::Owned)]) {
             assert_eq!(decode(encode(holder)), holder);
         }
     }
@@ -332,7 +388,7 @@ mod tests {
                 assert!(!is_biased_to_another(biased, bias_to(thread)));
                 assert!(is_biased_to_another(biased, bias_to(thread + 1)) && is_biased_to_another(biased, 0));
             }
-            for number in [0, 1, u32::MAX >> 1] {
+            for number in [0, 1, END_NUMBERS - 1] {
                 let ending = ENDING | bias_to(number) | raw(size);
                 assert_eq!(decode(ending), Some(Holder::Raw(size)));
                 assert!(!is_unbiased(ending) && bias_owner(ending).is_none());
@@ -343,9 +399,40 @@ mod tests {
             }
             assert!(!is_biased_to_another(raw(size), bias_to(1)) && !is_biased_to_another(raw(size), 0));
         }
-        for mark in [NOBODY, OWNED] {
-            assert!(!is_biased(mark, bias_to(1)) && !is_biased_to_another(mark, bias_to(1)));
+        for mark in [NOBODY, OWNED, SHARED | 1, SHARED | Mark::from(u32::MAX - 1)] {
+            for thread in [1, MAX_THREADS] {
+                assert!(!is_biased(mark, bias_to(thread)) && !is_biased_to_another(mark, bias_to(thread)));
+            }
+            assert!(raw_size(mark).is_none() && is_unbiased(mark) == (mark == NOBODY));
         }
+    }
+
+    #[test]
+    fn the_last_sharer_owns_the_slot() {
+        let (_books, ledger) = ledger(1);
+        ledger.set(0, Some(Holder::Shared(1)));
+        assert!(ledger.add_sharer(0));
+        assert_eq!(ledger.holder(0), Some(Holder::Shared(2)));
+        assert!(!ledger.take_from_sharer(0));
+        assert!(!ledger.remove_sharer(0));
+        assert_eq!(ledger.holder(0), Some(Holder::Shared(1)));
+        assert!(ledger.remove_sharer(0));
+        assert_eq!(ledger.holder(0), Some(Holder::Owned));
+        ledger.set(0, Some(Holder::Shared(1)));
+        assert!(ledger.take_from_sharer(0));
+        assert_eq!(ledger.holder(0), Some(Holder::Owned));
+    }
+
+    #[test]
+    fn the_count_of_sharers_refuses_to_overflow() {
+        let (_books, ledger) = ledger(1);
+        ledger.set(0, Some(Holder::Shared(MAX_SHARERS - 1)));
+        assert!(ledger.add_sharer(0));
+        for _ in 0..3 {
+            assert!(!ledger.add_sharer(0));
+            assert_eq!(ledger.holder(0), Some(Holder::Shared(MAX_SHARERS)));
+        }
+        assert!(!ledger.remove_sharer(0) && ledger.add_sharer(0));
     }
 
     #[test]
@@ -380,7 +467,8 @@ mod tests {
         for slot in 0..2 * END_TOGETHER as u32 - 1 {
             ledger.word(slot).store(bias_to(7) | raw(slot as usize), Relaxed);
         }
-        for (slot, mark) in [(0, NOBODY), (1, OWNED), (2, bias_to(8) | raw(2)), (3, raw(3))] {
+        for (slot, mark) in [(0, NOBODY), (1, OWNED), (2, bias_to(8) | raw(2)), (3, raw(3)), (4, SHARED | 1)]
+        {
             ledger.word(slot).store(mark, Relaxed);
         }
         (books, ledger)
@@ -397,10 +485,11 @@ mod tests {
             waits += 1;
         });
         assert_eq!(waits, 1);
-        for (slot, mark) in [(0, NOBODY), (1, OWNED), (2, bias_to(8) | raw(2))] {
+        for (slot, mark) in [(0, NOBODY), (1, OWNED), (2, bias_to(8) | raw(2)), (3, raw(3)), (4, SHARED | 1)]
+        {
             assert_eq!(ledger.mark(slot), mark);
         }
-        for slot in 3..2 * END_TOGETHER as u32 - 1 {
+        for slot in 5..2 * END_TOGETHER as u32 - 1 {
             let bias = if (slot as usize) < END_TOGETHER { 0 } else { bias_to(7) };
             assert_eq!(ledger.mark(slot), bias | raw(slot as usize));
         }

@@ -11,6 +11,45 @@ pub(crate) enum Location {
     System,
 }
 
+/// A [`Location`] in one word: the class's number above the slot's. An owner has it, for it moves: what was stored in
+/// parts is slow to be copied whole.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedLocation(u64);
+
+impl PackedLocation {
+    /// Where the system has the buffer, the class is one that no pool has.
+    const SYSTEM: Self = Self(u64::MAX);
+
+    #[cfg(feature = "cxx")]
+    pub(crate) fn new(class: u32, slot: u32) -> Self {
+        Self(u64::from(class) << 32 | u64::from(slot))
+    }
+
+    /// The numbers of the class and the slot.
+    #[inline]
+    pub(crate) fn class_and_slot(self) -> (u32, u32) {
+        ((self.0 >> 32) as u32, self.0 as u32)
+    }
+
+    #[inline]
+    pub(crate) fn unpack(self) -> Location {
+        match self.class_and_slot() {
+            (u32::MAX, _) => Location::System,
+            (class, slot) => Location::Slot { class: class as u8, slot },
+        }
+    }
+}
+
+impl From<Location> for PackedLocation {
+    #[inline]
+    fn from(location: Location) -> Self {
+        match location {
+            Location::Slot { class, slot } => Self(u64::from(class) << 32 | u64::from(slot)),
+            Location::System => Self::SYSTEM,
+        }
+    }
+}
+
 /// A buffer just got. It holds a reference to the pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buffer {

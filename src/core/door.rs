@@ -10,9 +10,11 @@
 
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::task::{Poll, Waker};
 
 use super::Core;
 use super::get::Request;
+use super::wait_task::Progress;
 pub(crate) use crate::cache::Unfinished;
 use crate::cache::{self, Position};
 use crate::class::ledger::Holder;
@@ -75,6 +77,19 @@ pub(crate) fn get_slow<H: Handle>(handle: H, request: &Request) -> Result<Buffer
         }
     }
     get_from_pool(handle, request)
+}
+
+/// A buffer as asked for, or a place in the queue of those that wait, where the waker is left.
+#[cold]
+pub(crate) fn poll_slow<H: Handle>(
+    handle: H,
+    request: &Request,
+    progress: &mut Progress,
+    waker: &mut Option<Waker>,
+) -> Result<Poll<Buffer>, Refused<GetError>> {
+    H::enter(|guard| {
+        with_live_pool(handle, guard, |pool, guard| pool.poll_get(guard, request, progress, waker))
+    })
 }
 
 #[inline(never)]
@@ -250,16 +265,28 @@ pub(crate) mod many {
     use crate::error::{GetError, Misuse};
     use crate::os::fork::ForkGuard;
 
-    /// Fills `out`, which is all NULL, with buffers. On failure it is all NULL again.
+    /// Gets the first of many buffers into `out`, from this thread's cache. Returns how many; [`get`] must fill the
+    /// rest.
+    pub(crate) fn get_fast<H: Handle>(handle: H, size: usize, out: &mut [*mut c_void]) -> usize {
+        cache::get_many_fast(handle.key(), size, out)
+    }
+
+    /// Puts the first of many buffers to this thread's cache. Returns how many; [`put`] must see to the rest.
+    pub(crate) fn put_fast<H: Handle>(handle: H, data: &[*mut c_void], size: usize) -> usize {
+        cache::put_many_fast(handle.key(), data, size)
+    }
+
+    /// Fills `out`, which is NULL after the first `got` that have a buffer. On failure it is all NULL.
     pub(crate) fn get<H: Handle>(
         handle: H,
         guard: &mut ForkGuard,
         size: usize,
         out: &mut [*mut c_void],
+        mut got: usize,
         caller: Caller,
     ) -> Result<(), Refused<GetError>> {
         // Only a live handle leads to a cache.
-        let got = cache::get_many(guard, handle.key(), size, out);
+        got += cache::get_many(guard, handle.key(), size, &mut out[got..]);
         if got == out.len() && got > 0 {
             return Ok(());
         }

@@ -9,12 +9,13 @@
 //! - [`door`]: the one way in, for handles of all languages
 //! - [`get`] and [`put`]: one buffer out and back
 //! - [`ownership`]: where a buffer is, and the one transition between its holders
+//! - [`sharing`]: buffers with several holders, who count themselves
 //! - [`overflow`]: what a class has no slot for
 //! - [`oversize`]: another size for what is larger than the largest class
 //! - [`replacement`]: what an instrumented pool hands out in place of slots
 //! - [`reclaim`]: the limit, trim and close
 //! - [`pinned`]: pools whose slots are memory from the start
-//! - [`wait`] and [`wait_queue`]: gets that wait at the limit
+//! - [`wait`] and [`wait_queue`]: gets that wait at the limit; [`wait_task`]: as tasks
 //! - [`registry`], [`stats`]: what is counted and kept
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
 //!
@@ -35,11 +36,13 @@ mod reclaim;
 pub(crate) mod reference;
 mod registry;
 mod replacement;
+pub(crate) mod sharing;
 pub(crate) mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 mod wait;
 pub(crate) mod wait_queue;
+pub(crate) mod wait_task;
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicUsize};

@@ -6,6 +6,8 @@
 //! drop      PooledBuffer             -> nobody          realloc   raw, of any size      -> raw, of another: in place
 //! adopt     raw, with this size      -> PooledBuffer              raw -> PooledBuffer -> nobody: copied to a new one
 //! ```
+//!
+//! What is shared is passed in [`sharing`](super::sharing): from a `PooledBuffer`, and back to one.
 
 use std::ptr::NonNull;
 
@@ -362,7 +364,9 @@ pub(super) fn check_put(
 ) -> Result<(), Misuse> {
     let address = data.addr().get();
     match (found, size) {
-        (None | Some(Holder::Owned), _) => Err(Misuse::DoublePut { address, buffer_size }),
+        (None | Some(Holder::Owned | Holder::Shared(_)), _) => {
+            Err(Misuse::DoublePut { address, buffer_size })
+        }
         (Some(Holder::Raw(_)), PutSize::Unsized) => Ok(()),
         (Some(Holder::Raw(requested)), PutSize::Sized(size)) => {
             match size == requested || is_of_class(size) {

@@ -8,8 +8,20 @@ use crate::class::Class;
 use crate::error::BuildError;
 use crate::os::fork::ForkGuard;
 
-/// A part of a pinned pool's memory: whole slots of one class, side by side. See
-/// [`Pool::pinned_regions`](crate::Pool::pinned_regions).
+/// A part of a pinned pool's memory: whole slots of one class, side by side.
+///
+/// The pool owns it until it closes.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).pinned(true).build()?;
+/// for region in pool.pinned_regions() {
+///     // To be registered with io_uring, RDMA or a GPU: region.start and region.len.
+///     assert_eq!(region.len, 100 * region.slot_size);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PinnedRegion {

@@ -104,9 +104,12 @@ unsafe fn destroy(guard: &mut ForkGuard, core: NonNull<Core>) {
     // SAFETY:
     // - leaked from a box, and nobody else's (caller)
     let mut core = unsafe { Box::from_raw(core.as_ptr()) };
+    // Dropping these runs the user's code.
+    while let Some(forgotten) = core.waiting.take_forgotten(guard) {
+        guard.unguarded(|| drop(forgotten));
+    }
     let round = core.take_round();
     drop(core);
-    // Dropping it runs the user's code.
     guard.unguarded(|| drop(round));
 }
 

@@ -259,6 +259,17 @@ impl Registry {
         self.lock(guard, shard_of(address)).put.by_address.get(address).map(|entry| entry.0)
     }
 
+    /// What `change` makes of the holder of the buffer at `address`, under its shard's lock. `None`: no such buffer.
+    pub(crate) fn change_holder<R>(
+        &self,
+        guard: &ForkGuard,
+        address: usize,
+        change: impl FnOnce(&mut Holder) -> R,
+    ) -> Option<R> {
+        let mut shard = self.shard(guard, address).0;
+        shard.outstanding.get_mut(address).map(|buffer| change(&mut buffer.holder))
+    }
+
     /// Passes the buffer at `address` to another holder if `check` agrees to what it finds, or takes it out: then the
     /// caller frees its memory. What was found; `None`: no such buffer.
     pub(crate) fn pass<E>(

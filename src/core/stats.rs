@@ -3,12 +3,17 @@
 //! Only puts are counted; gets follow from them. Figures read while other threads work are each true of some recent
 //! moment. The equations between them hold at every quiet moment, when no call is running.
 
+#[cfg(feature = "serde")]
+mod serialize;
+mod table;
+
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use std::fmt;
 use std::ops::Deref;
 
 use super::Core;
+use super::wait_queue::Grant;
 use crate::class::Class;
 use crate::class::index::MAX_CLASSES;
 use crate::error::Misuse;
@@ -48,8 +53,19 @@ impl PoolCounters {
     }
 }
 
-/// The figures of a pool's size classes, as a slice, ascending by buffer size. They lie in the list itself, so that
-/// reading figures needs no memory.
+/// The figures of a pool's size classes, as a slice, ascending by buffer size.
+///
+/// They lie in the list itself, so that reading figures needs no memory.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 10).size_class(512, 100).build()?;
+/// let classes = pool.stats().classes;
+/// let sizes: Vec<_> = classes.iter().map(|class| class.buffer_size).collect();
+/// assert_eq!(sizes, [512, 4096]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ClassList {
     first: [ClassStats; MAX_CLASSES],
@@ -93,7 +109,24 @@ impl fmt::Debug for ClassList {
     }
 }
 
-/// A pool's figures at one moment. Bytes, buffers and calls, as each says.
+/// A pool's figures at one moment.
+///
+/// Each says whether it counts bytes, buffers or calls.
+///
+/// The value is a copy that no longer changes. Threads that work meanwhile make each figure true of a slightly
+/// different moment. [`assert_consistent`](Self::assert_consistent) has the equations that hold when no call is
+/// running.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 10).build()?;
+/// let buffer = pool.get(100)?;
+/// let stats = pool.stats();
+/// assert_eq!((stats.mapped_bytes, stats.gets, stats.puts), (4096, 1, 0));
+/// assert_eq!(stats.classes[0].outstanding, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -103,15 +136,15 @@ pub struct Stats {
     pub max_bytes: usize,
     /// Bytes taken from the system for buffers: touched slots, and overflow and oversize of the system allocator.
     pub mapped_bytes: usize,
-    /// The original library's figure: in buffer sizes instead of slot sizes, and of idle buffers only those that a
-    /// class's capacity counts.
+    /// The original library's figure, in bytes. It counts buffer sizes in place of slot sizes, and in each class no
+    /// more idle buffers than its capacity.
     pub allocated_bytes: usize,
-    /// Bytes of memory that the pool takes for its books, as far as they were used: ledgers, shelves, and the table of
-    /// buffers from the system allocator. Beside `mapped_bytes`, and beside the limit; so are thread caches.
+    /// Bytes of memory that the pool's books take, as far as they were used: ledgers, shelves, and the table of buffers
+    /// from the system allocator. They are beside `mapped_bytes` and beside the limit, and so are thread caches.
     pub bookkeeping_bytes: usize,
     /// Bytes of outstanding oversize buffers, after rounding.
     pub oversize_bytes: usize,
-    /// Outstanding oversize buffers.
+    /// How many oversize buffers are outstanding.
     pub oversize_buffers: usize,
     /// Gets that succeeded.
     pub gets: u64,
@@ -119,7 +152,7 @@ pub struct Stats {
     pub puts: u64,
     /// Gets served by the system allocator: oversize, and overflow beyond a class's slots.
     pub system_allocations: u64,
-    /// Gets that failed at the limit, those whose deadline passed included.
+    /// Gets that failed at the limit. Those whose deadline passed are among them.
     pub limit_failures: u64,
     /// Gets that had to wait for a buffer.
     pub waits: u64,
@@ -132,18 +165,32 @@ pub struct Stats {
 }
 
 /// One size class's figures at one moment.
+///
+/// Each says whether it counts bytes, slots, buffers or calls.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 1).build()?;
+/// let buffers = [pool.get(4096)?, pool.get(4096)?];
+/// let class = pool.stats().classes[0];
+/// assert_eq!((class.capacity, class.outstanding, class.overflow), (1, 1, 1));
+/// drop(buffers);
+/// assert_eq!(pool.stats().classes[0].puts, 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
-    /// What a buffer holds, in bytes, after rounding.
+    /// How many bytes a buffer has room for, after rounding.
     pub buffer_size: usize,
-    /// What a buffer takes of the region, in bytes.
+    /// How many bytes a buffer takes of the region.
     pub slot_size: usize,
     /// How many idle buffers are kept.
     pub capacity: usize,
     /// Slots that are memory: handed out since the pool was made, or since they were given back to the system.
     pub touched: usize,
-    /// Buffers handed out and not yet put, as far as the capacity goes.
+    /// Buffers handed out and not yet put, up to the capacity.
     pub outstanding: usize,
     /// Touched slots that the pool holds.
     pub idle: usize,
@@ -153,26 +200,26 @@ pub struct ClassStats {
     pub overflow: usize,
     /// The part of `overflow` that is no slot, but comes from the system allocator.
     pub system_overflow: usize,
-    /// The most slots that were out at a time. It is looked up once in a batch, so it may lack up to a batch for each
-    /// thread.
+    /// The most slots that were out at a time. It is looked up once in a batch. So it may be too low, by up to a batch
+    /// for each thread.
     pub peak: usize,
-    /// The original library's figure: the buffer size, times what is out and those idle buffers that the capacity
-    /// counts.
+    /// The original library's figure, in bytes: the buffer size, times what is out and the idle buffers up to the
+    /// capacity.
     pub allocated_bytes: usize,
     /// Gets that succeeded in this class, overflow included.
     pub gets: u64,
     /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
-    /// Batches moved between thread caches and the shelf: how often a cached class wrote what other threads
+    /// How many batches moved between thread caches and the shelf. So often a cached class wrote what other threads
     /// read.
     pub moves: u64,
-    /// Puts that had to end the bias of what another thread got, which takes some microseconds: few if slots are handed
-    /// over all the time, as the class then has no bias.
+    /// Puts that had to end another thread's bias, which takes some microseconds. They stay few where threads hand
+    /// slots over all the time: the class then goes without bias.
     pub bias_ends: u64,
 }
 
 impl ClassStats {
-    /// Fills in a class's own figures. What the caches have of it was added before.
+    /// Fills in a class's own figures. The caller added before what caches and tasks have of it.
     fn add(&mut self, class: &Class) {
         // A get or put in flight may be seen half done. Saturating keeps such a figure plausible.
         self.buffer_size = class.buffer_size();
@@ -183,7 +230,7 @@ impl ClassStats {
         self.idle = idle as usize + self.cached;
         let out = self.touched.saturating_sub(self.idle);
         self.outstanding = out.min(self.capacity);
-        self.system_overflow = class.counters.overflow.load(Relaxed);
+        self.system_overflow += class.counters.overflow.load(Relaxed);
         self.overflow = out - self.outstanding + self.system_overflow;
         self.peak = out.max(class.counters.peak.load(Relaxed) as usize);
         let counted = self.outstanding + self.overflow + self.idle.min(self.capacity);
@@ -201,13 +248,26 @@ impl Stats {
     // - every field is an integer, or an array of structs of integers
     pub(crate) const NONE: Self = unsafe { std::mem::zeroed() };
 
-    /// Fills in the figures of a pool. In place, as they are large and stacks are small.
+    /// Fills in the figures of a pool. They are written in place, because they are large and stacks are small.
     pub(super) fn fill(&mut self, guard: &ForkGuard, pool: &Core) {
         let Core { classes, caches, counters, registry, .. } = pool;
         let limit = classes.mapped().limit();
-        let oversize_bytes = counters.oversize_bytes.load(Relaxed);
-        let oversize_buffers = counters.oversize_buffers.load(Relaxed);
-        let oversize_gets = counters.oversize_gets.load(Relaxed);
+        let mut oversize_bytes = counters.oversize_bytes.load(Relaxed);
+        let mut oversize_buffers = counters.oversize_buffers.load(Relaxed);
+        let mut oversize_gets = counters.oversize_gets.load(Relaxed);
+        // A task that was granted bytes has not taken its buffer yet. It counts as out, like one of the system's.
+        if pool.waiting.has_waiters() {
+            let queue = pool.waiting.lock(guard);
+            let bytes = queue.granted().filter(|(_, grant)| *grant == Grant::Bytes);
+            bytes.for_each(|(demand, _)| match demand.class {
+                Some(class) => self.classes.first[class].system_overflow += 1,
+                None => {
+                    oversize_bytes += demand.bytes;
+                    oversize_buffers += 1;
+                    oversize_gets += 1;
+                }
+            });
+        }
         self.classes.count = classes.len();
         self.max_bytes = if limit == usize::MAX { 0 } else { limit };
         self.mapped_bytes = classes.mapped().get();
@@ -237,11 +297,60 @@ impl Stats {
         }
     }
 
-    /// Checks the equations between the figures. They hold at every quiet moment: when no other thread is
-    /// inside a call on the pool.
+    /// How many buffers are handed out and not yet put: of all classes, overflow and oversize included.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64, 1).build()?;
+    /// let buffers = [pool.get(64)?, pool.get(64)?, pool.get(1000)?];
+    /// assert_eq!(pool.stats().outstanding(), buffers.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn outstanding(&self) -> usize {
+        let of_classes: usize = self.classes.iter().map(|class| class.outstanding + class.overflow).sum();
+        of_classes + self.oversize_buffers
+    }
+
+    /// How many puts and other calls were refused as misuse, of every kind. Calls with an invalid context are not among
+    /// them: they reach no pool.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64, 10).build()?;
+    /// let data = pool.get_raw(64)?;
+    /// // SAFETY:
+    /// // - the buffer is this caller's, and the wrong put is refused
+    /// unsafe {
+    ///     assert!(pool.put_raw(data, 100).is_err());
+    ///     pool.put_raw(data, 64)?;
+    /// }
+    /// assert_eq!(pool.stats().misuse(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn misuse(&self) -> u64 {
+        self.double_puts + self.size_mismatches + self.foreign_pointers
+    }
+
+    /// Checks the equations between the figures, for tests. They hold when no other thread is inside a call on the
+    /// pool.
+    ///
+    /// - `mapped_bytes` is what all touched slots take, with overflow and oversize of the system allocator.
+    /// - In each class `touched` is what is out as slots, plus `idle`, and `gets` is `puts` plus what is out.
+    /// - `mapped_bytes` is at most `max_bytes`, if there is a limit.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64, 10).build()?;
+    /// let _buffer = pool.get(64)?;
+    /// pool.stats().assert_consistent();
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
-    /// If one does not hold; the message has both sides.
+    /// If an equation does not hold. The message has both sides.
     pub fn assert_consistent(&self) {
         let slots: usize = self.classes.iter().map(|c| (c.touched + c.system_overflow) * c.slot_size).sum();
         assert_eq!(self.mapped_bytes, slots + self.oversize_bytes, "mapped bytes of {self:#?}");

@@ -27,13 +27,8 @@ impl Core {
         request: &Request,
         deadline: Option<Instant>,
     ) -> Result<Buffer, GetError> {
-        // Who comes while others wait queues behind them.
-        if !self.waiting.has_waiters() {
-            match self.get_at_once(guard, rounded, request) {
-                Err(GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. })
-                    if requested <= limit => {}
-                outcome => return outcome,
-            }
+        if let Some(outcome) = self.get_before_waiting(guard, rounded, request) {
+            return outcome;
         }
         let demand = self.demand(rounded, request)?;
         let grant = self.wait(guard, demand, deadline)?.ok_or_else(|| GetError::Timeout {
@@ -45,8 +40,29 @@ impl Core {
         self.get_granted(guard, grant, rounded, request)
     }
 
+    /// A get that does not wait; `None` if it has to.
+    pub(super) fn get_before_waiting(
+        &self,
+        guard: &mut ForkGuard,
+        rounded: usize,
+        request: &Request,
+    ) -> Option<Result<Buffer, GetError>> {
+        // Who comes while others wait queues behind them.
+        if self.waiting.has_waiters() {
+            return None;
+        }
+        match self.get_at_once(guard, rounded, request) {
+            Err(GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. })
+                if requested <= limit =>
+            {
+                None
+            }
+            outcome => Some(outcome),
+        }
+    }
+
     /// What a request waits for, if it can ever fit.
-    fn demand(&self, rounded: usize, request: &Request) -> Result<Demand, GetError> {
+    pub(super) fn demand(&self, rounded: usize, request: &Request) -> Result<Demand, GetError> {
         let class = self.class_for(rounded, request);
         let bytes = class.map_or(rounded, |class| class.slot_size());
         check_oversize(bytes, self.alignment_for(request))?;
@@ -130,7 +146,7 @@ impl Core {
         });
     }
 
-    /// In a child of a fork: waiters of threads that it does not have are gone, and what they were granted comes back.
+    /// In a child of a fork: waiting threads that it does not have are gone, and what they were granted comes back.
     pub(super) fn forget_waiters(&self, guard: &ForkGuard) {
         self.waiting.after_fork_in_child(guard, |demand, grant| match grant {
             Grant::Slot(slot) => {
@@ -140,6 +156,8 @@ impl Core {
             Grant::Bytes => self.classes.mapped().release(demand.bytes),
             Grant::Closed => {}
         });
+        // Tasks that stay may have what came back.
+        self.serve(guard, &mut self.lock_reclaiming(guard));
     }
 }
 

@@ -11,6 +11,9 @@
 //!   does so before it looks at the count. So one of the two sees the other.
 //! - A waiter sleeps on a parker of its own and holds no lock of the pool meanwhile.
 //!
+//! A task waits in the same queue. It does not sleep: its place has its waker, and goes when the future that waits has
+//! been polled or dropped.
+//!
 //! Any thread may call anything at any time. The queue knows nothing of slots and limits: who serves says what
 //! a waiter can be granted.
 
@@ -18,10 +21,12 @@ use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
+use std::task::Waker;
 
 use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Locked};
 use crate::os::memory::OutOfMemory;
+use crate::os::wakes;
 
 /// What a get waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +89,27 @@ impl Parker {
     }
 }
 
+/// What is to be woken.
+enum Sleeper {
+    /// Its [`WaiterGuard`] borrows the parker, and takes the waiter out of the queue before that ends.
+    Thread(NonNull<Parker>),
+    /// None in its first poll, and when it was called.
+    Task(Option<Waker>),
+}
+
 struct Waiter {
     ticket: u64,
     demand: Demand,
     granted: Option<Grant>,
-    /// Its [`WaiterGuard`] borrows it, and takes the waiter out of the queue before that ends.
-    parker: NonNull<Parker>,
+    sleeper: Sleeper,
+}
+
+/// A task that left.
+pub(crate) struct LeftTask {
+    pub(crate) demand: Demand,
+    pub(crate) granted: Option<Grant>,
+    /// To be dropped without a lock: it is the user's code.
+    pub(crate) waker: Option<Waker>,
 }
 
 // SAFETY:
@@ -106,6 +126,11 @@ pub(crate) struct Queue {
 impl Queue {
     fn position(&self, ticket: u64) -> Option<usize> {
         self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
+    }
+
+    /// What was granted and not taken yet.
+    pub(crate) fn granted(&self) -> impl Iterator<Item = (Demand, Grant)> {
+        self.waiters.iter().filter_map(|waiter| Some((waiter.demand, waiter.granted?)))
     }
 }
 
@@ -130,9 +155,9 @@ impl WaiterGuard<'_> {
 
     /// Takes the waiter out of the queue; what it was granted. `None`: nothing, and those behind it may now be served.
     pub(crate) fn leave(self, queue: &mut Queue) -> Option<Grant> {
-        let granted = self.waiting.take_out(queue, self.ticket);
+        let waiter = self.waiting.take_out(queue, self.ticket);
         std::mem::forget(self);
-        granted
+        waiter?.granted
     }
 }
 
@@ -169,18 +194,71 @@ impl WaitQueue {
         demand: Demand,
         parker: &'a Parker,
     ) -> Result<WaiterGuard<'a>, OutOfMemory> {
-        queue.waiters.try_reserve(1).map_err(|_| OutOfMemory { bytes: size_of::<Waiter>() })?;
-        let ticket = queue.next_ticket;
-        queue.next_ticket += 1;
-        queue.waiters.push_back(Waiter { ticket, demand, granted: None, parker: NonNull::from(parker) });
-        self.count.fetch_add(1, SeqCst);
+        let ticket = self.add(queue, demand, Sleeper::Thread(NonNull::from(parker)))?;
         Ok(WaiterGuard { waiting: self, ticket, _parker: parker })
     }
 
-    fn take_out(&self, queue: &mut Queue, ticket: u64) -> Option<Grant> {
+    fn add(&self, queue: &mut Queue, demand: Demand, sleeper: Sleeper) -> Result<u64, OutOfMemory> {
+        queue.waiters.try_reserve(1).map_err(|_| OutOfMemory { bytes: size_of::<Waiter>() })?;
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
+        queue.waiters.push_back(Waiter { ticket, demand, granted: None, sleeper });
+        self.count.fetch_add(1, SeqCst);
+        Ok(ticket)
+    }
+
+    fn take_out(&self, queue: &mut Queue, ticket: u64) -> Option<Waiter> {
         let waiter = queue.waiters.remove(queue.position(ticket)?);
         self.count.fetch_sub(1, SeqCst);
-        waiter?.granted
+        waiter
+    }
+
+    /// Adds a task, without a waker yet, as [`enter`](Self::enter) adds a thread; its ticket. It stays until
+    /// [`take_or_leave`](Self::take_or_leave) takes a grant, or it [leaves](Self::leave_task).
+    pub(crate) fn enter_task(
+        &self,
+        guard: &ForkGuard,
+        queue: &mut Queue,
+        demand: Demand,
+    ) -> Result<u64, OutOfMemory> {
+        wakes::reserve(guard)?;
+        self.add(queue, demand, Sleeper::Task(None)).inspect_err(|_| wakes::release(guard))
+    }
+
+    /// What a task was granted, which then leaves. If that is nothing, the waker stays in its place for the one that
+    /// was there before.
+    pub(crate) fn take_or_leave(
+        &self,
+        guard: &ForkGuard,
+        queue: &mut Queue,
+        ticket: u64,
+        waker: &mut Option<Waker>,
+    ) -> Option<Grant> {
+        let at = queue.position(ticket).expect("a task stays in the queue until it leaves");
+        let waiter = &mut queue.waiters[at];
+        if waiter.granted.is_none() {
+            let Sleeper::Task(left) = &mut waiter.sleeper else { unreachable!("a thread is not polled") };
+            std::mem::swap(left, waker);
+            return None;
+        }
+        let left = self.leave_task(guard, queue, ticket)?;
+        debug_assert!(left.waker.is_none());
+        left.granted
+    }
+
+    /// Takes a task out of the queue; those behind it may now be served.
+    pub(crate) fn leave_task(&self, guard: &ForkGuard, queue: &mut Queue, ticket: u64) -> Option<LeftTask> {
+        let Waiter { demand, granted, sleeper, .. } = self.take_out(queue, ticket)?;
+        wakes::release(guard);
+        let Sleeper::Task(waker) = sleeper else { unreachable!("a thread leaves by its guard") };
+        Some(LeftTask { demand, granted, waker })
+    }
+
+    /// Some waker of a task whose future was forgotten, of a pool that ends.
+    pub(crate) fn take_forgotten(&self, guard: &ForkGuard) -> Option<LeftTask> {
+        let mut queue = self.lock(guard);
+        let ticket = queue.waiters.front()?.ticket;
+        self.leave_task(guard, &mut queue, ticket)
     }
 
     /// Offers every waiter that has nothing yet to `give`, first come first; what it gives is that waiter's.
@@ -192,24 +270,33 @@ impl WaitQueue {
     ) {
         for waiter in queue.waiters.iter_mut().filter(|waiter| waiter.granted.is_none()) {
             waiter.granted = give(waiter.demand);
-            if waiter.granted.is_some() {
+            match &mut waiter.sleeper {
+                _ if waiter.granted.is_none() => {}
                 // SAFETY:
                 // - the waiter is in the queue, and leaves it under the lock, which is held, before its parker goes
-                unsafe { waiter.parker.as_ref() }.unpark(guard);
+                Sleeper::Thread(parker) => unsafe { parker.as_ref() }.unpark(guard),
+                Sleeper::Task(waker) => {
+                    if let Some(waker) = waker.take() {
+                        wakes::push(guard, waker);
+                    }
+                }
             }
         }
     }
 
-    /// Forgets all waiters: the child of a fork has none of their threads. What they were granted and did not take yet
-    /// is `take_back`'s. Nobody was in the queue's lock when the process forked; waiters that sleep are not.
+    /// Forgets all threads that wait: the child of a fork has none of them. What they were granted and did not take yet
+    /// is `take_back`'s. Tasks stay, with what they were granted: the child has a copy of their futures. Nobody was in
+    /// the queue's lock when the process forked; waiters that sleep are not.
     pub(crate) fn after_fork_in_child(&self, guard: &ForkGuard, mut take_back: impl FnMut(Demand, Grant)) {
         let mut queue = self.lock(guard);
-        for waiter in queue.waiters.drain(..) {
-            if let Some(granted) = waiter.granted {
+        queue.waiters.retain(|waiter| {
+            let is_thread = matches!(waiter.sleeper, Sleeper::Thread(_));
+            if let (true, Some(granted)) = (is_thread, waiter.granted) {
                 take_back(waiter.demand, granted);
             }
-        }
-        self.count.store(0, SeqCst);
+            !is_thread
+        });
+        self.count.store(queue.waiters.len(), SeqCst);
     }
 }
 

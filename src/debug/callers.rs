@@ -1,9 +1,8 @@
 //! Shows a sanitizer who called.
 //!
-//! At each `malloc` and `free` a sanitizer notes the callers, and finds them by following frame pointers, which
-//! compiled code need not have: this library has none, so the notes would end inside it. Therefore the callers
-//! are found here, by [`steps`](super::steps), and written down on the stack as frames such as frame pointers would
-//! lead to:
+//! At each `malloc` and `free` a sanitizer notes the callers. It finds them by following frame pointers. This library
+//! is compiled without frame pointers, so the notes would end inside it. Therefore [`steps`](super::steps) finds the
+//! callers, and here they are written on the stack, as a chain of frames that the frame pointer leads to:
 //!
 //! ```text
 //! frame pointer --> [ next | return address ] --> [ next | return address ] --> ... --> [ 0 | ... ]
@@ -12,7 +11,7 @@
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use self::written::call;
 
-/// A function of the C library as it is called here: with up to three integers or pointers.
+/// A function of the C library that takes up to three integers or pointers.
 pub(super) type Function = *const ();
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -30,7 +29,7 @@ mod written {
         return_address: usize,
     }
 
-    /// Calls `function` so that whoever follows frame pointers from there finds this thread's callers.
+    /// Calls `function`. A sanitizer that follows frame pointers from there finds this thread's callers.
     ///
     /// # Safety
     /// - `function` is a C function of up to three integer or pointer arguments, and may be called with these

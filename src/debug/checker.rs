@@ -1,7 +1,7 @@
-//! A checker that watches `malloc`, if this process runs under one, and memory from that `malloc`.
+//! The checker of memory that this process runs under, if any, and memory from the `malloc` that it watches.
 //!
-//! Sanitizers and memcheck know of each of its blocks the size, the places where it was allocated and freed,
-//! and whether anybody still has a pointer to it. So buffers that are blocks need nothing else.
+//! Sanitizers and memcheck know each block of that `malloc`: its size, where it was allocated and freed, and whether
+//! anybody still has a pointer to it. So a buffer that is such a block needs nothing else.
 
 #[cfg(unix)]
 pub(super) use self::unix::{allocate, free, is_there};
@@ -18,14 +18,14 @@ mod unix {
 
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Checker {
-        /// Finds callers by frame pointers.
+        /// Finds the callers of `malloc` by frame pointers, which `callers` lays out for it.
         Sanitizer,
-        /// Finds them by itself.
+        /// Finds the callers of `malloc` without help.
         Memcheck,
     }
 
     impl Checker {
-        /// The size and the alignment that a checker ends a program for when it asks for as much, in bytes.
+        /// The least size and the least alignment, in bytes, for which the checker ends the program.
         fn too_much(self) -> (usize, usize) {
             match self {
                 Self::Sanitizer => (1 << 39, 1 << 39),
@@ -34,7 +34,7 @@ mod unix {
         }
     }
 
-    /// Found out once per process.
+    /// The checker that this process runs under. It is looked for once.
     fn checker(guard: &ForkGuard) -> Option<Checker> {
         static CHECKER: Once<Option<Checker>> = Once::new();
         *CHECKER.get_or_init(guard, || {
@@ -105,7 +105,7 @@ mod unix {
     }
 }
 
-/// Elsewhere there is none.
+/// Without Unix there is no checker.
 #[cfg(not(unix))]
 mod none {
     use std::ptr::NonNull;

@@ -1,5 +1,5 @@
 //! The environment variables that turn tracking and guards on for pools that do not ask for it: `BYTEPOOL_TRACK` and
-//! `BYTEPOOL_GUARD`, each a number as [`Builder::track_every`](crate::Builder::track_every) takes it.
+//! `BYTEPOOL_GUARD`. Each is a number: of so many gets one is chosen, and 0 means none.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use crate::os::stderr::Line;
 const TRACK: &str = "BYTEPOOL_TRACK";
 const GUARD: &str = "BYTEPOOL_GUARD";
 
-/// One get in so many; 0: none.
+/// Of so many gets one is chosen; 0 means none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sampling {
     pub(crate) track_every: u32,
@@ -20,8 +20,8 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// With what the environment said when the first pool was made, where nothing was asked for. What is no number is
-    /// said so, once.
+    /// Fills in what the environment says, where the pool asks for nothing. The environment is read when the first pool
+    /// is made. A value that is no number is reported once, on stderr.
     pub(crate) fn or_environment(self, guard: &mut ForkGuard) -> Self {
         let environment = of_environment(guard);
         let or = |asked: u32, said: u32| if asked == 0 { said } else { asked };
@@ -32,7 +32,7 @@ impl Sampling {
     }
 }
 
-/// Apart from the making of a pool, as the lines need much stack.
+/// This is a function of its own and not inlined, because the lines need much stack.
 #[inline(never)]
 fn of_environment(guard: &mut ForkGuard) -> Sampling {
     static ENVIRONMENT: Once<Sampling> = Once::new();
@@ -49,7 +49,7 @@ fn of_environment(guard: &mut ForkGuard) -> Sampling {
     environment
 }
 
-/// The value of a variable; 0 if it is not set. If it is no number, `bad` becomes what it is.
+/// The value of a variable. It is 0 if the variable is not set, or is no number. Then `bad` becomes its text.
 fn number(name: &str, bad: &mut Option<OsString>) -> u32 {
     let Some(value) = env::var_os(name) else { return 0 };
     match value.to_str().and_then(|value| value.trim().parse().ok()) {

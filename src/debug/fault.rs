@@ -1,7 +1,7 @@
-//! The handler of faults: says which guarded buffer a fault was in, and leaves the fault to whoever would have had it
-//! without this library.
+//! The handler of faults. It says which guarded buffer a fault was in, and leaves the fault to the handler that the
+//! program had before.
 //!
-//! Nothing here allocates or locks. A handler that is installed later, and does not call this one, silences it.
+//! Nothing here allocates or locks. A handler that is installed later and does not call this one silences it.
 
 #[cfg(all(unix, not(bytepool_portable)))]
 pub(super) use self::system::install;
@@ -21,21 +21,21 @@ mod system {
     use crate::os::fork::ForkGuard;
     use crate::os::lock::Once;
 
-    /// Systems differ in which of them tells of a page without access.
+    /// The signals that tell of a page without access. Systems differ in which of the two it is.
     const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-    /// Who had the signals before, in the order of [`SIGNALS`].
+    /// The handlers that had the signals before, in the order of [`SIGNALS`].
     static PREVIOUS: Once<[libc::sigaction; 2]> = Once::new();
 
-    /// Installs the handler; `false` if the system refuses. Called once.
+    /// Installs the handler. It is called once. `false` means that the system refuses.
     pub(crate) fn install(guard: &ForkGuard) -> bool {
         let previous = PREVIOUS.get_or_init(guard, || SIGNALS.map(previous_of));
         SIGNALS.into_iter().zip(previous).all(|(signal, previous)| {
             let handler: unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_fault;
             let mut action = *previous;
             action.sa_sigaction = handler as usize;
-            // The mask, and what else it may have, are those of the one before, which may be called from here. Its
-            // stack may be what is exhausted.
+            // This handler may call the previous one, so it keeps that one's mask. It runs on the signal stack, because
+            // a fault may mean that the thread's own stack is exhausted.
             action.sa_flags = previous.sa_flags & libc::SA_NODEFER | libc::SA_SIGINFO | libc::SA_ONSTACK;
             // SAFETY:
             // - `action` is complete, and its handler lives as long as the process: the library is not unloaded
@@ -63,11 +63,11 @@ mod system {
         // - the system passes what it knows of the signal
         let (address, is_fault) = unsafe { ((*info).si_addr().addr(), (*info).si_code > 0) };
         if is_fault && guard::explain(address) {
-            // The instruction faults again, and then it is all theirs.
+            // The instruction faults again, and then the previous handler has it.
             restore(signal, previous);
             return;
         }
-        // As the system does for a handler that is to be called once.
+        // The previous handler is to be called once: the system would reset it as well.
         if previous.sa_flags & libc::SA_RESETHAND != 0 {
             // SAFETY:
             // - all-zero bytes are a sigaction: the default one
@@ -77,7 +77,7 @@ mod system {
             libc::SIG_DFL | libc::SIG_IGN if is_fault => restore(signal, previous),
             libc::SIG_IGN => {}
             libc::SIG_DFL => {
-                // Sent by somebody: it does not come again by itself.
+                // Somebody sent the signal, so it does not come again by itself.
                 restore(signal, previous);
                 // SAFETY:
                 // - sends a signal that this thread just had

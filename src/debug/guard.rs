@@ -1,15 +1,17 @@
-//! Guarded buffers: each lies between unreadable pages, so that what leaves it, or uses it after its put, faults at
-//! once, and a line on stderr says which buffer it was.
+//! Guarded buffers. Each lies between unreadable pages. So an access beyond its ends faults at once, and so does a use
+//! after its put. A line on stderr says which buffer it was.
 //!
 //! ```text
-//! | unreadable page | opened pages, at their end the buffer | unreadable page |
-//!                                 ^ data         data + size ^ but for what the alignment takes: the slack
+//! | unreadable page | opened pages      [ buffer ][ slack ] | unreadable page |
+//!                                       ^ data    ^ data + size
 //! ```
 //!
-//! A buffer that was put stays for a while: unreadable, without memory, its addresses nobody else's. The process keeps
-//! the last [`QUARANTINE`] of them.
+//! The buffer ends with the opened pages, but for the *slack* that its alignment may need.
 //!
-//! The fault handler takes no lock: what it reads is in [`Note`]s.
+//! A buffer that was put stays in quarantine for a while. It is unreadable and has no memory, and nobody else gets its
+//! addresses. The process keeps the last [`QUARANTINE`] of them.
+//!
+//! The fault handler takes no lock. What it reads is in [`Note`]s.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
@@ -27,14 +29,14 @@ use crate::os::memory::{OutOfMemory, Zeroable, zeroed_slice};
 use crate::os::region::{CAN_SEAL, Region, page_size};
 use crate::os::stderr::Line;
 
-/// The most guarded buffers of a process, with those that were put. Each costs the system up to three mappings, of
-/// which it allows some tens of thousands.
+/// The most guarded buffers of a process, those in quarantine included. Each costs the system up to three mappings, and
+/// it allows some tens of thousands.
 const MOST: usize = 4096;
-/// The most of them that were put.
+/// The most buffers in quarantine.
 const QUARANTINE: usize = 256;
-/// The most addresses that those take, in bytes.
+/// The most addresses in quarantine, in bytes.
 const QUARANTINE_BYTES: usize = 64 << 20;
-/// What the slack is filled with: at the put it must still be there.
+/// The slack is filled with this byte. At the put it must still be there.
 const SLACK: u8 = 0xB9;
 
 /// All guarded buffers of the process.
@@ -43,7 +45,7 @@ struct Guards {
     kept: Lock<Kept>,
 }
 
-/// Made with the first pool that guards; `None` if it could not be made.
+/// Made with the first pool that guards. It is `None` if it could not be made.
 static GUARDS: Once<Option<Guards>> = Once::new();
 
 struct Kept {
@@ -58,13 +60,14 @@ struct Kept {
 /// One guarded buffer.
 struct Guarded {
     region: Region,
-    /// Where in the region the opened pages are, and how many bytes.
+    /// The offset of the opened pages in the region, and their length, in bytes.
     opened: (usize, usize),
     /// The number of its note.
     note: usize,
 }
 
-/// Makes ready for guarded buffers, with a fault handler; `false` if this target or its memory does not allow it.
+/// Makes the tables for guarded buffers, and installs the fault handler. `false` means that this target or its memory
+/// does not allow it.
 pub(super) fn is_possible(guard: &ForkGuard) -> bool {
     let make = || Guards::new().filter(|_| CAN_SEAL && fault::install(guard));
     GUARDS.get_or_init(guard, make).is_some()
@@ -75,7 +78,7 @@ fn guards() -> Option<&'static Guards> {
 }
 
 impl Guards {
-    /// With all memory that its tables will ever need.
+    /// Makes the tables with all the memory that they will ever need.
     fn new() -> Option<Self> {
         let mut kept = Kept {
             unused_notes: Vec::new(),
@@ -132,7 +135,7 @@ pub(super) fn allocate(guard: &ForkGuard, size: usize, alignment: usize) -> Resu
 
 fn map(guard: &ForkGuard, size: usize, alignment: usize) -> Option<NonNull<u8>> {
     let page = page_size();
-    // Aligned to a page or less the buffer ends where the pages end; else it starts where they start.
+    // With an alignment of at most a page the buffer ends where the pages end. Otherwise it starts where they start.
     let room = size.checked_next_multiple_of(alignment.min(page))?;
     let opened = room.checked_next_multiple_of(page)?;
     let before = alignment.max(page);
@@ -151,7 +154,7 @@ fn map(guard: &ForkGuard, size: usize, alignment: usize) -> Option<NonNull<u8>> 
     Some(data)
 }
 
-/// Notes whose buffer it is, before it is handed out. Does nothing with buffers that are not guarded.
+/// Notes who gets a guarded buffer, before it is handed out. It does nothing for other buffers.
 pub(super) fn describe(guard: &ForkGuard, pool: u64, buffer: &Outstanding) {
     let Some(guards) = guards() else { return };
     if let Some(guarded) = guards.lock(guard).outstanding.get(buffer.address) {
@@ -177,7 +180,7 @@ pub(super) unsafe fn free(guard: &mut ForkGuard, data: NonNull<u8>, size: usize)
     if let Some(offset) = slack.iter().position(|&byte| byte != SLACK) {
         let mut line = Line::new();
         line.add(format_args!("bytepool: overflow found at the put: {offset} bytes after the end of {note}"));
-        // Whoever reads stderr may be slow, or fork.
+        // The reader of stderr may be slow, or fork.
         guard.unguarded(|| line.print());
     }
     note.end();
@@ -190,8 +193,8 @@ pub(super) unsafe fn free(guard: &mut ForkGuard, data: NonNull<u8>, size: usize)
     }
 }
 
-/// For the fault handler: says on stderr which guarded buffer the fault at `address` was in or around, once for each;
-/// whether it was one.
+/// Says on stderr which guarded buffer the fault at `address` was in or beside, once for each buffer. Returns whether
+/// it was one. The fault handler calls it.
 // Without unreadable pages there is no fault to explain.
 #[cfg_attr(not(all(unix, not(bytepool_portable))), allow(dead_code))]
 pub(super) fn explain(address: usize) -> bool {
@@ -216,13 +219,13 @@ pub(super) fn explain(address: usize) -> bool {
 
 /// What the fault handler knows of one guarded buffer.
 ///
-/// Whoever faults through a buffer's address got it after its note was written, so Relaxed reads see all of it. A
-/// wild pointer may lead to a note while it is written: then a mixture is told, of values that are each good by
-/// themselves.
+/// A thread that faults through a buffer's address got that address after the note was written, so its Relaxed reads
+/// see the whole note. A wild pointer may lead to a note while it is written. Then the line mixes two buffers, but each
+/// value is good by itself.
 struct Note {
-    /// Where its region starts; 0 if this note is nobody's.
+    /// Where the buffer's region starts; 0 if the note is unused.
     start: AtomicUsize,
-    /// Of its region, in bytes.
+    /// The region's length in bytes.
     len: AtomicUsize,
     data: AtomicUsize,
     size: AtomicUsize,

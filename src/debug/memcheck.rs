@@ -1,14 +1,14 @@
 //! Memcheck, valgrind's checker of memory, and how a program asks it.
 //!
-//! A *client request* is a sequence of instructions that does nothing on a processor and is a call under
-//! valgrind. The sequences, the requests' numbers and where their arguments go are valgrind's interface.
+//! A *client request* is a sequence of instructions that does nothing on a processor, and is a call under valgrind.
+//! valgrind's interface fixes the sequences, the requests' numbers and the places of their arguments.
 
-/// Whether this process runs under memcheck. Not under valgrind's other tools: they watch other things, and
-/// what they count must be the program as it is.
+/// Whether this process runs under memcheck. It is `false` under valgrind's other tools: they measure the program, so
+/// it must run as it does without them.
 pub(super) fn is_there() -> bool {
     let byte = 0u8;
     let address = &raw const byte as usize;
-    // Memcheck answers what no other tool does: -1.
+    // Memcheck answers -1, and no other tool does.
     let answer = request(MAKE_MEM_NOACCESS, address, 1);
     request(MAKE_MEM_DEFINED, address, 1);
     answer == usize::MAX
@@ -17,7 +17,7 @@ pub(super) fn is_there() -> bool {
 const MAKE_MEM_NOACCESS: usize = memcheck_request(0);
 const MAKE_MEM_DEFINED: usize = memcheck_request(2);
 
-/// Requests of a tool have the letters of its name in front.
+/// The top bytes of a request's number are two letters of the tool's name.
 const fn memcheck_request(number: usize) -> usize {
     (b'M' as usize) << 24 | (b'C' as usize) << 16 | number
 }

@@ -1,16 +1,17 @@
-//! What a pool does for whoever looks for a fault: tracking, guards, and a part for checkers of memory. It is decided
-//! once, when the pool is made.
+//! What a pool does for users who look for a fault of their own: tracking, guards, and buffers that checkers of memory
+//! see. It is decided once, when the pool is made.
 //!
 //! An *instrumented* pool has no thread caches, so that every get and put comes through `core/`. There a get takes its
-//! slot with all its figures, limits and checks. It may hand out a *replacement*: memory from elsewhere, which the
-//! [`Source`] says, of exactly the size asked for. The registry keeps track of it; the slot itself stays untouched
-//! meanwhile, marked as one that no put by its own address matches.
+//! slot with all its figures, limits and checks. It may then hand out a *replacement*: memory of exactly the size asked
+//! for, from a [`Source`] outside the region. The registry keeps track of it. Meanwhile nobody touches the slot, and
+//! its mark matches no put by the slot's own address.
 //!
-//! - [`checker`]: whether this process runs under a sanitizer or memcheck, which `callers` and `steps` show who called
+//! - [`checker`]: whether this process runs under a sanitizer or memcheck
+//! - `callers`, `steps`: show a sanitizer who called
 //! - [`environment`]: variables that turn tracking and guards on
 //! - [`fault`]: the handler that tells of guarded buffers
 //! - [`guard`]: buffers between unreadable pages
-//! - [`source`]: where buffers outside the region have their memory from
+//! - [`source`]: where the memory of buffers outside the region comes from
 //! - [`tracking`]: where each outstanding buffer was got
 //!
 //! Nothing here knows what a pool is: the core says what was got and put.
@@ -41,7 +42,7 @@ use self::tracking::{Got, Tracker};
 use crate::os::fork::ForkGuard;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// As a sanitizer's; elsewhere there is none.
+/// Without Unix there is no sanitizer to tell.
 #[cfg(all(not(unix), feature = "capi"))]
 pub(crate) fn written<T: ?Sized>(_: &ForkGuard, _: &mut T) {}
 
@@ -52,20 +53,20 @@ pub(crate) struct Instrument {
     tracker: Option<Tracker>,
     /// Chooses the gets whose buffers are guarded.
     guard: Option<Sampler>,
-    /// The how many-th pool of the process this is: what users are told.
+    /// The number by which users are told of this pool. The first pool of the process has 1.
     number: u64,
 }
 
 impl Instrument {
-    /// Of a pool that is being made.
+    /// The instrumentation of a pool that is being made.
     pub(crate) fn new(guard: &ForkGuard, sampling: Sampling) -> Self {
         static POOLS: AtomicU64 = AtomicU64::new(0);
-        // Where the library itself is compiled with a sanitizer, its own slots and caches are to be checked.
+        // If the library itself is compiled with a sanitizer, its own slots and caches are to be checked.
         let checked = !cfg!(bytepool_sanitized) && checker::is_there(guard);
         Self {
             checked,
             tracker: Sampler::new(sampling.track_every).map(Tracker::new),
-            // A checker finds more, and tells more of it.
+            // No guards under a checker: it finds more, and tells more of it.
             guard: Sampler::new(sampling.guard_every).filter(|_| !checked && self::guard::is_possible(guard)),
             // Relaxed: a count only.
             number: POOLS.fetch_add(1, Relaxed) + 1,
@@ -88,7 +89,7 @@ impl Instrument {
         self.checked || self.guard.is_some()
     }
 
-    /// Where the buffer of the next get comes from; `None`: from where buffers of pools usually do. Asked
+    /// Where the buffer of the next get comes from. `None` means a slot or the system, as in other pools. It is asked
     /// once for each get.
     #[inline]
     pub(crate) fn source(&self) -> Option<Source> {
@@ -106,7 +107,7 @@ impl Instrument {
         self.tracker.as_ref()
     }
 
-    /// A buffer is about to be handed out: a slot, or from `source`.
+    /// Notes a buffer that is about to be handed out: a slot, or one from `source`.
     #[inline]
     pub(crate) fn got(&self, guard: &ForkGuard, source: Option<Source>, got: &Got<'_>) {
         if source == Some(Source::Guard) {
@@ -117,7 +118,7 @@ impl Instrument {
         }
     }
 
-    /// A buffer was put; nobody else can get it yet.
+    /// Notes that a buffer was put. Nobody else can get it yet.
     #[inline]
     pub(crate) fn put(&self, guard: &ForkGuard, data: NonNull<u8>) {
         if let Some(tracker) = &self.tracker {
@@ -126,7 +127,7 @@ impl Instrument {
     }
 }
 
-/// Chooses one get in so many: the first, and then each that is as far from the last.
+/// Chooses one get in `every`, beginning with the first.
 struct Sampler {
     every: NonZeroU32,
     gets: AtomicU32,
@@ -138,7 +139,7 @@ impl Sampler {
         NonZeroU32::new(every).map(|every| Self { every, gets: AtomicU32::new(0) })
     }
 
-    /// Counts a get; whether it is chosen.
+    /// Counts a get. Returns whether it is chosen.
     fn chooses(&self) -> bool {
         // Relaxed: a count only.
         self.gets.fetch_add(1, Relaxed) % self.every.get() == 0

@@ -1,7 +1,7 @@
-//! The compilers' sanitizers: AddressSanitizer and those like it.
+//! The compilers' sanitizers: AddressSanitizer, MemorySanitizer, ThreadSanitizer and LeakSanitizer.
 //!
-//! A program compiled with one carries its runtime, which takes the place of `malloc`. This library, compiled
-//! without, finds it by the names of its functions.
+//! A program that is compiled with one carries its runtime, which replaces `malloc`. This library is compiled without,
+//! and finds the runtime by the names of its functions.
 
 use std::ffi::{CStr, c_void};
 
@@ -10,8 +10,7 @@ use crate::os::fork::ForkGuard;
 #[cfg(feature = "capi")]
 use crate::os::lock::Once;
 
-/// What the runtimes export: of AddressSanitizer, MemorySanitizer, ThreadSanitizer, LeakSanitizer alone, and
-/// AddressSanitizer in hardware.
+/// A function that each runtime exports. The last is that of the AddressSanitizer that uses the processor's tags.
 const RUNTIMES: [&CStr; 5] =
     [c"__asan_init", c"__msan_init", c"__tsan_init", c"__lsan_init", c"__hwasan_init"];
 
@@ -20,15 +19,15 @@ pub(super) fn is_there() -> bool {
     RUNTIMES.into_iter().any(|name| !find(name).is_null())
 }
 
-/// The function of this name anywhere in the process; null if there is none.
+/// The function of this name anywhere in the process. It is null if there is none.
 fn find(name: &CStr) -> *mut c_void {
     // SAFETY:
     // - the name ends with a zero byte
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }
 
-/// Tells MemorySanitizer, if it is there, that these bytes were written: it does not see what this library,
-/// compiled without, writes into the user's memory.
+/// Tells MemorySanitizer, if it is there, that these bytes were written. This library is compiled without it, so it
+/// does not see what the library writes into the user's memory.
 #[cfg(feature = "capi")]
 pub(crate) fn written<T: ?Sized>(guard: &ForkGuard, place: &mut T) {
     type Unpoison = unsafe extern "C" fn(*const c_void, usize);

@@ -7,22 +7,23 @@ use crate::os::block::Block;
 use crate::os::fork::ForkGuard;
 use crate::os::memory::{Content, OutOfMemory};
 
-/// Where a buffer outside the region has its memory from.
+/// Where the memory of a buffer outside the region comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The system.
     System(Block),
     /// The `malloc` that a checker watches.
     Checker,
-    /// Pages of its own between unreadable ones. Where they cannot be had, the system serves.
+    /// The buffer has pages of its own between unreadable ones. Where there are none, the system serves.
     Guard,
 }
 
 impl Source {
-    /// The system, in whatever way suits the buffer.
+    /// The system, in the way that suits the buffer.
     pub(crate) const SYSTEM: Self = Self::System(Block::Aligned);
 
-    /// A buffer of `size` bytes. Its address, and the source to give it back to, with the same figures.
+    /// Allocates a buffer of `size` bytes. Returns its address and the source that served. `free` takes that source,
+    /// with the same `size` and `alignment`.
     #[inline(always)]
     pub(crate) fn allocate(
         self,

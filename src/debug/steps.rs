@@ -1,8 +1,8 @@
 //! The callers of a function, in code without frame pointers, at the price of a few memory reads each.
 //!
-//! The unwinder finds them by the tables that all code has, in about 0.2 microseconds each. But how to get from a
-//! frame to its caller's depends on the place in the code alone, so a *step* is remembered for each return address:
-//! what the unwinder told once, the next walk reads from the stack.
+//! The unwinder finds a caller by the tables that all code has, in about 0.2 microseconds. But the way from a frame to
+//! its caller's depends only on the place in the code. So a *step* is remembered for each return address. The unwinder
+//! tells it once, and the next walk reads the stack instead.
 //!
 //! ```text
 //! sized frame                                     frame with a frame pointer
@@ -12,12 +12,12 @@
 //!   + size - 8     [ return address         ]
 //! ```
 //!
-//! - A frame whose size is not known beforehand has a frame pointer: so every other frame is of one size at one place.
-//! - Where a sized frame keeps its caller's frame pointer is guessed, from what agrees with all that the unwinder said.
-//!   A wrong guess leads to what is no known return address, and the unwinder is asked again.
-//! - Nothing outside the thread's own stack is read. On another, as a coroutine's, the unwinder is asked each time.
+//! - A frame whose size the compiler does not know has a frame pointer. Every other frame has one size at one place.
+//! - A sized frame keeps its caller's frame pointer at a place that is guessed: one that agrees with all that the
+//!   unwinder said. A wrong guess leads to an unknown return address, and the unwinder is asked again.
+//! - Only the thread's own stack is read. On another stack, such as a coroutine's, the unwinder is asked each time.
 //!
-//! Any thread may call anything; they share the steps, each of which is one word.
+//! Any thread may call anything. Threads share the steps, and each step is one word.
 
 /// More callers than sanitizers note.
 pub(super) const MOST: usize = 48;
@@ -93,7 +93,7 @@ fn unwind(start: Place) -> ([Place; MOST], usize) {
         if found.count == MOST || return_address == 0 {
             return END_OF_STACK;
         }
-        // Not yet there: the frames of this module.
+        // The frames of this module come first, and are left out.
         if stack_pointer >= found.start.stack_pointer {
             // SAFETY: as above
             let frame_pointer = unsafe { _Unwind_GetGR(context, FRAME_POINTER) };
@@ -112,7 +112,7 @@ fn unwind(start: Place) -> ([Place; MOST], usize) {
     (found.places, found.count)
 }
 
-/// The steps that are remembered. Elsewhere return addresses lie at no fixed place of a frame.
+/// The steps that are remembered, on x86-64 only: elsewhere a return address has no fixed place in its frame.
 #[cfg(target_arch = "x86_64")]
 mod remembered {
     use std::cell::Cell;
@@ -126,9 +126,10 @@ mod remembered {
     /// How to get from a frame to its caller's.
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Step {
-        /// By the frame pointer. The caller's stack pointer is right behind, or kept so many words below.
+        /// By the frame pointer. If `kept_at` is 0, the caller's stack pointer is right behind the return address.
+        /// Otherwise it is stored `kept_at` words below the frame pointer.
         ByFramePointer { kept_at: usize },
-        /// The frame has so many words. The caller's frame pointer is kept at one of these places.
+        /// The frame has `words` words. The caller's frame pointer is kept at one of the places `kept`.
         Sized { words: usize, kept: Kept },
         /// There is no caller.
         End,
@@ -139,13 +140,13 @@ mod remembered {
     type Kept = u8;
     const MOST_KEPT: usize = 6;
 
-    /// Each return address has a bucket of four, so that few of one walk drive one another out.
+    /// The entries of a bucket. With several, the return addresses of one walk seldom evict one another.
     const WAYS: usize = 4;
     const BUCKET_BITS: u32 = 12;
     static STEPS: [[AtomicU64; WAYS]; 1 << BUCKET_BITS] =
         [const { [const { AtomicU64::new(0) }; WAYS] }; 1 << BUCKET_BITS];
 
-    /// A step with the return address in one word: what the bucket does not say of the address, and the step.
+    /// An entry is one word: the step, and those bits of the return address that the bucket's index does not have.
     ///
     /// ```text
     /// [ 36 bits of the address, mixed | 20 bits of size | 8 bits of kind ]
@@ -179,7 +180,7 @@ mod remembered {
         }
     }
 
-    /// The bucket of a return address, and what else tells it from others, at the top of a word.
+    /// The bucket of a return address, and its tag: the bits at the top of an entry that tell it from other addresses.
     fn bucket(return_address: usize) -> Option<(&'static [AtomicU64; WAYS], u64)> {
         if return_address >= 1 << ADDRESS_BITS {
             return None;
@@ -205,7 +206,7 @@ mod remembered {
         let (Some((bucket, tag)), Some(bits)) = (bucket(return_address), step.to_bits()) else { return };
         let same = bucket.iter().find(|entry| is_of(entry.load(Relaxed), tag));
         let unused = || bucket.iter().find(|entry| entry.load(Relaxed) == 0);
-        // Else any: the tag's top bits are as good as chance.
+        // Else evict one at random: the tag's top bits are well mixed.
         let any = || &bucket[(tag >> (u64::BITS - 2)) as usize];
         same.or_else(unused).unwrap_or_else(any).store(tag | bits, Relaxed);
     }
@@ -250,7 +251,7 @@ mod remembered {
     /// The return addresses from `place` outwards, if all steps are known.
     ///
     /// # Safety
-    /// - as for [`callers`](super::callers)
+    /// - a function that was called from `place` calls this
     pub(super) unsafe fn follow(place: Place, return_addresses: &mut [usize; MOST]) -> Option<usize> {
         let stack = own_stack();
         if !stack.contains(&place.stack_pointer) {
@@ -269,7 +270,7 @@ mod remembered {
         Some(MOST)
     }
 
-    /// Where the function that `at` lies in was called from. `None`: the step does not fit.
+    /// The place from which the function around `at` was called. `None` means that the step does not fit.
     ///
     /// # Safety
     /// - from `at.stack_pointer` to `end` lie frames of this thread
@@ -316,7 +317,8 @@ mod remembered {
     /// Remembers how to get from each of these places to the next.
     ///
     /// # Safety
-    /// - they are those of this thread's frames, without a gap, and its last unless there are as many as can be
+    /// - they are those of this thread's frames, without a gap
+    /// - unless there are [`MOST`] of them, the last is the thread's outermost
     pub(super) unsafe fn learn(places: &[Place]) {
         for pair in places.windows(2) {
             // SAFETY:
@@ -331,7 +333,7 @@ mod remembered {
         }
     }
 
-    /// Without the places of the frame pointer that did not agree before.
+    /// The step without the places of the frame pointer that did not agree before.
     fn narrowed(return_address: usize, found: Step) -> Step {
         match (step(return_address), found) {
             (Some(Step::Sized { words: before, kept: old }), Step::Sized { words, kept })
@@ -343,7 +345,8 @@ mod remembered {
         }
     }
 
-    /// The step from a place to that of its caller. `None`: none that can be remembered, as from a signal's handler.
+    /// The step from a place to that of its caller. `None` means that it cannot be remembered, as from a signal's
+    /// handler.
     ///
     /// # Safety
     /// - between the two lies one frame of this thread's stack

@@ -1,10 +1,11 @@
 //! Tracking: where each outstanding buffer was got, by which thread, and when.
 //!
-//! A pool that tracks has no thread caches, so every get and put comes by here: a record is made before the buffer is
-//! anybody's, and taken away before it is anybody else's. With sampling only one get in so many leaves a record.
+//! A pool that tracks has no thread caches, so every get and put comes by here. A record is made before the buffer is
+//! handed out, and removed before another thread can get the buffer. With sampling only one get in so many leaves a
+//! record.
 //!
-//! The lock is held for one look-up, and never while anything of the user's runs. Where there is no memory for a
-//! record, the buffer is not tracked.
+//! The lock is held for one look-up, and never while the user's code runs. Where there is no memory for a record, the
+//! buffer is not tracked.
 
 use std::collections::TryReserveError;
 use std::ffi::CStr;
@@ -19,7 +20,16 @@ use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Locked};
 use crate::os::stderr::Line;
 
-/// The language that a buffer was got in.
+/// The language in which a buffer was got.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 10).track_every(1).build()?;
+/// let _buffer = pool.get(100)?;
+/// assert_eq!(pool.dump_outstanding()?[0].language, bytepool::Language::Rust);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Language {
@@ -64,7 +74,21 @@ impl Caller<'_> {
     }
 }
 
-/// A tracked buffer that is outstanding.
+/// A tracked buffer that is outstanding, as [`Pool::dump_outstanding`](crate::Pool::dump_outstanding) found it.
+///
+/// It is a copy, and does not keep the buffer. Its text is one line.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = bytepool::Pool::builder().size_class(4096, 10).track_every(1).build()?;
+/// let buffer = pool.get(100)?;
+/// let lost = pool.dump_outstanding()?[0];
+/// assert_eq!((lost.address, lost.size, lost.buffer_size), (buffer.as_ptr().addr(), 100, 4096));
+/// assert_eq!(lost.file, Some(file!()));
+/// assert!(lost.to_string().contains("of 100 bytes (room for 4096)"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Outstanding {
@@ -76,10 +100,10 @@ pub struct Outstanding {
     pub buffer_size: usize,
     /// How long ago it was got.
     pub age: Duration,
-    /// The thread that got it, by the system's number: as `gettid` gives on Linux. 0 if unknown.
+    /// The system's number of the thread that got it, as `gettid` gives it on Linux. 0 if unknown.
     pub thread: u64,
-    /// The source file of the get; `None` if the caller did not say. Plain `bytepool_get` does not, `BYTEPOOL_GET`
-    /// does.
+    /// The source file of the get. It is `None` if the caller did not say. `BYTEPOOL_GET` says it in C, and plain
+    /// `bytepool_get` does not.
     pub file: Option<&'static str>,
     /// The line of the get, from 1 on; 0 if unknown.
     pub line: u32,
@@ -91,7 +115,7 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    /// The name of the thread that got it, as the system had it then; empty if it has none.
+    /// The name that the thread which got it had then. It is empty if the system knows none.
     pub fn thread_name(&self) -> &str {
         CStr::from_bytes_until_nul(&self.thread_name)
             .ok()
@@ -112,7 +136,7 @@ impl Outstanding {
     }
 }
 
-/// One line: what, since when, who and where.
+/// One line: which buffer, since when, and who got it where.
 impl fmt::Display for Outstanding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, size, buffer_size, age, thread, file, line, column, language, .. } = self;
@@ -165,7 +189,7 @@ impl Tracker {
         }
     }
 
-    /// A recorded buffer was asked to be of another size in its place.
+    /// Notes that a recorded buffer got another size without moving.
     pub(crate) fn resized(&self, guard: &ForkGuard, data: NonNull<u8>, size: usize) {
         if let Some(record) = self.lock(guard).get_mut(data.addr().get()) {
             record.buffer.size = size;
@@ -192,7 +216,7 @@ impl Tracker {
     }
 }
 
-/// How many buffers are told one by one when a pool closes.
+/// How many buffers are reported one by one when a pool closes.
 const LINES_AT_CLOSE: usize = 32;
 
 /// Says on stderr what is still outstanding of a pool that was closed.
@@ -201,7 +225,7 @@ pub(crate) fn report_at_close(guard: &mut ForkGuard, pool: u64, tracker: &Tracke
     if all.is_empty() {
         return;
     }
-    // Whoever reads stderr may be slow, or fork.
+    // The reader of stderr may be slow, or fork.
     guard.unguarded(|| {
         let mut line = Line::new();
         line.add(format_args!(
@@ -238,7 +262,7 @@ pub(crate) struct Got<'a> {
 }
 
 impl Got<'_> {
-    /// What there is to say of it. Its age is not known yet.
+    /// The description of the buffer. Its age is not known yet.
     pub(super) fn outstanding(&self, guard: &ForkGuard) -> Outstanding {
         let interned = |name: &str| interned(guard, name);
         let (language, file, line, column) = match self.caller {
@@ -254,8 +278,8 @@ impl Got<'_> {
     }
 }
 
-/// The names of all files that tracked gets came from, ascending, each followed by a zero byte: few, and kept for
-/// ever. So a record stays good after the plugin is gone whose string it was.
+/// The names of all files that tracked gets came from, ascending, each followed by a zero byte. They are few, and kept
+/// for ever. So a record stays good when the plugin that passed the string is unloaded.
 static FILE_NAMES: Lock<Vec<&'static str>> = Lock::new(Vec::new());
 
 /// The lasting copy of a file's name; `None` if there is no memory for it.
@@ -280,7 +304,7 @@ fn interned(guard: &ForkGuard, name: &str) -> Option<&'static str> {
     }
 }
 
-/// As Linux has it: ended by a zero byte.
+/// The name of a thread in the form of Linux, ended by a zero byte.
 pub(crate) type ThreadName = [u8; 16];
 
 /// The calling thread's number and name, as the system has them.

@@ -1,24 +1,26 @@
-//! The cxx bridge: what `include/bytepool/bytepool.hpp` stands on. The types are those of `bytepool.h`, so
-//! each struct is described once.
+//! The cxx bridge, on which `include/bytepool/bytepool.hpp` stands. It uses the structs of `bytepool.h`, so each is
+//! described once.
 //!
-//! A cxx function that panics aborts the process, so whatever may run the user's rounding function goes through
+//! A cxx function that panics aborts the process. So whatever may run the user's rounding function goes through
 //! [`boundary`].
+
+mod sharing;
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use crate::class::ledger::Holder;
-use crate::class::location::{Location, PutSize};
+use crate::class::location::{PackedLocation, PutSize};
 use crate::core::Core;
-use crate::core::door::{self, Handle, Refused};
+use crate::core::door::{self, Handle, Refused, Unfinished};
 use crate::core::get::Request;
 use crate::core::reference::{OfBuffer, Reference};
 use crate::debug::tracking::{Caller, Language};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::resolve;
 use crate::ffi::cpp_error::{CppError, boundary};
-use crate::ffi::last_error::set_last_error;
+use crate::ffi::last_error::{Failure, set_last_error};
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::Status;
 use crate::ffi::types::{
@@ -30,14 +32,23 @@ use crate::pool::Pool;
 use crate::pool::buffer::PooledBuffer;
 use crate::pool::builder::Builder;
 
-/// A pool, as the door takes it from C++.
+/// The form in which the door takes a pool of C++.
 #[derive(Clone, Copy)]
-struct CppHandle<'a>(&'a Reference);
+struct CppHandle<'a> {
+    key: u64,
+    pool: &'a Reference,
+}
 
 impl<'a> CppHandle<'a> {
     #[inline(always)]
     fn new(pool: &'a Pool) -> Self {
-        Self(pool.reference())
+        Self::with_key(pool.reference().key(), pool)
+    }
+
+    /// For a caller who remembers the pool's key. Reading it from the pool takes a quarter of the time of a fast path.
+    #[inline(always)]
+    fn with_key(key: u64, pool: &'a Pool) -> Self {
+        Self { key, pool: pool.reference() }
     }
 }
 
@@ -46,15 +57,15 @@ impl<'a> Handle for CppHandle<'a> {
 
     #[inline(always)]
     fn key(self) -> u64 {
-        self.0.key()
+        self.key
     }
 
     fn resolve(self, guard: &ForkGuard) -> Option<&'a Core> {
-        self.0.resolve(guard)
+        self.pool.resolve(guard)
     }
 
     fn is_live(self, guard: &ForkGuard, pool: &Core) -> bool {
-        self.0.is_live(guard, pool)
+        self.pool.is_live(guard, pool)
     }
 
     #[inline(always)]
@@ -63,12 +74,12 @@ impl<'a> Handle for CppHandle<'a> {
     }
 }
 
-/// Makes a struct of types.rs the C struct of the same fields to the bridge.
+/// Tells the bridge that a struct of types.rs is the C struct with the same fields.
 macro_rules! extern_type {
     ($rust:ty, $c:tt) => {
         // SAFETY:
-        // - the Rust struct is repr(C) with the fields of the C struct in the same order; tests compare
-        //   sizes and offsets
+        // - the Rust struct is repr(C) and has the fields of the C struct in the same order: tests compare sizes and
+        //   offsets
         // - it is trivially copyable in C++
         unsafe impl cxx::ExternType for $rust {
             type Id = cxx::type_id!($c);
@@ -85,16 +96,31 @@ extern_type!(CRegion, "bytepool_region");
 
 #[cxx::bridge(namespace = "bytepool")]
 mod cpp {
-    /// A `PooledBuffer` taken apart: what the C++ class holds, so that its accessors need no call.
+    /// A `PooledBuffer` taken apart. The C++ class holds these parts, so that its accessors need no call.
     #[namespace = "bytepool::detail"]
     struct BufferParts {
         data: *mut u8,
         size: usize,
         capacity: usize,
-        /// Holds a reference; opaque to C++.
+        /// Holds a reference. C++ does not look into it.
         pool: *mut u8,
         slot: u32,
         class_number: u32,
+    }
+
+    /// What a get asks for, and where it is called.
+    #[namespace = "bytepool::detail"]
+    struct GetRequest {
+        size: usize,
+        /// In bytes; 0 means the pool's own.
+        alignment: usize,
+        timeout_ns: u64,
+        /// Whether the caller gave a timeout. Then a limit that is reached is a timeout, also where `timeout_ns` is 0.
+        is_timed: bool,
+        /// NULL if it is not known.
+        file: *const c_char,
+        line: u32,
+        column: u32,
     }
 
     unsafe extern "C++" {
@@ -122,27 +148,32 @@ mod cpp {
         #[derive(ExternType)]
         type Pool;
 
-        /// Another handle on the same pool.
+        /// Another handle on the same pool. Throws rust::Error if the system has no memory.
         #[cxx_name = "clone"]
         fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
-        /// As `bytepool_close`.
+        /// Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
+        /// once. Outstanding buffers stay good until they are put. A second close has no effect.
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
-        /// As `bytepool_trim`.
+        /// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns
+        /// how many bytes went back.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
-        /// The alignment of every buffer in bytes.
+        /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
-        /// As `bytepool_good_size`.
+        /// How many bytes a get of `size` bytes has room for. What will grow may as well ask for so many. Throws
+        /// rust::Error if the rounding function panics.
         #[cxx_name = "good_size"]
         fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
-        /// As `bytepool_read_stats`.
+        /// The pool's figures. `std::cout << pool->stats()` prints them.
         #[cxx_name = "stats"]
         fn c_stats(self: &Pool) -> CStats;
-        /// As `bytepool_read_class_stats`.
+        /// The figures of a size class. Classes are counted from 0 by ascending buffer size. Throws rust::Error if
+        /// there is no such class.
         #[cxx_name = "class_stats"]
         fn c_class_stats(self: &Pool, index: usize) -> Result<CClassStats>;
-        /// As `bytepool_pinned_regions`.
+        /// Writes as many regions of a pinned pool's memory to `out` as there is room for. Returns how many the pool
+        /// has. bytepool::pinned_regions gives them all.
         #[cxx_name = "pinned_regions"]
         fn c_pinned_regions(self: &Pool, out: &mut [CRegion]) -> usize;
     }
@@ -154,48 +185,21 @@ mod cpp {
         unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>>;
         fn context_of_pool(pool: &Pool) -> Result<*mut u8>;
         fn same_pool(a: &Pool, b: &Pool) -> bool;
+        fn key_of(pool: &Pool) -> u64;
 
-        unsafe fn get_at(
-            pool: &Pool,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-        ) -> Result<BufferParts>;
-        unsafe fn get_aligned_at(
-            pool: &Pool,
-            alignment: usize,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-        ) -> Result<BufferParts>;
-        unsafe fn try_get_at(
-            pool: &Pool,
-            size: usize,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-            parts: &mut BufferParts,
-        ) -> bool;
-        unsafe fn get_timeout_at(
-            pool: &Pool,
-            size: usize,
-            timeout_ns: u64,
-            file: *const c_char,
-            line: u32,
-            column: u32,
-            parts: &mut BufferParts,
-        ) -> Result<bool>;
+        fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool;
+        unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool;
+        fn try_context(pool: &Pool, why: &mut i32) -> *mut u8;
+
+        unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32;
+        fn get_raw_aligned(pool: &Pool, alignment: usize, size: usize) -> *mut u8;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
         unsafe fn release(parts: &BufferParts);
 
-        fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8;
-        unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize);
     }
 }
 
-use cpp::BufferParts;
+use cpp::{BufferParts, GetRequest};
 
 // ---- pools ----
 
@@ -217,7 +221,7 @@ fn new_pool_of_config(config: &Config) -> Result<Box<Pool>, CppError> {
 }
 
 /// # Safety
-/// - none: the context is checked; cxx asks for `unsafe` with any raw pointer
+/// - none: the context is checked, and cxx asks for `unsafe` with any raw pointer
 unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
     let mut guard = ForkGuard::new();
     match resolve(&guard, context.cast()) {
@@ -232,6 +236,35 @@ unsafe fn pool_of_context(context: *mut u8) -> Result<Box<Pool>, CppError> {
 
 fn context_of_pool(pool: &Pool) -> Result<*mut u8, CppError> {
     pool.try_context().map(|context| context.into_raw().cast()).map_err(CppError::Context)
+}
+
+/// A failure for a caller without exceptions: NULL, and its status in `why`.
+fn refused_to(why: &mut i32) -> impl FnOnce(CppError) -> *mut Pool + '_ {
+    |error| {
+        let failure = Failure::from(error);
+        *why = failure.status() as i32;
+        set_last_error(failure);
+        ptr::null_mut()
+    }
+}
+
+fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool {
+    *why = Status::Ok as i32;
+    new_pool_of_config(config).map_or_else(refused_to(why), Box::into_raw)
+}
+
+/// # Safety
+/// - none: the context is checked, and cxx asks for `unsafe` with any raw pointer
+unsafe fn try_pool_of_context(context: *mut u8, why: &mut i32) -> *mut Pool {
+    *why = Status::Ok as i32;
+    // SAFETY:
+    // - as the caller promised
+    unsafe { pool_of_context(context) }.map_or_else(refused_to(why), Box::into_raw)
+}
+
+fn try_context(pool: &Pool, why: &mut i32) -> *mut u8 {
+    *why = Status::Ok as i32;
+    context_of_pool(pool).unwrap_or_else(|error| refused_to(why)(error).cast())
 }
 
 fn same_pool(a: &Pool, b: &Pool) -> bool {
@@ -265,27 +298,19 @@ impl Pool {
 
 // ---- PooledBuffer ----
 
-/// `class_number` of a buffer from the system allocator.
-const SYSTEM: u32 = u32::MAX;
-
 fn take_apart(buffer: PooledBuffer) -> BufferParts {
     let (data, size, capacity, location, pool) = buffer.into_parts();
-    let (class_number, slot) = match location {
-        Location::Slot { class, slot } => (u32::from(class), slot),
-        Location::System => (SYSTEM, 0),
-    };
+    let (class_number, slot) = location.class_and_slot();
     BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
 }
 
-fn location_of(parts: &BufferParts) -> Location {
-    match parts.class_number {
-        SYSTEM => Location::System,
-        class => Location::Slot { class: class as u8, slot: parts.slot },
-    }
+fn location_of(parts: &BufferParts) -> PackedLocation {
+    PackedLocation::new(parts.class_number, parts.slot)
 }
 
 /// # Safety
-/// - the parts came from [`take_apart`], with a size up to the capacity, and are put together once
+/// - the parts came from [`take_apart`], and are put together once
+/// - another size than then is at most the capacity
 unsafe fn put_together(parts: &BufferParts) -> PooledBuffer {
     let BufferParts { data, size, capacity, pool, .. } = *parts;
     let location = location_of(parts);
@@ -307,117 +332,71 @@ unsafe fn caller_at<'a>(file: *const c_char, line: u32, column: u32) -> Caller<'
     Caller::Native { language: Language::Cpp, file, line, column }
 }
 
-/// A buffer as asked for. In line, as checkers of memory note few callers.
-#[inline(always)]
-fn get_for(pool: &Pool, request: &Request) -> Result<BufferParts, CppError> {
-    let got = door::get_slow(CppHandle::new(pool), request).map_err(refused)?;
-    Ok(take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size)))
+/// The request that the door takes.
+///
+/// # Safety
+/// - the file is NULL, or a string that outlives the result
+unsafe fn request_of(request: &GetRequest) -> Request<'_> {
+    // SAFETY:
+    // - as the caller promised
+    let caller = unsafe { caller_at(request.file, request.line, request.column) };
+    let alignment = (request.alignment != 0).then_some(request.alignment);
+    Request { alignment, timeout: timeout_of(request.timeout_ns), ..Request::owned(request.size, caller) }
 }
 
-/// The error of a get that was refused; the thread's last error says why, too.
+/// The status of a get that was refused. It becomes the thread's last error, too.
 #[cold]
-fn refused(refused: Refused<GetError>) -> CppError {
+fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
     match refused {
         Refused::Error(error) => {
             set_last_error(error);
-            CppError::Get(error)
+            match error {
+                GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. }
+                    if is_timed && requested <= limit =>
+                {
+                    Status::Timeout
+                }
+                _ => Status::from(&error),
+            }
         }
         Refused::Panic | Refused::NoPool => {
             set_last_error(Status::Panic);
-            CppError::Panic
+            Status::Panic
         }
     }
 }
 
-/// `false`: there were too few bytes in time.
+/// Gets a buffer by the slow path, and returns the status. It is inlined, because checkers of memory note few callers.
 ///
 /// # Safety
-/// - as [`get_at`]
-unsafe fn get_timeout_at(
-    pool: &Pool,
-    size: usize,
-    timeout_ns: u64,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-    parts: &mut BufferParts,
-) -> Result<bool, CppError> {
+/// - the file is NULL or a string
+#[inline(always)]
+unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32 {
     // SAFETY:
     // - as the caller promised
-    let caller = unsafe { caller_at(file, line, column) };
-    match get_for(pool, &Request { timeout: timeout_of(timeout_ns), ..Request::owned(size, caller) }) {
+    match door::get_slow(CppHandle::new(pool), &unsafe { request_of(request) }) {
         Ok(got) => {
-            *parts = got;
-            Ok(true)
+            *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size));
+            Status::Ok as i32
         }
-        Err(CppError::Get(GetError::Timeout { .. })) => Ok(false),
-        // It did not wait.
-        Err(CppError::Get(
-            GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. },
-        )) if requested <= limit => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => refused(error, request.is_timed) as i32,
     }
 }
 
 /// # Safety
-/// - `file` is NULL or a string
-unsafe fn get_at(
-    pool: &Pool,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-) -> Result<BufferParts, CppError> {
-    // SAFETY:
-    // - as the caller promised
-    get_for(pool, &Request::owned(size, unsafe { caller_at(file, line, column) }))
-}
-
-/// # Safety
-/// - as [`get_at`]
-unsafe fn get_aligned_at(
-    pool: &Pool,
-    alignment: usize,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-) -> Result<BufferParts, CppError> {
-    // SAFETY:
-    // - as the caller promised
-    let request = Request::owned(size, unsafe { caller_at(file, line, column) });
-    get_for(pool, &Request { alignment: Some(alignment), ..request })
-}
-
-/// # Safety
-/// - as [`get_at`]
-unsafe fn try_get_at(
-    pool: &Pool,
-    size: usize,
-    file: *const c_char,
-    line: u32,
-    column: u32,
-    parts: &mut BufferParts,
-) -> bool {
-    // SAFETY:
-    // - as the caller promised
-    unsafe { get_at(pool, size, file, line, column) }.map(|got| *parts = got).is_ok()
-}
-
-/// # Safety
-/// - as [`PooledBuffer::from_raw`], but that the bytes need not be initialised: C++ reads them at its own
-///   risk
+/// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now on
 unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, CppError> {
     let data = NonNull::new(data).ok_or(CppError::NullPointer)?;
     boundary(CppError::Panic, |_| {
         // SAFETY:
-        // - as the caller promised; the value is taken apart at once, so no Rust code reads the bytes
+        // - as the caller promised
+        // - the value is taken apart at once, so no Rust code reads bytes that may be uninitialised
         unsafe { PooledBuffer::from_raw(pool, data, size) }.map(take_apart).map_err(CppError::Misuse)
     })
 }
 
-/// The fast path of `PooledBuffer`'s constructor: past the bridge, whose every call is two. `false`: nothing
-/// was done, [`get_at`] must look.
+/// The fast path of `PooledBuffer`'s constructor. It goes past the bridge, where each call becomes two. `false` means
+/// that nothing was done, and [`get_at`] must be called.
 #[unsafe(no_mangle)]
 extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit<BufferParts>) -> bool {
     let got = door::get(CppHandle::new(pool), size, Holder::Owned);
@@ -427,16 +406,16 @@ extern "C" fn bytepool_cpp_get(pool: &Pool, size: usize, parts: &mut MaybeUninit
     got.is_some()
 }
 
-/// `PooledBuffer`'s destructor.
+/// `PooledBuffer`'s destructor: puts the buffer.
 ///
 /// # Safety
-/// - as [`put_together`]
+/// - the parts are of a `PooledBuffer` that the caller owns, and gives up
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY:
     // - the buffer holds a reference until it is put, so the pool exists; its pointer is not null
     let handle = unsafe { OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>())) };
-    // Field by field: a wide load right after narrow stores defeats store forwarding. No class has the number SYSTEM.
+    // Field by field: a wide load right after narrow stores defeats store forwarding.
     if !door::put_owned(handle, parts.data, parts.class_number, parts.slot) {
         // SAFETY: as the caller promised
         unsafe { put_slow(parts) };
@@ -444,8 +423,8 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
 }
 
 /// # Safety
-/// - as [`put_together`]
-// Not unwinding, and of the same signature: so it is a tail call.
+/// - the parts are of a `PooledBuffer` that the caller owns, and gives up
+// It does not unwind and has its caller's signature, so the call is a tail call.
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn put_slow(parts: &BufferParts) {
@@ -454,12 +433,12 @@ unsafe extern "C" fn put_slow(parts: &BufferParts) {
     // - of a PooledBuffer that the caller owns
     unsafe {
         let pool = OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>()));
-        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts));
+        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts).unpack());
     }
 }
 
 /// # Safety
-/// - as [`put_together`]
+/// - the parts are of a `PooledBuffer` that the caller owns, and gives up
 unsafe fn release(parts: &BufferParts) {
     // SAFETY: as the caller promised
     unsafe { put_together(parts) }.into_raw();
@@ -467,38 +446,69 @@ unsafe fn release(parts: &BufferParts) {
 
 // ---- memory_resource ----
 
-/// NULL on failure.
-fn get_raw(pool: &Pool, size: usize, alignment: usize) -> *mut u8 {
-    let handle = CppHandle::new(pool);
-    let is_plain = alignment <= pool.alignment();
-    if is_plain {
-        if let Some(buffer) = door::get(handle, size, Holder::Raw(size)) {
-            return buffer.data.as_ptr();
-        }
+/// The key that leads a thread to its cache of the pool.
+fn key_of(pool: &Pool) -> u64 {
+    pool.reference().key()
+}
+
+/// Gets a raw buffer past the bridge. `key` is the pool's [`key_of`]. NULL means that it was refused, and the thread's
+/// last error says why.
+#[unsafe(no_mangle)]
+extern "C" fn bytepool_cpp_get_raw(key: u64, size: usize, pool: &Pool) -> *mut u8 {
+    match door::get(CppHandle::with_key(key, pool), size, Holder::Raw(size)) {
+        Some(got) => got.data.as_ptr(),
+        None => get_raw_slow(key, size, pool),
     }
+}
+
+// It does not unwind and has its caller's signature, so the call is a tail call.
+#[cold]
+#[inline(never)]
+extern "C" fn get_raw_slow(_: u64, size: usize, pool: &Pool) -> *mut u8 {
+    get_raw_for(pool, &Request::raw(size, Caller::somewhere(Language::Cpp)))
+}
+
+fn get_raw_aligned(pool: &Pool, alignment: usize, size: usize) -> *mut u8 {
     let request = Request::raw(size, Caller::somewhere(Language::Cpp));
-    let got = door::get_slow(handle, &Request { alignment: (!is_plain).then_some(alignment), ..request });
-    match got {
-        Ok(buffer) => buffer.data.as_ptr(),
+    get_raw_for(pool, &Request { alignment: Some(alignment), ..request })
+}
+
+#[inline(always)]
+fn get_raw_for(pool: &Pool, request: &Request) -> *mut u8 {
+    match door::get_slow(CppHandle::new(pool), request) {
+        Ok(got) => got.data.as_ptr(),
         Err(error) => {
-            refused(error);
+            refused(error, false);
             ptr::null_mut()
         }
     }
 }
 
 /// # Safety
-/// - as `bytepool_put`
-unsafe fn put_raw(pool: &Pool, data: *mut u8, size: usize) {
-    let handle = CppHandle::new(pool);
-    let Err(unfinished) = door::put(handle, data, size) else { return };
+/// - if `data` is an outstanding buffer of the pool, the caller owns it, and nobody uses it any more
+/// - the key is the pool's
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bytepool_cpp_put_raw(key: u64, data: *mut u8, size: usize, pool: &Pool) {
+    if let Err(unfinished) = door::put(CppHandle::with_key(key, pool), data, size) {
+        // SAFETY:
+        // - as the caller promised; the fast path just gave this
+        unsafe { finish_put_raw(unfinished, data, size, pool) };
+    }
+}
+
+/// # Safety
+/// - if `data` is an outstanding buffer of the pool, the caller owns it, and nobody uses it any more
+/// - the fast path just gave `unfinished`
+#[cold]
+#[inline(never)]
+unsafe fn finish_put_raw(unfinished: Unfinished, data: *mut u8, size: usize, pool: &Pool) {
     // SAFETY:
-    // - the caller owns the buffer; the fast path just gave this
+    // - as the caller promised
     let put = unsafe {
         if door::finish_put(unfinished, data) {
             return;
         }
-        door::put_slow(handle, data, PutSize::Sized(size))
+        door::put_slow(CppHandle::new(pool), data, PutSize::Sized(size))
     };
     if let Err(Refused::<Misuse>::Error(misuse)) = put {
         refuse_pointer(&mut ForkGuard::new(), &misuse, ptr::null_mut(), data.cast(), size);

@@ -5,10 +5,11 @@
 //!                  generation      anchor's number   handle's cell its use
 //! ```
 //!
-//! The four numbers are mixed with a key of this copy of the library, one-to-one, so another copy's context,
-//! a stray pointer or an invented value decodes to some random pool, and there is hardly ever one: 2^36 ids
-//! are possible. The id names the pool for ever, so a stale context never reaches a newer pool; the handle's
-//! number tells whether this very context was freed.
+//! The four numbers are mixed one-to-one with a key of this copy of the library. So another copy's context, a stray
+//! pointer or an invented value decodes to a random id. A pool hardly ever has that id: 2^36 ids are possible.
+//!
+//! The id names the pool for ever, so a stale context never reaches a newer pool. The handle's number tells whether
+//! this very context was freed.
 
 use std::ffi::c_void;
 use std::fmt;
@@ -49,8 +50,8 @@ const fn inverse(odd: u64) -> u64 {
 }
 const _: () = assert!(MIX.wrapping_mul(UNMIX) == 1);
 
-/// Differs between copies of the library in one process and from run to run. It tells mistakes apart, and keeps no
-/// secret: what the process has of randomness is enough, and nothing that a sandbox may refuse is asked for it.
+/// Differs between copies of the library in one process, and from run to run. It finds mistakes and keeps no secret. So
+/// the randomness that the process has is enough, and the system is asked for nothing that a sandbox may refuse.
 fn key(guard: &ForkGuard) -> u64 {
     static KEY: Once<u64> = Once::new();
     // No anchor has the number INDEX_MASK, so no context is the key itself, and none is NULL.
@@ -118,7 +119,8 @@ pub(crate) struct Resolved {
     handle: u32,
 }
 
-/// The pool a context names. `None`: NULL, stale or invented. Touches no memory of a pool that is gone.
+/// The pool that a context names. `None` if the context is NULL, stale or invented. It touches no memory of a pool that
+/// is gone.
 #[inline]
 pub(crate) fn resolve(guard: &ForkGuard, context: *mut c_void) -> Option<Resolved> {
     if context.is_null() {
@@ -133,7 +135,7 @@ pub(crate) fn resolve(guard: &ForkGuard, context: *mut c_void) -> Option<Resolve
     }
 }
 
-/// A context, as the door takes it: it leads a thread to its cache of the pool by its value.
+/// The form in which the door takes a context. Its value is the key that leads a thread to its cache of the pool.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct ContextHandle(pub(crate) *mut c_void);
@@ -175,12 +177,20 @@ pub(crate) fn free(guard: &ForkGuard, context: *mut c_void) -> bool {
 }
 
 /// Why no context could be made.
+///
+/// The pool is as it was.
+///
+/// ```
+/// use bytepool::ContextError;
+/// let error = ContextError::TooMany { limit: 16384 };
+/// assert_eq!(error.to_string(), "this pool has its limit of 16384 live contexts");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContextError {
     /// The pool has as many live contexts as can be told apart.
     TooMany {
-        /// The most.
+        /// The most live contexts of one pool.
         limit: usize,
     },
     /// The system has no memory.
@@ -200,7 +210,23 @@ impl std::error::Error for ContextError {}
 
 /// A handle on a pool for C: the `void *context` of `bytepool_get`, `bytepool_put` and `bytepool_free`.
 ///
-/// Dropping it frees the context, as `bytepool_free` would. It may be used and dropped on any thread.
+/// It keeps the pool open. Dropping it frees the context, like `bytepool_free` in C. It may be used and dropped on any
+/// thread.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::ffi::capi::{bytepool_get, bytepool_put};
+///
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+/// let context = pool.context();
+/// let data = bytepool_get(context.as_ptr(), 100); // by C, most often
+/// // SAFETY:
+/// // - got above, and put once
+/// unsafe { bytepool_put(context.as_ptr(), data, 100) };
+/// assert_eq!(pool.stats().puts, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Context {
     context: *mut c_void,
@@ -224,18 +250,53 @@ impl Context {
         Ok(Self { context })
     }
 
-    /// The `void *` for C, valid while this value exists.
+    /// The `void *` for C. The context stays this value's, and is good as long as this value exists.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let context = pool.context();
+    /// assert!(!context.as_ptr().is_null());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn as_ptr(&self) -> *mut c_void {
         self.context
     }
 
-    /// The `void *` for C, to be freed by `bytepool_free` or [`from_raw`](Self::from_raw).
+    /// Gives the context up as a `void *` for C. Its new owner frees it by `bytepool_free` or
+    /// [`from_raw`](Self::from_raw). Until then it keeps the pool open.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let context = pool.context().into_raw();
+    /// bytepool::ffi::capi::bytepool_free(context);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_raw(self) -> *mut c_void {
         std::mem::ManuallyDrop::new(self).context
     }
 
-    /// Takes a context over that [`into_raw`](Self::into_raw), `bytepool_new` or `bytepool_clone` gave out;
-    /// `None` if it is not a live one.
+    /// Becomes the owner of a context that [`into_raw`](Self::into_raw), `bytepool_new` or `bytepool_clone` gave out.
+    /// The result is `None` if the context is stale, invented or freed.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use bytepool::Context;
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let raw = pool.context().into_raw();
+    /// // SAFETY:
+    /// // - given up above, and nobody else frees it
+    /// let context = unsafe { Context::from_raw(raw) }.unwrap();
+    /// drop(context);
+    /// // SAFETY:
+    /// // - a freed context is refused
+    /// assert!(unsafe { Context::from_raw(raw) }.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Safety
     /// - the caller owns the context: nobody else frees it from now on
@@ -243,7 +304,18 @@ impl Context {
         resolve(&ForkGuard::new(), context)?.is_live.then_some(Self { context })
     }
 
-    /// The pool, as a handle of its own.
+    /// Another handle on the context's pool. The result is `None` only if C freed the context against the contract.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let context = pool.context();
+    /// let same = context.pool().unwrap();
+    /// let _buffer = same.get(100)?;
+    /// assert_eq!(pool.stats().outstanding(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pool(&self) -> Option<Pool> {
         resolve(&ForkGuard::new(), self.context).map(|resolved| Pool::from_reference(resolved.pool))
     }
@@ -252,25 +324,44 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         let _errno = KeptErrno::new();
-        // Not live any more only if C freed it against the contract; that call was the one to act.
+        // If C freed the context against the contract, that call did the work, and this one does nothing.
         free(&ForkGuard::new(), self.context);
     }
 }
 
 impl Pool {
-    /// A context for C: another handle on this pool.
+    /// Makes a context for C: another handle on this pool.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let context = pool.context();
+    /// drop(pool); // the context keeps the pool open
+    /// assert!(!context.pool().unwrap().is_closed());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
-    /// If the pool has its limit of 16,384 live contexts, or the system has no memory; see
-    /// [`try_context`](Self::try_context).
+    /// If the pool has its limit of 16,384 live contexts, or the system has no memory.
+    /// [`try_context`](Self::try_context) returns an error instead.
     pub fn context(&self) -> Context {
         self.try_context().unwrap_or_else(|error| panic!("no context: {error}"))
     }
 
-    /// As [`context`](Self::context), with the failure as an error.
+    /// Makes a context for C: another handle on this pool.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let context = pool.try_context()?;
+    /// assert!(!context.as_ptr().is_null());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`ContextError`].
+    /// [`ContextError`]: the pool has its limit of 16,384 live contexts, or the system has no memory.
     pub fn try_context(&self) -> Result<Context, ContextError> {
         Context::new(self.clone())
     }

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
-use crate::ffi::status::discard;
+use crate::ffi::last_error::Failure;
+use crate::ffi::status::{Status, discard};
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
@@ -22,6 +23,22 @@ pub(super) enum CppError {
     NullPointer,
     ClassIndex { index: usize, classes: usize },
     Panic,
+}
+
+impl From<CppError> for Failure {
+    fn from(error: CppError) -> Self {
+        match error {
+            CppError::Build(error) => error.into(),
+            CppError::Get(error) => error.into(),
+            CppError::Misuse(misuse) => misuse.into(),
+            CppError::Context(error) => error.into(),
+            CppError::InvalidContext => Status::InvalidContext.into(),
+            CppError::InvalidConfig | CppError::NullPointer | CppError::ClassIndex { .. } => {
+                Status::InvalidArgument.into()
+            }
+            CppError::Panic => Status::Panic.into(),
+        }
+    }
 }
 
 impl fmt::Display for CppError {
@@ -45,7 +62,7 @@ impl fmt::Display for CppError {
 
 impl Error for CppError {}
 
-/// Runs the body of a function for C++, with a fork guard; `errno` stays. A panic becomes the error `failed`.
+/// Runs the body of a function for C++ with a fork guard. `errno` stays. A panic becomes the error `failed`.
 #[inline(always)]
 pub(super) fn boundary<T, E>(failed: E, body: impl FnOnce(&mut ForkGuard) -> Result<T, E>) -> Result<T, E> {
     let _errno = KeptErrno::new();

@@ -51,7 +51,7 @@ impl From<ReallocError> for Failure {
     }
 }
 
-/// As the errors of Rust display themselves, but without an allocation.
+/// The texts of the errors of Rust, without an allocation.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -72,7 +72,7 @@ impl fmt::Display for Failure {
 }
 
 thread_local! {
-    // Without a destructor, so it serves during a thread's teardown too. What a failure holds owns no memory.
+    // It has no destructor, so it serves during a thread's teardown, too. What a failure holds owns no memory.
     static LAST_ERROR: Cell<ManuallyDrop<Failure>> =
         const { Cell::new(ManuallyDrop::new(Failure::Status(Status::Ok))) };
 }
@@ -83,7 +83,7 @@ pub(crate) fn set_last_error(failure: impl Into<Failure>) {
     LAST_ERROR.set(ManuallyDrop::new(failure.into()));
 }
 
-/// Runs `read` with this thread's last error, which must not set another.
+/// Runs `read` with this thread's last error. `read` must not set another.
 fn with_last_error<T>(read: impl FnOnce(&Failure) -> T) -> T {
     LAST_ERROR.with(|cell| {
         let failure = cell.replace(ManuallyDrop::new(Failure::Status(Status::Ok)));
@@ -93,12 +93,22 @@ fn with_last_error<T>(read: impl FnOnce(&Failure) -> T) -> T {
     })
 }
 
-/// The status of this thread's last failed call.
+/// The status of this thread's last failed call, in C or C++. `Status::Ok` if none failed yet.
+///
+/// A success leaves it.
+///
+/// ```
+/// use bytepool::ffi::capi::bytepool_get;
+/// use bytepool::ffi::status::{Status, last_error};
+///
+/// assert!(bytepool_get(std::ptr::null_mut(), 100).is_null());
+/// assert_eq!(last_error(), Status::InvalidContext);
+/// ```
 pub fn last_error() -> Status {
     with_last_error(Failure::status)
 }
 
-/// Writes the text of this thread's last error, as much as fits; its whole length in bytes.
+/// Writes as much of the text of this thread's last error as fits. Returns the length of all of it in bytes.
 pub(crate) fn write_last_error(out: &mut [u8]) -> usize {
     /// Counts what does not fit.
     struct Text<'a> {

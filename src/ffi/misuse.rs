@@ -16,25 +16,61 @@ use crate::os::fork::ForkGuard;
 use crate::os::lock::{Lock, Once};
 use crate::os::stderr::Line;
 
-/// `bytepool_misuse`.
+/// `bytepool_misuse`: one refused call.
+///
+/// It is good while the handler runs.
+///
+/// ```
+/// use bytepool::ffi::{capi, misuse::Report, status::Status};
+/// use std::ffi::c_void;
+///
+/// unsafe extern "C" fn note(report: *const Report, kind: *mut c_void) {
+///     // SAFETY:
+///     // - the library passes a report, and the pointer that was set below
+///     unsafe { kind.cast::<i32>().write((*report).kind) };
+/// }
+/// let mut kind = 0;
+/// // SAFETY:
+/// // - `note` may be called while `kind` is there, and does not throw
+/// unsafe { capi::bytepool_set_misuse_handler(Some(note), (&raw mut kind).cast()) };
+/// capi::bytepool_free(std::ptr::null_mut());
+/// assert_eq!(kind, Status::InvalidContext as i32);
+/// # unsafe { capi::bytepool_set_misuse_handler(None, std::ptr::null_mut()) };
+/// ```
 #[derive(Debug)]
 #[repr(C)]
 pub struct Report {
-    /// Of this version of the library.
+    /// The size of this struct in the library's version, in bytes. Later versions only append.
     pub struct_size: usize,
-    /// `bytepool_status`.
+    /// The `bytepool_status` of the refused call: invalid context, foreign pointer, double put or size mismatch.
     pub kind: i32,
-    /// As given.
+    /// The context that the caller gave.
     pub context: *mut c_void,
-    /// As given.
+    /// The pointer that the caller gave. NULL if the function takes none.
     pub data: *const c_void,
-    /// As given, in bytes.
+    /// The size that the caller gave, in bytes. 0 if the function takes none.
     pub size: usize,
-    /// Of the class that owns `data`, in bytes; 0 if unknown.
+    /// The buffer size of the class that owns `data`, in bytes. 0 if its owner is unknown.
     pub buffer_size: usize,
 }
 
-/// `bytepool_misuse_handler`.
+/// `bytepool_misuse_handler`: what [`bytepool_set_misuse_handler`](super::capi::bytepool_set_misuse_handler) takes.
+///
+/// It is called on the thread that misused, with no lock held. It must not throw.
+///
+/// ```
+/// use bytepool::ffi::{capi, misuse::{Handler, Report}};
+/// use std::ffi::c_void;
+///
+/// unsafe extern "C" fn end(_: *const Report, _: *mut c_void) {
+///     std::process::abort();
+/// }
+/// let handler: Handler = end;
+/// // SAFETY:
+/// // - it may be called on any thread, and does not throw
+/// unsafe { capi::bytepool_set_misuse_handler(Some(handler), std::ptr::null_mut()) };
+/// # unsafe { capi::bytepool_set_misuse_handler(None, std::ptr::null_mut()) };
+/// ```
 pub type Handler = unsafe extern "C" fn(*const Report, *mut c_void);
 
 /// What the user set. The pointer is handed back to the user's function, never used here.
@@ -43,7 +79,8 @@ struct Installed {
     user_data: *mut c_void,
 }
 // SAFETY:
-// - `user_data` is only passed on; that the handler may be called on any thread is the setter's contract
+// - `user_data` is only passed on
+// - the setter vouched that the handler may be called on any thread
 unsafe impl Send for Installed {}
 
 static INSTALLED: Lock<Installed> = Lock::new(Installed { handler: None, user_data: ptr::null_mut() });
@@ -60,7 +97,7 @@ pub(crate) fn invalid_context_count() -> u64 {
     INVALID_CONTEXTS.load(Relaxed)
 }
 
-/// Reports a call with an invalid context; its status.
+/// Reports a call with an invalid context. Returns its status.
 #[cold]
 pub(crate) fn refuse_context(
     guard: &mut ForkGuard,
@@ -73,7 +110,7 @@ pub(crate) fn refuse_context(
     report(guard, Status::InvalidContext.into(), context, data, size, 0)
 }
 
-/// Reports a pointer that the pool refused (and counted); its status.
+/// Reports a pointer that the pool refused and counted. Returns its status.
 #[cold]
 pub(crate) fn refuse_pointer(
     guard: &mut ForkGuard,
@@ -110,7 +147,7 @@ fn report(
         Some(handler) => guard.unguarded(|| unsafe { handler(&report, user_data) }),
         None => print(guard, &report, status),
     }
-    // After the handler, which may have failed in calls of its own.
+    // It is set after the handler, because calls of the handler's own may have failed.
     set_last_error(failure);
     status
 }
@@ -168,7 +205,7 @@ fn print(guard: &mut ForkGuard, report: &Report, status: Status) {
     if buffer_size > 0 {
         line.add(format_args!(", class of {buffer_size} bytes"));
     }
-    // As where a library's free that passes the context last is given a function that takes it first.
+    // A library's hook may pass the context last, and bytepool_put takes it first.
     if status == Status::InvalidContext && resolve(guard, data.cast_mut()).is_some() {
         line.add(format_args!("; the pointer is a context: are the arguments swapped?"));
     }

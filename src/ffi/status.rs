@@ -12,6 +12,12 @@ use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
 /// `bytepool_status`: the values of the `BYTEPOOL_` enumeration in `bytepool.h`.
+///
+/// ```
+/// use bytepool::ffi::status::Status;
+/// assert_eq!(Status::from_code(7), Some(Status::ForeignPointer));
+/// assert_eq!(Status::ForeignPointer as i32, 7);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Status {
@@ -54,7 +60,7 @@ impl Status {
         Self::Panic,
     ];
 
-    /// The text of `bytepool_status_message`.
+    /// What the status means, in English: the text of `bytepool_status_message`. It is never freed.
     pub fn message(self) -> &'static CStr {
         match self {
             Self::Ok => c"success",
@@ -73,7 +79,13 @@ impl Status {
         }
     }
 
-    /// The status with this number, if there is one.
+    /// The status with this number. `None` if no status has it.
+    ///
+    /// ```
+    /// use bytepool::ffi::status::Status;
+    /// assert_eq!(Status::from_code(0), Some(Status::Ok));
+    /// assert_eq!(Status::from_code(99), None);
+    /// ```
     pub fn from_code(code: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|&status| status as i32 == code)
     }
@@ -122,11 +134,10 @@ impl From<&ContextError> for Status {
     }
 }
 
-/// Runs the body of a C function, with a fork guard; `errno` stays. A panic becomes `Status::Panic` and the value
+/// Runs the body of a C function with a fork guard. `errno` stays. A panic becomes `Status::Panic` and the value
 /// `failed`.
 ///
-/// The core keeps nothing half done across a point where it may panic, which is where the user's rounding
-/// function runs: so unwinding out of it is safe.
+/// Only the user's rounding function may panic. The core keeps nothing half done while that runs, so unwinding is safe.
 #[inline(always)]
 pub(crate) fn boundary<T>(failed: T, body: impl FnOnce(&mut ForkGuard) -> T) -> T {
     let _errno = KeptErrno::new();

@@ -1,5 +1,5 @@
-//! The structs of `bytepool.h`, and how they cross versions: each starts with its size, and later versions
-//! only append.
+//! The structs of `bytepool.h`, and how they cross versions. A struct that may grow starts with its size, and later
+//! versions only append.
 
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
@@ -12,13 +12,19 @@ use crate::ffi::status::Status;
 use crate::os::fork::ForkGuard;
 use crate::pool::builder::Builder;
 
-/// `bytepool_size_class`.
+/// `bytepool_size_class`: up to `capacity` idle buffers of `buffer_size` bytes are kept.
+///
+/// ```
+/// use bytepool::ffi::types::SizeClass;
+/// let class = SizeClass { buffer_size: 4096, capacity: 100 };
+/// # assert_eq!(class.capacity, 100);
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SizeClass {
-    /// Bytes.
+    /// How many bytes a buffer has room for.
     pub buffer_size: usize,
-    /// Buffers.
+    /// How many idle buffers are kept.
     pub capacity: usize,
 }
 
@@ -28,33 +34,58 @@ impl From<(usize, usize)> for SizeClass {
     }
 }
 
-/// `bytepool_config`.
+/// `bytepool_config`: what [`bytepool_new`](super::capi::bytepool_new) makes a pool from.
+///
+/// The library reads it only during that call, but for `round`.
+///
+/// ```
+/// use bytepool::ffi::{capi, types::{Config, SizeClass}};
+///
+/// let classes = [SizeClass { buffer_size: 4096, capacity: 100 }];
+/// let config = Config {
+///     struct_size: size_of::<Config>(),
+///     size_classes: classes.as_ptr(),
+///     size_class_count: classes.len(),
+///     alignment: 0,
+///     max_bytes: 1 << 20,
+///     round: None,
+///     flags: 0,
+///     unused: 0,
+///     track_every: 0,
+///     guard_every: 0,
+/// };
+/// let mut context = std::ptr::null_mut();
+/// // SAFETY:
+/// // - the config is complete, and `context` is writable
+/// assert_eq!(unsafe { capi::bytepool_new(&config, &mut context) }, 0);
+/// capi::bytepool_free(context);
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Config {
-    /// Of the caller's version, in bytes.
+    /// The size of this struct in the caller's version, in bytes.
     pub struct_size: usize,
-    /// In any order.
+    /// The size classes, in any order and of different sizes.
     pub size_classes: *const SizeClass,
-    /// How many classes.
+    /// How many classes there are, at most 64. Without one every get is oversize.
     pub size_class_count: usize,
-    /// Of every buffer, in bytes; 0 means 64.
+    /// The alignment of every buffer, in bytes: a power of two up to 2 MiB. 0 means 64.
     pub alignment: usize,
-    /// Limit on mapped bytes; 0 means none.
+    /// The limit on mapped bytes. 0 means none.
     pub max_bytes: usize,
-    /// Rounds class sizes and requests.
+    /// Rounds class sizes and requests, in bytes. It is called on any thread that uses the pool, and must not throw.
     pub round: Option<unsafe extern "C" fn(usize) -> usize>,
-    /// `BYTEPOOL_ZERO_ON_GET` and so on.
+    /// `BYTEPOOL_ZERO_ON_GET` and so on, or-ed.
     pub flags: u32,
-    /// Padding in the first version, which may hold anything.
+    /// Not read. It was padding in the first version, so it may hold anything.
     pub unused: u32,
-    /// One get in so many is tracked; 0 means as the environment says.
+    /// One get in so many is tracked. 0 means as the environment variable `BYTEPOOL_TRACK` says.
     pub track_every: u32,
-    /// One get in so many is guarded; 0 means as the environment says.
+    /// One get in so many is guarded. 0 means as the environment variable `BYTEPOOL_GUARD` says.
     pub guard_every: u32,
 }
 
-/// A timeout given in nanoseconds; `u64::MAX` is without end.
+/// A timeout that was given in nanoseconds. `u64::MAX` is without end.
 pub(crate) fn timeout_of(nanoseconds: u64) -> Duration {
     if nanoseconds == u64::MAX { Duration::MAX } else { Duration::from_nanos(nanoseconds) }
 }
@@ -67,79 +98,115 @@ const PINNED: u32 = 16;
 const COLORING: u32 = 32;
 const ALL_FLAGS: u32 = ZERO_ON_GET | ZERO_ON_PUT | NO_THREAD_CACHE | HUGE_PAGES | PINNED | COLORING;
 
-/// `bytepool_stats`.
+/// `bytepool_stats`: a pool's figures at one moment, in bytes, buffers or calls.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::ffi::{capi, types::CStats};
+///
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+/// let _buffer = pool.get(100)?;
+/// // SAFETY:
+/// // - all fields are numbers
+/// let mut stats = unsafe { std::mem::zeroed::<CStats>() };
+/// stats.struct_size = size_of::<CStats>();
+/// // SAFETY:
+/// // - `stats` starts with its size, and is writable
+/// let status = unsafe { capi::bytepool_read_stats(pool.context().as_ptr(), &mut stats) };
+/// assert_eq!((status, stats.gets, stats.mapped_bytes), (0, 1, 4096));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CStats {
-    /// Of the caller's version, in bytes.
+    /// The size of this struct in the caller's version, in bytes.
     pub struct_size: usize,
-    /// How many classes.
+    /// How many size classes the pool has.
     pub size_class_count: usize,
-    /// Limit on mapped bytes; 0 means none.
+    /// The limit on `mapped_bytes`. 0 means none.
     pub max_bytes: usize,
     /// Bytes taken from the system for buffers.
     pub mapped_bytes: usize,
-    /// The same in buffer sizes.
+    /// The original library's figure, in bytes: buffer sizes in place of slot sizes.
     pub allocated_bytes: usize,
-    /// Of outstanding oversize buffers.
+    /// Bytes of outstanding oversize buffers, after rounding.
     pub oversize_bytes: usize,
-    /// Outstanding.
+    /// How many oversize buffers are outstanding.
     pub oversize_buffers: usize,
-    /// That succeeded.
+    /// Gets that succeeded.
     pub gets: u64,
-    /// That succeeded.
+    /// Puts that succeeded.
     pub puts: u64,
-    /// Gets served by overflow or oversize.
+    /// Gets served by the system allocator.
     pub system_allocations: u64,
-    /// Gets that failed at the limit.
+    /// Gets that failed at the limit. Those whose deadline passed are among them.
     pub limit_failures: u64,
-    /// Gets that had to wait.
+    /// Gets that had to wait, whatever came of it.
     pub waits: u64,
-    /// Refused.
+    /// Refused puts of buffers that were not out.
     pub double_puts: u64,
-    /// Refused.
+    /// Refused puts with a wrong size.
     pub size_mismatches: u64,
-    /// Refused.
+    /// Refused pointers that were no buffer of this pool.
     pub foreign_pointers: u64,
-    /// Of the pool's own books.
+    /// Bytes of memory that the pool's own books take.
     pub bookkeeping_bytes: usize,
 }
 
-/// `bytepool_class_stats`.
+/// `bytepool_class_stats`: a size class's figures at one moment, in bytes, slots, buffers or calls.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::ffi::{capi, types::CClassStats};
+///
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+/// let _buffer = pool.get(100)?;
+/// // SAFETY:
+/// // - all fields are numbers
+/// let mut stats = unsafe { std::mem::zeroed::<CClassStats>() };
+/// stats.struct_size = size_of::<CClassStats>();
+/// // SAFETY:
+/// // - `stats` starts with its size, and is writable
+/// let status = unsafe { capi::bytepool_read_class_stats(pool.context().as_ptr(), 0, &mut stats) };
+/// assert_eq!((status, stats.outstanding, stats.capacity), (0, 1, 100));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CClassStats {
-    /// Of the caller's version, in bytes.
+    /// The size of this struct in the caller's version, in bytes.
     pub struct_size: usize,
-    /// Bytes.
+    /// How many bytes a buffer has room for, after rounding.
     pub buffer_size: usize,
-    /// Bytes.
+    /// How many bytes a buffer takes of the region.
     pub slot_size: usize,
-    /// Buffers.
+    /// How many idle buffers are kept.
     pub capacity: usize,
-    /// Slots.
+    /// Slots that are memory.
     pub touched: usize,
-    /// Slots.
+    /// Buffers handed out and not yet put, up to the capacity.
     pub outstanding: usize,
-    /// Slots.
+    /// Touched slots that the pool holds.
     pub idle: usize,
-    /// Slots.
+    /// The part of `idle` that is in thread caches.
     pub cached: usize,
-    /// Outstanding overflow buffers.
+    /// Buffers handed out and not yet put, beyond the capacity.
     pub overflow: usize,
-    /// The same in buffer sizes.
+    /// The original library's figure, in bytes.
     pub allocated_bytes: usize,
-    /// That succeeded.
+    /// Gets that succeeded in this class, overflow included.
     pub gets: u64,
-    /// That succeeded.
+    /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
-    /// The part of `overflow` that is no slot.
+    /// The part of `overflow` that comes from the system allocator.
     pub system_overflow: usize,
-    /// The most slots that were out.
+    /// The most slots that were out at a time, looked up once in a batch.
     pub peak: usize,
 }
 
-/// A struct of C's with these fields of one of Rust's, which have the same names.
+/// A struct of C's with these fields of one of Rust's. The fields have the same names.
 macro_rules! with_fields_of {
     ($stats:ident, $($own:ident: $value:expr,)? { $($field:ident)* }) => {
         Self { struct_size: size_of::<Self>(), $($own: $value,)? $($field: $stats.$field),* }
@@ -164,15 +231,29 @@ impl From<&ClassStats> for CClassStats {
     }
 }
 
-/// `bytepool_region`.
+/// `bytepool_region`: a part of a pinned pool's memory, whole slots of one class, side by side.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::ffi::{capi, types::CRegion};
+///
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).pinned(true).build()?;
+/// let mut region = CRegion { start: std::ptr::null_mut(), length: 0, slot_size: 0 };
+/// // SAFETY:
+/// // - there is room for one region
+/// let count = unsafe { capi::bytepool_pinned_regions(pool.context().as_ptr(), &mut region, 1) };
+/// assert_eq!((count, region.length), (1, 100 * region.slot_size));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CRegion {
     /// Where its first slot starts.
     pub start: *mut c_void,
-    /// Bytes.
+    /// Its length in bytes: a multiple of `slot_size`, and at most 1 GiB unless one slot is larger.
     pub length: usize,
-    /// Bytes from one buffer to the next.
+    /// How many bytes lie from the start of one buffer to that of the next.
     pub slot_size: usize,
 }
 
@@ -182,7 +263,7 @@ impl From<PinnedRegion> for CRegion {
     }
 }
 
-/// Writes as many items as `out` has room for; how many there are.
+/// Writes as many items as `out` has room for. Returns how many there are.
 pub(crate) fn write_items<T>(items: impl Iterator<Item = impl Into<T>>, out: &mut [T]) -> usize {
     let mut count = 0;
     for item in items {
@@ -194,7 +275,7 @@ pub(crate) fn write_items<T>(items: impl Iterator<Item = impl Into<T>>, out: &mu
     count
 }
 
-/// The same for an array of C's.
+/// Writes as many items as an array of C's has room for. Returns how many there are.
 ///
 /// # Safety
 /// - `out` is NULL or writable for `max` items
@@ -217,35 +298,84 @@ pub(crate) unsafe fn write_array<T>(
     count
 }
 
-/// `bytepool_outstanding`.
+/// `bytepool_outstanding`: a tracked buffer that is outstanding.
+///
+/// It is good while the handler runs.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::ffi::{capi, types::COutstanding};
+/// use std::ffi::c_void;
+///
+/// unsafe extern "C" fn add(buffer: *const COutstanding, sum: *mut c_void) {
+///     // SAFETY:
+///     // - the library passes a buffer, and the pointer that was given below
+///     unsafe { *sum.cast::<usize>() += (*buffer).size };
+/// }
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).track_every(1).build()?;
+/// let _buffers = [pool.get(100)?, pool.get(200)?];
+/// let mut sum = 0_usize;
+/// // SAFETY:
+/// // - `add` may be called with `sum`, and does not throw
+/// unsafe { capi::bytepool_dump_outstanding(pool.context().as_ptr(), Some(add), (&raw mut sum).cast()) };
+/// assert_eq!(sum, 300);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct COutstanding {
-    /// Of this version of the library.
+    /// The size of this struct in the library's version, in bytes. Later versions only append.
     pub struct_size: usize,
-    /// Where it starts.
+    /// Where the buffer starts.
     pub data: *const c_void,
-    /// Asked for, in bytes.
+    /// How many bytes were asked for.
     pub size: usize,
-    /// What it has room for, in bytes.
+    /// How many bytes the buffer has room for.
     pub buffer_size: usize,
     /// Nanoseconds since it was got.
     pub age_ns: u64,
-    /// The system's number of the thread that got it; 0 if unknown.
+    /// The system's number of the thread that got it. 0 if unknown.
     pub thread: u64,
-    /// That thread's name then; empty if unknown.
+    /// The name that the thread had then, ended by a zero byte. Empty if unknown.
     pub thread_name: [u8; 16],
-    /// Where it was got; NULL if unknown. Never freed.
+    /// The source file of the get, a string that is never freed. NULL if unknown.
     pub file: *const c_char,
-    /// 0 if unknown.
+    /// The line of the get, from 1 on. 0 if unknown.
     pub line: u32,
-    /// 0 if unknown.
+    /// The column of the get, from 1 on. 0 if unknown, as in C.
     pub column: u32,
     /// `BYTEPOOL_LANGUAGE_RUST` and so on.
     pub language: i32,
 }
 
-/// `bytepool_outstanding_handler`.
+/// `bytepool_outstanding_handler`: what [`bytepool_dump_outstanding`](super::capi::bytepool_dump_outstanding) calls for
+/// each tracked buffer.
+///
+/// No lock is held, so it may call any function of the library. It must not throw.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::ffi::{capi, types::{COutstanding, OutstandingHandler}};
+/// use std::ffi::c_void;
+///
+/// unsafe extern "C" fn look(buffer: *const COutstanding, _: *mut c_void) {
+///     // SAFETY:
+///     // - the library passes a buffer
+///     println!("{:?}", unsafe { *buffer });
+/// }
+/// let handler: OutstandingHandler = look;
+/// let pool = bytepool::Pool::builder().size_class(4096, 100).track_every(1).build()?;
+/// let _buffer = pool.get(100)?;
+/// // SAFETY:
+/// // - the handler may be called so, and does not throw
+/// let count = unsafe {
+///     capi::bytepool_dump_outstanding(pool.context().as_ptr(), Some(handler), std::ptr::null_mut())
+/// };
+/// assert_eq!(count, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub type OutstandingHandler = unsafe extern "C" fn(*const COutstanding, *mut c_void);
 
 impl From<&Outstanding> for COutstanding {
@@ -309,7 +439,7 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
     if config.flags & !ALL_FLAGS != 0 || (config.size_classes.is_null() && config.size_class_count > 0) {
         return Err(Status::InvalidArgument);
     }
-    // No pool has more; and a slice must not be longer than memory.
+    // No pool has so many classes, and a slice must not be longer than memory.
     if config.size_class_count > isize::MAX as usize / size_of::<SizeClass>() {
         return Err(Status::InvalidArgument);
     }
@@ -342,8 +472,7 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
     Ok(builder)
 }
 
-/// Writes as much of `value` as the caller's version of the struct holds; a newer caller's further fields
-/// become 0.
+/// Writes as much of `value` as the caller's version of the struct holds. A newer caller's further fields become 0.
 ///
 /// # Safety
 /// - `out` is NULL or points to a struct that starts with its size in bytes, and is writable for that many

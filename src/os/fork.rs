@@ -22,13 +22,14 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use super::caller::{KeptErrno, Uncancelled};
 use super::lock::assert_none_is_held;
 use super::memory::OutOfMemory;
 use super::thread_state::ThreadState;
-use super::{barrier, hooks, thread_pointer, thread_state};
+use super::{barrier, hooks, thread_pointer, thread_state, wakes};
 
 /// While it exists, no other thread forks. It stays on the thread that made it.
 ///
@@ -65,11 +66,28 @@ impl ForkGuard {
         let _uncancelled = Uncancelled::new();
         run()
     }
+
+    /// Calls the wakers that are due, if this is the thread's last guard.
+    #[cold]
+    fn wake_tasks(&mut self) {
+        if depth() != 1 {
+            return;
+        }
+        let _errno = KeptErrno::new();
+        while let Some(waker) = wakes::pop(self) {
+            // This may be a destructor, or a function that C called: a panic of the user's waker ends here.
+            let wake = AssertUnwindSafe(|| self.unguarded(|| waker.wake()));
+            drop(catch_unwind(wake));
+        }
+    }
 }
 
 impl Drop for ForkGuard {
     #[inline]
     fn drop(&mut self) {
+        if wakes::are_pending() {
+            self.wake_tasks();
+        }
         count_out(1);
     }
 }

@@ -8,6 +8,7 @@
 //! - [`barrier`]: a fence on every thread of the process
 //! - [`fork`]: the guard that keeps the process from forking in the middle of something
 //! - [`lock`]: locks, which ask for that guard
+//! - [`wakes`]: tasks to be woken when a thread's last guard ends
 //! - [`thread_pointer`] and [`thread_state`]: what each thread has, and what others see of it
 //! - [`cells`]: a table whose cells stay where they are; [`anchor`] and [`handle`] are made of it
 //! - [`address_map`]: a map from addresses
@@ -33,3 +34,4 @@ pub(crate) mod region;
 pub(crate) mod stderr;
 pub(crate) mod thread_pointer;
 pub(crate) mod thread_state;
+pub(crate) mod wakes;

@@ -22,7 +22,8 @@ pub const MAX_ALIGNMENT: usize = 2 << 20;
 /// The most buffers a size class can keep.
 pub(crate) const MAX_CAPACITY: usize = 1 << 30;
 
-/// The default rounding of the original library: `((size + 256) >> 3) << 3`.
+/// The default rounding of the original library, octu0/cgobytepool: `((size + 256) >> 3) << 3` bytes, and `size` itself
+/// where that overflows. [`Builder::round`] takes it.
 ///
 /// ```
 /// assert_eq!(bytepool::round_original(500), 752);
@@ -34,12 +35,16 @@ pub fn round_original(size: usize) -> usize {
     }
 }
 
-/// Builds a [`Pool`].
+/// The configuration of a [`Pool`] that is to be built.
+///
+/// Nothing is checked before [`build`](Self::build), which says what is wrong.
+///
+/// A builder may be sent to another thread. A clone of it builds another pool.
 ///
 /// ```
 /// # fn main() -> Result<(), bytepool::BuildError> {
 /// let pool = bytepool::Pool::builder()
-///     .size_class(16 << 10, 1000) // up to 1000 buffers of 16 KiB are kept
+///     .size_class(16 << 10, 1000) // up to 1000 idle buffers of 16 KiB are kept
 ///     .size_class(512, 1000)
 ///     .max_bytes(32 << 20)
 ///     .build()?;
@@ -49,16 +54,16 @@ pub fn round_original(size: usize) -> usize {
 #[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    /// As they were given: buffer size and capacity.
+    /// Buffer sizes and capacities, before rounding.
     size_classes: Vec<(usize, usize)>,
     alignment: usize,
     max_bytes: usize,
     round: Option<Rounding>,
     flags: Flags,
     sampling: Sampling,
-    /// Of sizes for which there are no general-purpose classes.
+    /// The smallest and the largest size, where there are no general-purpose classes for them.
     refused_range: Option<(usize, usize)>,
-    /// While the builder was filled in.
+    /// What went wrong while the builder was filled in.
     out_of_memory: Option<OutOfMemory>,
 }
 
@@ -76,8 +81,18 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Adds a class: up to `capacity` buffers of `buffer_size` bytes are kept. Any order. Without a class
-    /// every get is oversize.
+    /// Adds a size class. Up to `capacity` idle buffers of `buffer_size` bytes are kept.
+    ///
+    /// More buffers may be out at the same time. Classes are given in any order, at most 64 of them, and of different
+    /// sizes. In a pool without a class every get is oversize: the system allocator serves it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 10).size_class(512, 100).build()?;
+    /// assert_eq!([pool.get(100)?, pool.get(513)?].map(|buffer| buffer.capacity()), [512, 4096]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn size_class(mut self, buffer_size: usize, capacity: usize) -> Self {
         match self.size_classes.try_reserve(1) {
             Ok(()) => self.size_classes.push((buffer_size, capacity)),
@@ -86,12 +101,14 @@ impl Builder {
         self
     }
 
-    /// Adds classes for those who do not know which sizes they will ask for: from the first that holds `smallest` bytes
-    /// to the first that holds `largest`. Steps of 64 bytes up to 512, then four a doubling, so that a buffer is at
-    /// most a quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers.
+    /// Adds classes for sizes of all kinds: from the first class that holds `smallest` bytes to the first that holds
+    /// `largest`.
     ///
-    /// From 64 bytes to 4 MiB it is 60 classes, and 7.5 GiB of addresses. [`build`](Self::build) refuses a `largest` of
-    /// 0 or below `smallest`, and more than 64 classes.
+    /// The classes are 64 bytes apart up to 512, and then four a doubling. A get of more than 256 bytes has a buffer
+    /// that is at most a quarter larger. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB it is 60
+    /// classes, and 7.5 GiB of addresses.
+    ///
+    /// [`build`](Self::build) refuses a `largest` of 0 or below `smallest`, and more than 64 classes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -110,26 +127,55 @@ impl Builder {
         }
     }
 
-    /// The alignment of every buffer in bytes: a power of two up to [`MAX_ALIGNMENT`]; 0 means
+    /// Sets the alignment of every buffer, in bytes: a power of two up to [`MAX_ALIGNMENT`]. 0 means
     /// [`DEFAULT_ALIGNMENT`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(100, 10).alignment(256).build()?;
+    /// assert_eq!(pool.get(100)?.as_ptr().addr() % 256, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn alignment(mut self, alignment: usize) -> Self {
         self.alignment = alignment;
         self
     }
 
-    /// The most bytes the pool may have mapped, overflow and oversize included; 0 means no limit. Beside it is what a
-    /// reallocation copies at the moment: see [`Pool::realloc_raw`](super::Pool::realloc_raw).
+    /// Sets the limit: the most bytes that the pool may have mapped, overflow and oversize included. 0 means no limit.
+    ///
+    /// At the limit a get first takes idle memory back from other classes and threads, and fails if that does not
+    /// suffice. Beside the limit are the pool's books, thread caches, and what a reallocation copies at the moment: see
+    /// [`Pool::realloc_raw`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).max_bytes(4096).build()?;
+    /// let buffer = pool.get(4096)?;
+    /// assert!(matches!(pool.get(4096), Err(bytepool::GetError::Limit { limit: 4096, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// Rounds class sizes, and requests before a class is chosen. A result below its argument is ignored.
+    /// Sets a function that rounds sizes in bytes. It rounds the classes' sizes, and each request before a class is
+    /// chosen. A result below its argument is ignored.
     ///
-    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics and
-    /// nothing else happens.
+    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics, and nothing else
+    /// happens.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(500, 10).round(bytepool::round_original).build()?;
+    /// assert_eq!(pool.get(500)?.capacity(), 752);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn round(mut self, round: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
-        // An Arc ends the process without memory for its two counts and the function.
+        // Without memory for its two counts and the function, Arc::new would end the process.
         match memory::probe(size_of_val(&round) + align_of_val(&round) + 2 * size_of::<usize>()) {
             Ok(()) => self.round = Some(Arc::new(round)),
             Err(error) => self.out_of_memory = Some(error),
@@ -137,85 +183,171 @@ impl Builder {
         self
     }
 
-    /// Every buffer reads as zeros when it is got, over its whole capacity.
+    /// Whether every buffer reads as zeros when it is got, over its whole capacity. Off by default. Such a pool has no
+    /// thread caches.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 10).zero_on_get(true).build()?;
+    /// pool.get(5)?.copy_from_slice(b"hello");
+    /// assert_eq!(pool.get(5)?, [0; 5]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn zero_on_get(mut self, on: bool) -> Self {
         self.flags.zero_on_get = on;
         self
     }
 
-    /// Every buffer is overwritten with zeros when it is put.
+    /// Whether every buffer is overwritten with zeros when it is put, so that secrets do not stay. Off by default. Such
+    /// a pool has no thread caches.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 10).zero_on_put(true).build()?;
+    /// pool.get(5)?.copy_from_slice(b"hello"); // zeros again, as soon as it is dropped
+    /// assert_eq!(pool.get(5)?, [0; 5]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn zero_on_put(mut self, on: bool) -> Self {
         self.flags.zero_on_put = on;
         self
     }
 
-    /// Whether threads may keep idle buffers of their own, which makes most gets and puts faster than any
-    /// shared structure allows. On by default; pools that zero buffers do without.
+    /// Whether each thread may keep idle buffers of its own. That makes most gets and puts faster than any shared
+    /// structure allows. On by default; pools that zero, track or guard buffers do without.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 10).thread_cache(false).build()?;
+    /// drop(pool.get(512)?);
+    /// assert_eq!((pool.stats().classes[0].idle, pool.stats().classes[0].cached), (1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn thread_cache(mut self, on: bool) -> Self {
         self.flags.thread_cache = on;
         self
     }
 
-    /// Asks the system for huge pages where a class's slots fill them, 2 MiB each. Where it has none, ordinary pages
-    /// serve.
+    /// Whether the system is asked for huge pages, of 2 MiB, where a class's slots fill them. Off by default. Where
+    /// there are none, ordinary pages serve.
     ///
-    /// Idle memory in a huge page is given back when all of the page is idle. So trim gives back less.
+    /// The idle memory of a huge page goes back only when all of the page is idle. So a trim gives back less.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(1 << 20, 64).huge_pages(true).build()?;
+    /// assert_eq!(pool.get(1 << 20)?.capacity(), 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn huge_pages(mut self, on: bool) -> Self {
         self.flags.huge_pages = on;
         self
     }
 
-    /// Makes every slot memory when the pool is built, and keeps it until the pool closes, so that its addresses can be
-    /// registered with the kernel or with a device: io_uring, RDMA, a GPU. [`Pool::pinned_regions`] lists them.
+    /// Whether every slot is made memory when the pool is built, and kept until the pool closes. So its addresses can
+    /// be registered with the kernel or with a device: io_uring, RDMA, a GPU. [`Pool::pinned_regions`] lists them. Off
+    /// by default.
     ///
-    /// - All of it counts in [`mapped_bytes`](crate::Stats::mapped_bytes) from the start, and neither trim nor a get at
-    ///   the limit gives any back.
+    /// - All of it counts in [`mapped_bytes`](crate::Stats::mapped_bytes) from the start. Neither trim nor a get at the
+    ///   limit gives any back.
     /// - A class has exactly its capacity of slots. More comes from the system allocator, and is in no region.
-    /// - Only a pinned pool's memory may be registered: any other gives idle pages back, and a registration of them
-    ///   then names memory that the pool does not use.
+    /// - Register only a pinned pool's memory. Any other pool gives idle pages back, and a registration of them then
+    ///   names memory that the pool does not use.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).pinned(true).build()?;
+    /// assert_eq!(pool.stats().mapped_bytes, 100 * 4096);
+    /// assert_eq!(pool.trim(0), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pinned(mut self, on: bool) -> Self {
         self.flags.pinned = on;
         self
     }
 
-    /// Spreads slots whose size is a multiple of the page by one cache line each, so that the first bytes of many
-    /// buffers, packet headers say, do not compete for the same few places of the processor's cache.
+    /// Whether slots whose size is a multiple of the page are spread by one cache line each. Then the first bytes of
+    /// many buffers, such as packet headers, do not compete for the same few places of the processor's cache. Off by
+    /// default.
     ///
-    /// It costs a line a slot, 1.6 % of 4 KiB; such slots do not start with a page, and go back to the system only with
-    /// their neighbours. Without effect where [`alignment`](Self::alignment) is a page or more.
+    /// It costs a line for each slot: 1.6 % of 4 KiB. Such slots do not start with a page, and go back to the system
+    /// only with their neighbours. It has no effect where [`alignment`](Self::alignment) is a page or more.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(64 << 10, 100).coloring(true).build()?;
+    /// let class = pool.stats().classes[0];
+    /// assert_eq!((class.buffer_size, class.slot_size), (64 << 10, (64 << 10) + 64));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn coloring(mut self, on: bool) -> Self {
         self.flags.coloring = on;
         self
     }
 
-    /// Keeps track of one get in `every`: where it was called, when and by which thread, until the buffer is put;
-    /// 1 means of each. [`Pool::dump_outstanding`] tells, and so does stderr when the pool closes. 0, the
-    /// default: as many as the environment variable `BYTEPOOL_TRACK` says, none without it.
+    /// Tracks one get in `every`, until its buffer is put: where it was called, when, and by which thread. 1 means each
+    /// get. [`Pool::dump_outstanding`] lists the buffers, and so does stderr when the pool closes.
     ///
-    /// Pools that track do without thread caches.
+    /// 0, the default, leaves it to the environment variable `BYTEPOOL_TRACK`, a number of the same meaning; without it
+    /// none is tracked. Pools that track do without thread caches.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(512, 10).track_every(1).build()?;
+    /// let _buffer = pool.get(100)?;
+    /// assert_eq!(pool.dump_outstanding()?[0].line, line!() - 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn track_every(mut self, every: u32) -> Self {
         self.sampling.track_every = every;
         self
     }
 
-    /// Guards one get in `every`: its buffer lies between unreadable pages, its end at a page's end as closely as
-    /// the alignment allows, and stays unreadable for a while after its put. So an overflow, and a use after
-    /// the put, fault at once, and a line on stderr says which buffer it was. 0, the default: as many as
-    /// the environment variable `BYTEPOOL_GUARD` says, none without it.
+    /// Guards one get in `every`: its buffer lies between unreadable pages, and ends with a page as closely as the
+    /// alignment allows. After its put it stays unreadable for a while. So an overflow faults at once, and so does a
+    /// use after the put. A line on stderr says which buffer it was.
     ///
-    /// Pools that guard do without thread caches.
+    /// 0, the default, leaves it to the environment variable `BYTEPOOL_GUARD`, a number of the same meaning; without it
+    /// none is guarded. Pools that guard do without thread caches.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 10).guard_every(1000).build()?;
+    /// assert_eq!(pool.get(100)?.len(), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn guard_every(mut self, every: u32) -> Self {
         self.sampling.guard_every = every;
         self
     }
 
-    /// Builds the pool. It reserves addresses; memory is used as buffers are handed out.
+    /// Builds the pool. It reserves addresses; memory is taken as buffers are handed out, unless the pool is
+    /// [`pinned`](Self::pinned).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use bytepool::{BuildError, Pool};
+    /// let pool = Pool::builder().size_class(4096, 100).build()?;
+    /// assert_eq!(pool.stats().mapped_bytes, 0);
+    /// let refused = Pool::builder().size_class(0, 100).build();
+    /// assert!(matches!(refused, Err(BuildError::ZeroBufferSize { index: 0 })));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`BuildError`] says which value broke which limit, or what the system refused.
     pub fn build(self) -> Result<Pool, BuildError> {
         fork::prepare()?;
-        // Declared first, so dropped last: the end of the user's function is the user's code, too.
+        // It is declared first, so it is dropped last, without the guard: dropping the function runs the user's code.
         let _round = self.round.clone();
         let mut guard = ForkGuard::new();
         let config = self.validate(&mut guard)?;
@@ -251,7 +383,7 @@ impl Builder {
     }
 }
 
-/// Rounds and sorts them, each within the limits.
+/// Rounds and sorts the classes, and holds each to the limits.
 fn validate_classes(
     guard: &mut ForkGuard,
     classes: &mut [(usize, usize)],

@@ -1,11 +1,22 @@
 //! The pool as Rust sees it: a handle, cloned and shared at will.
 //!
 //! - here: `Pool`, whose methods translate and go through the door
-//! - `buffer`: `PooledBuffer`
+//! - `get_async`: gets that wait as tasks
+//! - `buffer`: `PooledBuffer`; `vec`: what it has in common with a `Vec`
+//! - `bytes`: `PooledBytes`; `slices`: what both have in common with slices
+//! - `bytes_traits`, `allocator`: the traits of other crates, each behind a feature
 //! - `builder`: `Builder`, and what makes a configuration valid
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 pub(crate) mod buffer;
 pub(crate) mod builder;
+pub(crate) mod bytes;
+#[cfg(feature = "bytes")]
+mod bytes_traits;
+pub(crate) mod get_async;
+mod slices;
+mod vec;
 
 use std::collections::TryReserveError;
 use std::fmt;
@@ -32,18 +43,39 @@ use crate::os::cells::NoCell;
 use crate::os::fork::ForkGuard;
 use crate::os::memory;
 
-/// A pool of byte buffers. A clone is another handle on the same pool.
+/// A pool of byte buffers.
 ///
-/// When the last handle is dropped (contexts given to C count too) the pool closes: its idle memory goes back
-/// to the system at once, and what is outstanding stays good until it is put.
+/// The value is a handle: a clone is another handle on the same pool.
+///
+/// The pool closes when its last handle is dropped. A context that was given to C is a handle, too. Then the idle
+/// memory goes back to the system at once, and outstanding buffers stay good until they are put.
 ///
 /// Every method may be called from any thread at any time.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytepool::{GetError, Pool};
+///
+/// let pool = Pool::builder().size_class(4096, 100).build()?;
+/// let other = pool.clone();
+/// let thread = std::thread::spawn(move || -> Result<_, GetError> {
+///     let mut buffer = other.get(100)?;
+///     buffer.fill(7);
+///     Ok(buffer)
+/// });
+/// let buffer = thread.join().unwrap()?;
+/// assert_eq!(buffer, [7; 100]);
+/// drop(buffer); // puts it, although another thread got it
+/// assert_eq!(pool.stats().outstanding(), 0);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pool {
     core: Reference,
 }
 
 impl Pool {
-    /// A builder without size classes.
+    /// Starts the configuration of a pool. The builder has no size classes yet.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -58,7 +90,7 @@ impl Pool {
         Ok(Self { core: Reference::to_new_pool(core) })
     }
 
-    /// A handle on a pool that was found by its id; counted from now on.
+    /// Another handle on a pool that was found by its id. It is counted from now on.
     #[cfg(feature = "capi")]
     pub(crate) fn from_reference(core: Reference) -> Self {
         core.open_handle();
@@ -70,7 +102,7 @@ impl Pool {
         &self.core
     }
 
-    /// Leaves this handle counted without a value; [`from_leaked`](Self::from_leaked) takes it over.
+    /// Leaves this handle counted without a value. [`from_leaked`](Self::from_leaked) takes it over.
     #[cfg(feature = "capi")]
     pub(crate) fn leak(self) {
         std::mem::forget(self);
@@ -79,7 +111,7 @@ impl Pool {
     /// Takes a leaked handle over.
     ///
     /// # Safety
-    /// - a handle on this pool was [`leak`](Self::leak)ed, and nobody else takes it over
+    /// - [`leak`](Self::leak) left a handle on this pool, and nobody else takes it over
     #[cfg(feature = "capi")]
     pub(crate) unsafe fn from_leaked(core: NonNull<Core>) -> Self {
         // SAFETY:
@@ -87,7 +119,10 @@ impl Pool {
         Self { core: unsafe { Reference::from_leaked(core) } }
     }
 
-    /// A buffer of `size` bytes; 0 gives a buffer, too. It holds whatever it held last, or zeros.
+    /// Gets a buffer of `size` bytes. A size of 0 gives a buffer, too. Its bytes hold what the buffer held last, or
+    /// zeros.
+    ///
+    /// The [`PooledBuffer`] owns the buffer, and puts it when it is dropped.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -111,16 +146,16 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// A buffer of `size` bytes, with whatever it held last, or zeros. Where the pool is at its limit, waits until
-    /// memory is put or given back, up to `timeout`.
+    /// Gets a buffer of `size` bytes, and waits up to `timeout` where the pool is at its limit. The wait ends when
+    /// memory is put or given back. The bytes hold what the buffer held last, or zeros.
     ///
-    /// Who waits is served first come first served, and before any get that starts to wait later; a [`get`](Self::get)
-    /// does not queue. A timeout of zero does not wait, and [`Duration::MAX`] waits without end. The calling thread
-    /// sleeps. A buffer that it holds itself cannot serve it.
+    /// Waiters are served first come first served, and before any get that starts to wait later. A [`get`](Self::get)
+    /// does not queue, and may overtake them. A timeout of zero does not wait, and [`Duration::MAX`] waits without end.
+    /// The calling thread sleeps, so a buffer that it holds itself cannot serve it.
     ///
     /// ```
-    /// # use std::time::Duration;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
     /// let pool = bytepool::Pool::builder().size_class(4096, 100).max_bytes(4096).build()?;
     /// let first = pool.get(4096)?;
     /// let other = pool.clone();
@@ -143,18 +178,46 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, after waiting up to `timeout` where the pool is at its limit, as
-    /// [`get_timeout`](Self::get_timeout) waits. It is the caller's until it is put by [`put_raw`](Self::put_raw).
+    /// Gets a raw buffer of `size` uninitialised bytes, and waits up to `timeout` where the pool is at its limit. The
+    /// wait ends when memory is put or given back.
+    ///
+    /// The calling thread sleeps, and is served first come first served. A timeout of zero does not wait, and
+    /// [`Duration::MAX`] waits without end. The caller owns the buffer until [`put_raw`](Self::put_raw).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).max_bytes(4096).build()?;
+    /// let data = pool.get_raw_timeout(4096, Duration::from_secs(1))?;
+    /// assert!(pool.get_raw_timeout(4096, Duration::from_millis(1)).is_err()); // the pool is at its limit
+    /// // SAFETY:
+    /// // - got above, and put once
+    /// unsafe { pool.put_raw(data, 4096)? };
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// Those of [`get_timeout`](Self::get_timeout).
+    /// - [`GetError::Timeout`]: the timeout has passed
+    /// - [`GetError::Limit`]: at once, for what could never fit the limit, and with a timeout of zero
+    /// - [`GetError::Closed`]: as soon as the pool closes
+    /// - [`GetError::OutOfMemory`]: the system has no memory
     #[track_caller]
     pub fn get_raw_timeout(&self, size: usize, timeout: Duration) -> Result<NonNull<u8>, GetError> {
         let caller = Caller::Rust(Location::caller());
         Ok(self.get_for(&Request { timeout, ..Request::raw(size, caller) })?.data)
     }
 
-    /// A buffer of `size` bytes, all of them zero.
+    /// Gets a buffer of `size` bytes, all of them zero. Bytes beyond its length may hold anything.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let buffer = pool.get_zeroed(100)?;
+    /// assert!(buffer.iter().all(|&byte| byte == 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
@@ -165,10 +228,12 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// A buffer of `size` bytes that starts at a multiple of `alignment` bytes, with whatever it held last, or zeros.
+    /// Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes. Its bytes hold what the buffer
+    /// held last, or zeros.
     ///
-    /// It comes from the smallest class that fits and whose slots are all so aligned, as those of a class whose buffer
-    /// size is a multiple of `alignment` are, up to 64 KiB. Without such a class the system allocator serves.
+    /// The smallest class serves that fits and has all its slots so aligned. A class whose buffer size is a multiple of
+    /// `alignment` has them, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the system
+    /// allocator serves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -189,7 +254,62 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// A buffer with a copy of `bytes`.
+    /// Gets a buffer of length 0 with room for at least `capacity` bytes, to be appended to.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let mut buffer = pool.get_empty(100)?;
+    /// buffer.extend_from_slice(b"hello")?;
+    /// assert_eq!((buffer.len(), buffer.capacity()), (5, 4096));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
+    #[track_caller]
+    pub fn get_empty(&self, capacity: usize) -> Result<PooledBuffer, GetError> {
+        let mut buffer = self.get(capacity)?;
+        buffer.clear();
+        Ok(buffer)
+    }
+
+    /// Gets `count` buffers of `size` bytes each: all of them, or none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).max_bytes(4 * 4096).build()?;
+    /// let buffers = pool.get_many(4096, 3)?;
+    /// assert!(pool.get_many(4096, 2).is_err());
+    /// assert_eq!(pool.stats().classes[0].outstanding, buffers.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GetError`]: the pool is closed, at its limit, or the system has no memory for the buffers or for the list.
+    #[track_caller]
+    pub fn get_many(&self, size: usize, count: usize) -> Result<Vec<PooledBuffer>, GetError> {
+        let mut buffers = Vec::new();
+        let requested = count.saturating_mul(size_of::<PooledBuffer>());
+        buffers.try_reserve_exact(count).map_err(|_| GetError::OutOfMemory { requested })?;
+        for _ in 0..count {
+            buffers.push(self.get(size)?);
+        }
+        Ok(buffers)
+    }
+
+    /// Gets a buffer of `bytes.len()` bytes, and copies `bytes` into it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let buffer = pool.copy(b"hello")?;
+    /// assert_eq!(buffer, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
@@ -200,9 +320,24 @@ impl Pool {
         Ok(buffer)
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, as C gets it. It is the caller's until it is put: by
-    /// [`put_raw`](Self::put_raw), by C through a context of this pool, or by a [`PooledBuffer`] made from
-    /// it. It keeps the pool alive.
+    /// Gets a raw buffer of `size` uninitialised bytes, like `bytepool_get` in C. It keeps the pool's memory.
+    ///
+    /// The caller owns the buffer until it is put. [`put_raw`](Self::put_raw) puts it, and so does C, through a context
+    /// of this pool. [`PooledBuffer::from_raw`] makes an owner of it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let data = pool.get_raw(100)?;
+    /// // SAFETY:
+    /// // - the buffer has 100 bytes, is this caller's, and is put once
+    /// unsafe {
+    ///     data.write_bytes(7, 100);
+    ///     pool.put_raw(data, 100)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`GetError`]: the pool is closed, at its limit, or the system has no memory.
@@ -215,8 +350,24 @@ impl Pool {
         }
     }
 
-    /// A raw buffer of `size` bytes, uninitialised, that starts at a multiple of `alignment` bytes, from where
-    /// [`get_aligned`](Self::get_aligned) takes it. It is the caller's until it is put by [`put_raw`](Self::put_raw).
+    /// Gets a raw buffer of `size` uninitialised bytes that starts at a multiple of `alignment` bytes. The caller owns
+    /// it until [`put_raw`](Self::put_raw), which names the size only.
+    ///
+    /// The smallest class serves that fits and has all its slots so aligned. A class whose buffer size is a multiple of
+    /// `alignment` has them, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the system
+    /// allocator serves.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let data = pool.get_raw_aligned(4096, 100)?;
+    /// assert_eq!(data.addr().get() % 4096, 0);
+    /// // SAFETY:
+    /// // - got above, and put once
+    /// unsafe { pool.put_raw(data, 100)? };
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// - [`GetError::Alignment`]: `alignment` is not a power of two
@@ -241,11 +392,27 @@ impl Pool {
         door::get_slow(&self.core, request).map_err(Refused::into_error)
     }
 
-    /// Puts a raw buffer back. `size` is the one asked for, or another of the same class.
+    /// Puts a raw buffer back, whichever thread and language got it. `size` is the one asked for, in bytes, or another
+    /// of the same class. The pool owns the buffer from then on.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let data = pool.get_raw(100)?;
+    /// // SAFETY:
+    /// // - the buffer is this caller's, and not used after the put; the second put is refused
+    /// unsafe {
+    ///     pool.put_raw(data, 100)?;
+    ///     assert!(pool.put_raw(data, 100).is_err());
+    /// }
+    /// assert_eq!(pool.stats().double_puts, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool with this size; then nothing
-    /// changed. Of puts of one buffer that race, against the contract, exactly one wins.
+    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool with this size. Then nothing changed. If puts
+    /// of one buffer race against the contract, exactly one wins.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
@@ -263,10 +430,21 @@ impl Pool {
         }
     }
 
-    /// Puts a raw buffer back whose size the caller does not know.
+    /// Puts a raw buffer back whose size the caller does not know. The pool owns it from then on.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let data = pool.get_raw(100)?;
+    /// // SAFETY:
+    /// // - got above, and put once
+    /// unsafe { pool.put_raw_unsized(data)? };
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool; then nothing changed.
+    /// [`Misuse`] if `data` is not an outstanding raw buffer of this pool. Then nothing changed.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
@@ -289,20 +467,36 @@ impl Pool {
         put.map_err(Refused::into_error)
     }
 
-    /// Makes a raw buffer one of `new_size` bytes that holds the same, as much as both have room for: the same
-    /// pointer, or another and the old one is put.
+    /// Gives a raw buffer another size, `new_size` bytes. It keeps the bytes that both sizes have room for. The result
+    /// is the same pointer, or another; then the old buffer was put. The caller owns the result.
     ///
-    /// To a smaller size it does not fail in an open pool: where no other buffer is to be had, the old one stays. Its
-    /// place is then one of the larger class still, so put it with `new_size` exactly, or by
-    /// [`put_raw_unsized`](Self::put_raw_unsized): another size of the smaller class is refused.
+    /// A shrink does not fail in an open pool: without another buffer the old one stays. Put that one with exactly
+    /// `new_size`, or by [`put_raw_unsized`](Self::put_raw_unsized). Another size of the smaller class is refused, for
+    /// the buffer is still one of the larger class.
     ///
-    /// From oversize to oversize the system does it, by moving pages where it can: it is no get and no put, the buffer
-    /// keeps its alignment, and only what it grows by has to fit the limit. While the system copies, it may hold the
-    /// old bytes too: less than 32 MiB, beside the limit. Pools that zero on put, track or guard get another buffer
-    /// instead.
+    /// The system resizes an oversize buffer that stays oversize, and moves pages where it can. That is no get and no
+    /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. While the system copies it may
+    /// hold the old bytes, too: less than 32 MiB beside the limit. Pools that zero on put, track or guard get another
+    /// buffer instead.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let data = pool.get_raw(100)?;
+    /// // SAFETY:
+    /// // - each buffer is this caller's and has so many bytes; the last one is put once
+    /// unsafe {
+    ///     data.write_bytes(7, 100);
+    ///     let larger = pool.realloc_raw(data, 10_000)?;
+    ///     assert_eq!(larger.add(99).read(), 7);
+    ///     pool.put_raw(larger, 10_000)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`ReallocError`]; then the old buffer is as it was, and still the caller's.
+    /// [`ReallocError`]. Then the old buffer is as it was, and still the caller's.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody else uses it
@@ -323,16 +517,28 @@ impl Pool {
         Ok(moved.address(data))
     }
 
-    /// How many bytes the outstanding buffer at `data` has room for; 0 if it is not an outstanding buffer of
-    /// this pool.
+    /// How many bytes the outstanding buffer at `data` has room for. It is 0 for any other pointer: to ask is no
+    /// misuse.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let buffer = pool.get(100)?;
+    /// assert_eq!(pool.usable_size(std::ptr::NonNull::from(&buffer[0])), buffer.capacity());
+    /// assert_eq!(pool.usable_size(std::ptr::NonNull::dangling()), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn usable_size(&self, data: NonNull<u8>) -> usize {
         let cached = door::usable_size(&self.core, data);
         cached.unwrap_or_else(|| self.core.usable_size(&ForkGuard::new(), data))
     }
 
-    /// What a get of `size` bytes has room for: its class's buffer size; `size` itself, after rounding, where no class
-    /// fits, and in a pool that guards or is watched by a checker of memory. A buffer that is to grow may as well be
-    /// asked for with so many bytes.
+    /// How many bytes a get of `size` bytes has room for. A buffer that will grow may as well be asked for with so
+    /// many.
+    ///
+    /// It is the buffer size of the class. Where no class fits it is `size` itself, after rounding. So it is in a pool
+    /// that guards buffers, and in a program that a checker of memory watches.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -346,9 +552,11 @@ impl Pool {
         self.core.good_size(&mut ForkGuard::new(), size)
     }
 
-    /// The memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a GPU:
-    /// all slots of all classes, in pieces of at most 1 GiB. None of any other pool, nor of a closed one. A buffer of
-    /// the pool lies in one of them, unless it is oversize or overflow.
+    /// Lists the memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a
+    /// GPU. It is all slots of all classes, in pieces of at most 1 GiB. A slot that is larger is a piece of its own.
+    ///
+    /// A buffer of the pool lies in one of the pieces, unless it is oversize or overflow. The list is empty for any
+    /// other pool and for a closed one.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -370,8 +578,22 @@ impl Pool {
         self.core.alignment()
     }
 
-    /// Closes the pool for all handles: gets fail from now on, idle memory goes back to the system.
-    /// Outstanding buffers stay good, and the rest goes when the last is put. Closing again has no effect.
+    /// Closes the pool for all handles. Gets fail from now on, waiting ones included, and idle memory goes back to the
+    /// system.
+    ///
+    /// Outstanding buffers stay good. The rest of the memory goes back when the last of them is put. A second close has
+    /// no effect.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let buffer = pool.copy(b"hello")?;
+    /// pool.close();
+    /// assert!(pool.is_closed() && pool.get(5).is_err());
+    /// assert_eq!(buffer, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.core.close(&mut ForkGuard::new());
     }
@@ -381,24 +603,57 @@ impl Pool {
         self.core.is_closed()
     }
 
-    /// Gives idle memory back to the system, down to `keep_idle_bytes` bytes of idle slots; the number of
-    /// bytes by which [`Stats::mapped_bytes`] fell. Whole pages go: a small slot only with all others on its
-    /// page.
+    /// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns by
+    /// how many bytes [`Stats::mapped_bytes`] fell.
+    ///
+    /// Whole pages go back. So a slot that is smaller than a page goes only when all of its page is idle.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(65536, 100).build()?;
+    /// drop(pool.get(65536)?); // idle now, and kept
+    /// assert_eq!(pool.trim(0), 65536);
+    /// assert_eq!(pool.stats().mapped_bytes, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn trim(&self, keep_idle_bytes: usize) -> usize {
         self.core.trim(&ForkGuard::new(), keep_idle_bytes)
     }
 
-    /// The tracked buffers that are outstanding, the oldest first; none if the pool does not track
-    /// ([`Builder::track_every`]).
+    /// Lists the tracked buffers that are outstanding, the oldest first. The list is empty if the pool does not track:
+    /// see [`Builder::track_every`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = bytepool::Pool::builder().size_class(4096, 100).track_every(1).build()?;
+    /// let _buffer = pool.get(100)?;
+    /// for lost in pool.dump_outstanding()? {
+    ///     println!("{lost}"); // its address and size, when and by which thread it was got, and where: main.rs:8
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// There is no memory for the list.
+    /// [`TryReserveError`]: the system has no memory for the list.
     pub fn dump_outstanding(&self) -> Result<Vec<Outstanding>, TryReserveError> {
         let dump = |tracker: &Tracker| tracker.dump(&ForkGuard::new());
         self.core.tracker().map_or(Ok(Vec::new()), dump)
     }
 
-    /// The pool's figures now.
+    /// The pool's figures now. Each is true of a recent moment; together they agree when no other call is running.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+    /// let _buffer = pool.get(100)?;
+    /// let stats = pool.stats();
+    /// assert_eq!((stats.gets, stats.puts, stats.classes[0].outstanding), (1, 0, 1));
+    /// println!("{stats}"); // a table
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
         self.core.stats(&ForkGuard::new())
     }
@@ -409,6 +664,7 @@ impl UnwindSafe for Pool {}
 impl RefUnwindSafe for Pool {}
 
 impl Clone for Pool {
+    /// Makes another handle on the same pool.
     fn clone(&self) -> Self {
         self.core.open_handle();
         Self { core: self.core.clone() }

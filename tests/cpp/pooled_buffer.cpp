@@ -171,9 +171,9 @@ void getting_at_the_limit() {
     REQUIRE(second.has_value());
     CHECK_EQ(second->size(), 4000);
     CHECK(!PooledBuffer::try_get(*pool, 1).has_value());
-    EXPECT_ERROR(rust::Error, PooledBuffer(*pool, 1).reset(), "4096", "8192", "limit");
-    EXPECT_ERROR(rust::Error, PooledBuffer(*pool, 70000).reset(), "70000", "8192", "limit");
-    EXPECT_ERROR(rust::Error, PooledBuffer(*pool, SIZE_MAX).reset(), "18446744073709551615");
+    EXPECT_ERROR(bytepool::get_error, PooledBuffer(*pool, 1).reset(), "4096", "8192", "limit");
+    EXPECT_ERROR(bytepool::get_error, PooledBuffer(*pool, 70000).reset(), "70000", "8192", "limit");
+    EXPECT_ERROR(bytepool::get_error, PooledBuffer(*pool, SIZE_MAX).reset(), "18446744073709551615");
     CHECK(!PooledBuffer::try_get(*pool, SIZE_MAX).has_value());
     CHECK_EQ(checked_stats(*pool).limit_failures, 3);
     CHECK_EQ(out(*pool), 2);
@@ -202,9 +202,9 @@ void every_failure_sets_the_last_error() {
     forget();
     CHECK(!PooledBuffer::try_get(*pool, 10000).has_value());
     CHECK(told(BYTEPOOL_ERR_LIMIT));
-    EXPECT_ERROR(rust::Error, PooledBuffer(*pool, 10000).reset(), "limit");
+    EXPECT_ERROR(bytepool::get_error, PooledBuffer(*pool, 10000).reset(), "limit");
     CHECK(told(BYTEPOOL_ERR_LIMIT));
-    EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, 10000, std::chrono::hours(1)), "limit");
+    EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, 10000, std::chrono::hours(1)), "limit");
     CHECK(told(BYTEPOOL_ERR_LIMIT));
     for (const std::size_t alignment : {std::size_t{8}, std::size_t{8192}}) {
         bool thrown = false;
@@ -348,7 +348,7 @@ void owners_are_aligned() {
         CHECK_EQ(buffer.size(), 100);
         CHECK_EQ(buffer.capacity(), room_of(100, alignment > 512 ? 4096 : 512));
     }
-    EXPECT_ERROR(rust::Error, (void)PooledBuffer::aligned(*pool, 48, 100), "48");
+    EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::aligned(*pool, 48, 100), "48");
     CHECK_EQ(checked_stats(*pool).system_allocations, 0);
     CHECK_EQ(out(*pool), 0);
 }

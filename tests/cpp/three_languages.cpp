@@ -235,7 +235,7 @@ void closing() {
     pool->close();
     CHECK(pool->is_closed() && clone->is_closed());
     CHECK_EQ(checked_stats(*clone).mapped_bytes, page);
-    EXPECT_ERROR(rust::Error, PooledBuffer(*clone, 1).reset(), "closed");
+    EXPECT_ERROR(bytepool::get_error, PooledBuffer(*clone, 1).reset(), "closed");
     CHECK(!PooledBuffer::try_get(*clone, 1).has_value());
     out_at_close.reset();
     CHECK_EQ(checked_stats(*pool).mapped_bytes, 0);

@@ -53,14 +53,14 @@ void without_waiting() {
         const std::size_t most = 2 * page;
         const std::string more = std::to_string(most + 1) + " more bytes";
         const std::string limit = "limit of " + std::to_string(most) + " bytes";
-        EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, most + 1, nanoseconds::max()), more.c_str(),
-                     limit.c_str());
-        EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, most + 1, 0ns), more.c_str());
+        EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, most + 1, nanoseconds::max()),
+                     more.c_str(), limit.c_str());
+        EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, most + 1, 0ns), more.c_str());
     }
     CHECK_EQ(checked_stats(*pool).waits, 0);
     CHECK_EQ(out(*pool), 0);
     pool->close();
-    EXPECT_ERROR(rust::Error, (void)PooledBuffer::get_timeout(*pool, 1, nanoseconds::max()), "closed");
+    EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, 1, nanoseconds::max()), "closed");
 }
 
 void the_deadline_passes() {
@@ -122,7 +122,7 @@ void closing_wakes() {
     std::thread waiter = start_to_wait(*pool, [&] {
         try {
             (void)PooledBuffer::get_timeout(*pool, page, nanoseconds::max());
-        } catch (const rust::Error &error) {
+        } catch (const bytepool::get_error &error) {
             text = error.what();
         }
     });

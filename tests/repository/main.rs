@@ -5,6 +5,7 @@
 mod support;
 
 mod comments;
+mod examples;
 mod glossary;
 mod guide;
 mod layers;

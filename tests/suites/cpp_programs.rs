@@ -3,7 +3,7 @@
 
 #![cfg(all(unix, feature = "cxx"))]
 
-use crate::support::{Program, runs_slow};
+use crate::support::{Build, Language, Program, compile, compiler, is_emulated, runs_slow, skip};
 
 fn check(sources: &[&str]) {
     Program::cpp(sources, "c++20").check();
@@ -41,4 +41,71 @@ fn ends_of_pools_threads_and_processes() {
 #[test]
 fn gets_that_wait() {
     check(&["waiting.cpp"]);
+}
+
+#[test]
+fn pools_from_containers() {
+    check(&["new_pool.cpp"]);
+}
+
+#[test]
+fn errors_say_why() {
+    check(&["errors.cpp"]);
+}
+
+#[test]
+fn without_exceptions() {
+    let flags = vec!["-fno-exceptions"];
+    Program::built(&["no_exceptions.cpp"], &Build { name: "-no-exceptions".into(), flags, ..Build::plain() })
+        .check();
+}
+
+#[test]
+fn buffers_as_containers() {
+    check(&["bytes.cpp"]);
+}
+
+/// Whether Asio is installed, for the machine that the programs run on.
+fn has_asio() -> bool {
+    if is_emulated() {
+        eprintln!("left out: Asio is the host's");
+        return false;
+    }
+    let mut probe = compiler(Language::Cpp);
+    probe.args(["-fsyntax-only", "-x", "c++", "-include", "asio/buffer.hpp", "/dev/null"]);
+    compile(&mut probe).succeeded() || !skip("libasio-dev", "buffers in Asio")
+}
+
+#[test]
+fn buffers_in_asio() {
+    if has_asio() {
+        check(&["asio_buffers.cpp"]);
+    }
+}
+
+#[test]
+fn allocators() {
+    check(&["allocator.cpp"]);
+}
+
+#[test]
+fn shared_buffers() {
+    check(&["shared_buffer.cpp"]);
+}
+
+#[test]
+fn figures_as_text() {
+    check(&["stats.cpp"]);
+}
+
+/// It checks itself: answers, buffers, and that the process stays as large as it is.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_echo_server_in_asio() {
+    if !has_asio() {
+        return;
+    }
+    let program = Program::built(&["../examples/echo/echo.cpp"], &Build::plain());
+    let outcome = program.run(&["2", "50"]).assert_succeeded();
+    assert!(outcome.stdout.contains("requests on"), "{}", outcome.describe());
 }

@@ -43,6 +43,16 @@ fn the_core_s_dependencies_are_two() {
 
 #[test]
 #[cfg(unix)]
+fn the_features_for_other_crates_add_those_and_no_more() {
+    let core = ["crossbeam-queue", "libc"];
+    for (feature, beyond) in [("bytes", vec![]), ("allocator-api2", vec![]), ("serde", vec!["serde_core"])] {
+        let direct = [&core[..], &[feature]].concat();
+        check(&["--features", feature], &direct, &[&["crossbeam-utils"], &*beyond].concat());
+    }
+}
+
+#[test]
+#[cfg(unix)]
 fn the_cpp_side_adds_cxx() {
     let of_cxx = ["crossbeam-utils", "foldhash", "link-cplusplus"];
     check(&["--features", "cxx"], &["crossbeam-queue", "libc", "cxx"], &of_cxx);

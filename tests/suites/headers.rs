@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::mem::offset_of;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::{
@@ -46,45 +46,46 @@ fn headers(extension: &str) -> Vec<String> {
     headers
 }
 
-/// Compiles `header` alone and twice in each of two files, and links both into a program that runs.
-fn check_header(header: &str, compiler: &str, standard: &str, without: &[&str]) {
+/// Compiles `header` alone and twice; and, if `links`, in a second file as well, with which it makes a program that runs.
+fn check_header(header: &str, compiler: &str, standard: &str, without: &[&str], links: bool) {
     let name = format!("{header}-{compiler}-{standard}{}", without.concat()).replace(['/', '.'], "-");
     let folder = scratch(&name);
     let extension = if standard.starts_with("c++") { "cpp" } else { "c" };
     let include = format!("#include \"{header}\"\n#include \"{header}\"\n");
     let declare = "uint32_t other(void);\n";
-    let sources = [
-        (
-            "main",
-            format!("{include}{declare}int main(void) {{ return other() == bytepool_version() ? 0 : 1; }}\n"),
-        ),
-        ("other", format!("{include}{declare}uint32_t other(void) {{ return bytepool_version(); }}\n")),
-    ];
-    let objects: Vec<PathBuf> = sources
-        .into_iter()
-        .map(|(name, text)| {
-            let source = folder.join(name).with_extension(extension);
-            fs::write(&source, text).expect("the scratch folder is writable");
-            let object = source.with_extension("o");
-            let mut command = Command::new(compiler);
-            command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").args(without);
-            command.arg(include_path());
-            compile(command.arg("-c").arg(&source).arg("-o").arg(&object)).assert_succeeded();
-            object
-        })
-        .collect();
-    let executable = folder.join("program");
-    link(Command::new(compiler), &objects, &executable);
-    run(&mut Command::new(&executable), std::time::Duration::from_secs(10)).assert_succeeded();
+    let main =
+        format!("{include}{declare}int main(void) {{ return other() == bytepool_version() ? 0 : 1; }}\n");
+    let other = format!("{include}{declare}uint32_t other(void) {{ return bytepool_version(); }}\n");
+    let compile = |name: &str, text: &str| {
+        let source = folder.join(name).with_extension(extension);
+        fs::write(&source, text).expect("the scratch folder is writable");
+        let object = source.with_extension("o");
+        let mut command = Command::new(compiler);
+        command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").args(without);
+        command.arg(include_path());
+        if links {
+            command.arg("-c").arg("-o").arg(&object);
+        } else {
+            command.arg("-fsyntax-only");
+        }
+        compile(command.arg(&source)).assert_succeeded();
+        object
+    };
+    let main = compile("main", &main);
+    if links {
+        let executable = folder.join("program");
+        link(Command::new(compiler), &[main, compile("other", &other)], &executable);
+        run(&mut Command::new(&executable), std::time::Duration::from_secs(10)).assert_succeeded();
+    }
 }
 
-/// `without`: what of the language a program may do without.
+/// `without`: what of the language a program may do without. Linked in the oldest standard, where inline is weakest.
 fn check_headers(headers: &[String], language: Language, standards: &[&[&'static str]], without: &[&str]) {
     for compiler in compilers(language) {
-        for standard in standards {
+        for (number, standard) in standards.iter().enumerate() {
             let standard = spelling(compiler, standard);
             for header in headers {
-                check_header(header, compiler, standard, without);
+                check_header(header, compiler, standard, without, number == 0);
             }
         }
     }
@@ -104,9 +105,85 @@ fn c_headers_are_clean_as_cpp() {
 #[test]
 #[cfg(feature = "cxx")]
 fn cpp_headers_are_clean() {
-    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &[]);
-    // It throws, so it needs exceptions.
-    check_headers(&headers("hpp"), Language::Cpp, &CPP_STANDARDS, &["-fno-rtti"]);
+    let (whole, parts): (Vec<String>, Vec<String>) =
+        headers("hpp").into_iter().partition(|header| header == "bytepool/bytepool.hpp");
+    for without in [&[][..], &["-fno-rtti"], &["-fno-exceptions", "-fno-rtti"]] {
+        check_headers(&whole, Language::Cpp, &CPP_STANDARDS, without);
+    }
+    // Each alone; together they are the whole.
+    assert!(!parts.is_empty());
+    check_headers(&parts, Language::Cpp, &CPP_STANDARDS[..1], &[]);
+}
+
+/// The members of the class that cxx wrote, and those that bytepool.hpp tells its readers of, with what is said of each.
+#[test]
+#[cfg(feature = "cxx")]
+fn the_members_of_pool_are_told() {
+    let read = |header: &str| fs::read_to_string(library().headers.join("bytepool").join(header));
+    let between = |text: &str, begin: &str, end: &str| {
+        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?}"));
+        rest.split_once(end).unwrap_or_else(|| panic!("no {end:?}")).0.to_owned()
+    };
+    let bridge = between(&read("private/bridge.h").unwrap(), "struct Pool final", "  ~Pool()");
+    let told = between(&read("bytepool.hpp").unwrap(), "//     struct Pool {\n", "//     };\n");
+    let told: Vec<&str> = told.lines().map(|line| line.trim_start_matches("//")).collect();
+    let bridge = members(bridge.split_once('\n').unwrap().1);
+    assert!(bridge.len() >= 9, "{bridge:?}");
+    assert_eq!(members(&told.join("\n")), bridge);
+}
+
+/// The members that are declared: the comment, and the declaration in the words of bytepool.hpp.
+#[cfg(feature = "cxx")]
+fn members(declared: &str) -> Vec<(String, String)> {
+    let mut members = Vec::new();
+    let mut comment = Vec::new();
+    for line in declared.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(text) = line.strip_prefix("//") {
+            comment.extend(text.split_whitespace());
+            continue;
+        }
+        let mut declaration = line.to_owned();
+        for (theirs, ours) in [
+            ("::bytepool::", ""),
+            ("::bytepool_region >", "PinnedRegion>"),
+            ("::bytepool_stats", "Stats"),
+            ("::bytepool_class_stats", "ClassStats"),
+            ("::rust::", "rust::"),
+            ("::std::", "std::"),
+        ] {
+            declaration = declaration.replace(theirs, ours);
+        }
+        members.push((comment.join(" "), declaration));
+        comment.clear();
+    }
+    members
+}
+
+/// How many lines a compiler reads for some includes.
+#[cfg(feature = "cxx")]
+fn preprocessed_lines(compiler: &str, standard: &str, includes: &[&str]) -> usize {
+    let source = scratch("includes").join("includes.cpp");
+    let lines = includes.iter().map(|header| format!("#include <{header}>\n"));
+    fs::write(&source, lines.collect::<String>()).expect("the scratch folder is writable");
+    let mut command = Command::new(compiler);
+    command.arg(format!("-std={standard}")).args(["-E", "-P"]).arg(include_path()).arg(&source);
+    compile(&mut command).assert_succeeded().stdout.lines().count()
+}
+
+/// Who includes it pays little more than for the two headers that it cannot do without.
+#[test]
+#[cfg(feature = "cxx")]
+fn the_cpp_header_includes_little() {
+    for compiler in compilers(Language::Cpp) {
+        for standard in CPP_STANDARDS {
+            let standard = spelling(compiler, standard);
+            let lines = |includes: &[&str]| preprocessed_lines(compiler, standard, includes);
+            let least = lines(&["vector", "memory_resource"]);
+            let ours = lines(&["bytepool/bytepool.hpp"]);
+            assert!(least > 1000, "{compiler} counts {least} lines");
+            assert!(ours * 10 <= least * 12, "{compiler} {standard}: {ours} lines, and {least} without");
+        }
+    }
 }
 
 /// What a user installs is what is in the repository.

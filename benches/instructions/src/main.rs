@@ -9,7 +9,7 @@
 //! counts, is what one turn takes, the loop around it included. Warming up and the making of threads and pools fall out.
 //! Time plays no part, so a busy machine gives the same figures. Another version of the compiler may not.
 //!
-//! Each case proves itself, as the benchmarks do. `c/counted.c` has the cases in C, over the shared library.
+//! Each case proves itself, as the benchmarks do. `c/counted.c` has the cases in C, and `cpp/counted.cpp` those in C++, over the shared library.
 
 mod expected;
 mod owner;
@@ -26,17 +26,23 @@ use expected::Figures;
 enum Program {
     /// c/counted.c
     C,
+    /// cpp/counted.cpp
+    Cpp,
     /// This one.
     Rust,
 }
 
 /// Name in the file, and who runs it under what name.
-const CASES: [(&str, Program, &str); 5] = [
+const CASES: [(&str, Program, &str); 9] = [
     ("pair in C, 4096 bytes", Program::C, "pair"),
     ("pair in C, put without size", Program::C, "put_unsized"),
     ("hand-over in C, 64 by turns", Program::C, "hand_over"),
     ("overflow in C", Program::C, "overflow"),
     ("PooledBuffer in Rust", Program::Rust, owner::CASE),
+    ("PooledBuffer in C++", Program::Cpp, "owner"),
+    ("allocator in C++", Program::Cpp, "allocator"),
+    ("memory_resource in C++", Program::Cpp, "resource"),
+    ("a share more and less in C++", Program::Cpp, "shares"),
 ];
 
 /// Turns of the two runs: whole batches of the hand-over, and many times what a class holds.
@@ -76,6 +82,7 @@ fn count_all() -> Result<Figures, Box<dyn Error>> {
     let figure = |(name, program, case): &(&str, Program, &str)| {
         let path = match program {
             Program::C => PathBuf::from(env!("COUNTED_C")),
+            Program::Cpp => PathBuf::from(env!("COUNTED_CPP")),
             Program::Rust => env::current_exe()?,
         };
         let [few, many] = COUNTS.map(|count| collected(&path, case, count));

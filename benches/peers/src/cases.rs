@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::hint::black_box;
 use std::thread;
 
-use crate::measure::{Sample, Served, Start, check_marks, proven};
+use crate::measure::{Sample, Start, check_marks, proven};
 use crate::ours::Pooled;
 use crate::peers::{Mempool, Peer, SIZES, unknown};
 
@@ -43,7 +43,7 @@ pub fn pair_loop<P: Peer>(peer: P, size: usize, count: u64) {
 
 pub fn pair<P: Peer>(peer: P, size: usize) -> impl FnMut(u64) -> Sample {
     move |count| {
-        proven(peer, count, Served::Pooled, || {
+        proven(peer, count, || {
             let start = Start::now();
             pair_loop(peer, size, count);
             Sample::since(start, count)
@@ -78,7 +78,7 @@ pub fn three_loop<P: Peer>(peer: P, count: u64) {
 
 pub fn three<P: Peer>(peer: P) -> impl FnMut(u64) -> Sample {
     move |count| {
-        proven(peer, 3 * count, Served::Pooled, || {
+        proven(peer, 3 * count, || {
             let start = Start::now();
             three_loop(peer, count);
             Sample::since(start, count)
@@ -113,10 +113,10 @@ pub fn burst_loop<P: Peer, const N: usize>(peer: P, size: usize, bursts: u64) {
     assert_eq!(wrong, 0, "proof failed: two owners of one buffer");
 }
 
-pub fn burst<P: Peer, const N: usize>(peer: P, size: usize, served: Served) -> impl FnMut(u64) -> Sample {
+pub fn burst<P: Peer, const N: usize>(peer: P, size: usize) -> impl FnMut(u64) -> Sample {
     move |bursts| {
         let count = bursts * N as u64;
-        proven(peer, count, served, || {
+        proven(peer, count, || {
             let start = Start::now();
             burst_loop::<P, N>(peer, size, bursts);
             Sample::since(start, count)
@@ -146,7 +146,7 @@ pub fn random_replacement<P: Peer, const LIVE: usize>(peer: P, size: usize) -> i
     const { assert!(LIVE <= 256) };
     let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     move |count| {
-        proven(peer, count + LIVE as u64, Served::Pooled, || {
+        proven(peer, count + LIVE as u64, || {
             let (peer, size) = (unknown(peer), black_box(size));
             let mut wrong = 0;
             // SAFETY:
@@ -179,8 +179,7 @@ pub fn beyond_capacity<P: Peer>(peer: P, size: usize, live: usize) -> impl FnMut
     let mut random = Random::new(7);
     move |bursts| {
         let count = bursts * BURST as u64;
-        let served = Served::Overflow { at_least: 0.2, at_most: 0.8 };
-        proven(peer, count + live as u64, served, || {
+        proven(peer, count + live as u64, || {
             let (peer, size) = (unknown(peer), black_box(size));
             let mut wrong = 0;
             // SAFETY:
@@ -222,7 +221,7 @@ pub fn frame<P: Peer>(peer: P, size: usize) -> impl FnMut(u64) -> Sample {
     const PAGE: usize = 4096;
     const LINE: usize = 64;
     move |count| {
-        proven(peer, count, Served::Pooled, || {
+        proven(peer, count, || {
             let (peer, size) = (unknown(peer), black_box(size));
             let start = Start::now();
             let mut sum = 0;
@@ -333,7 +332,7 @@ impl ManyPeer for Mempool {
 pub fn many<P: ManyPeer>(peer: P, size: usize) -> impl FnMut(u64) -> Sample {
     move |batches| {
         let count = batches * BATCH as u64;
-        proven(peer, count, Served::Pooled, || {
+        proven(peer, count, || {
             let (peer, size) = (unknown(peer), black_box(size));
             let mut buffers = [std::ptr::null_mut::<c_void>(); BATCH];
             let mut wrong = 0;

@@ -4,20 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::measure::Suite;
-use crate::plan::Missing;
-use crate::targets::{Row, Unit};
+use crate::Measured;
+use crate::misuse::{TRIALS, Verdict};
+use crate::owners;
+use crate::targets::Unit;
 
 /// `results` has what was measured, `comparisons` what the table shows.
-pub fn write(
-    path: &Path,
-    rounds: usize,
-    suite: &Suite,
-    rows: &[Row],
-    missing: &[Missing],
-) -> std::io::Result<()> {
+pub fn write(path: &Path, measured: &Measured) -> std::io::Result<()> {
+    let Measured { rounds, suite, rows, missing } = measured;
     let results: Vec<Value> = suite
         .benches
         .iter()
@@ -44,11 +40,19 @@ pub fn write(
             })
         })
         .collect();
+    let verdicts = |verdicts: &[Verdict]| -> Map<String, Value> {
+        let words = verdicts.iter().map(|verdict| verdict.word().into());
+        TRIALS.iter().map(|trial| (*trial).to_owned()).zip(words).collect()
+    };
+    let misuse: Map<String, Value> =
+        suite.misuse.iter().map(|(peer, all)| (peer.clone(), verdicts(all).into())).collect();
     let document = json!({
         "date": today(),
         "cpu": cpu_model(),
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "rounds": rounds,
+        "owner_bytes": owners::sizes().map(|(name, bytes)| (name.to_owned(), bytes.into())).into_iter().collect::<Map<String, Value>>(),
+        "wrong_puts": misuse,
         "missing": missing.iter().map(|missing| missing.peer).collect::<Vec<_>>(),
         "results": results,
         "comparisons": comparisons,

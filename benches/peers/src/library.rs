@@ -36,12 +36,17 @@ impl Library {
         // - the symbol ends with NUL
         let address = unsafe { libc::dlsym(self.handle, text.as_ptr()) };
         assert!(!address.is_null(), "{} has no {symbol}", self.name);
-        let owner = owner(address);
-        let file = self.name.rsplit('/').next().unwrap_or(self.name);
-        assert!(owner.contains(file), "proof failed: {symbol} of {} is in fact {owner}'s", self.name);
+        self.check_owner(symbol, address);
         // SAFETY:
         // - the caller vouches for the type, whose size was compared
         unsafe { std::mem::transmute_copy(&address) }
+    }
+
+    /// Proves that a function is this library's own.
+    pub fn check_owner(&self, symbol: &str, address: *mut c_void) {
+        let owner = owner(address);
+        let file = self.name.rsplit('/').next().unwrap_or(self.name);
+        assert!(owner.contains(file), "proof failed: {symbol} of {} is in fact {owner}'s", self.name);
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/peers/Cargo.toml [-- ROUNDS [MILLISECONDS]]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml -- quick
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- draw
 //! ```
 //!
-//! The first prints a table of ratios, writes `results.json` beside this package, and from that file the picture
-//! `speed.svg` and the README's table. The second only does what follows the file. Everything is interleaved: each round runs each
+//! The first prints a table of ratios and one of targets, writes `results.json` beside this package, and from that file
+//! the picture `speed.svg` and the README's table. The second runs everything once and writes nothing: its figures mean
+//! little, its proofs hold. The third only does what follows the file. Everything is interleaved: each round runs each
 //! case with each peer for two milliseconds, and the ratios are of the medians over the rounds. Times are CPU time,
 //! but for one hand-over, whose threads wait for each other and for locks. Two runs on a shared machine differ by a factor of two;
 //! ratios within a run do not.
@@ -19,24 +21,33 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `library.rs` | `dlopen` and `dlsym` |
-//! | `ours.rs`, `peers.rs` | what is measured |
-//! | `cases.rs`, `threads.rs`, `scale.rs`, `rust_and_cpp.rs` | the loops |
+//! | `ours.rs`, `allocators.rs`, `peers.rs`, `owners.rs` | what is measured; owners with the loops of one thread |
+//! | `allocators/` | the allocators of crates, as shared libraries |
+//! | `cases.rs`, `packets.rs`, `classes.rs`, `threads.rs`, `scale.rs`, `channel.rs`, `cpp.rs` | the loops |
+//! | `misuse.rs` | what peers make of wrong puts |
 //! | `plan.rs` | which peers run which cases |
 //! | `measure.rs` | rounds, calibration, proofs |
-//! | `targets.rs` | the comparisons and the targets |
+//! | `targets.rs`, `reach.rs` | the comparisons, and what they are to reach |
 //! | `table.rs`, `json.rs` | the output |
 //! | `readme.rs`, `picture.rs` | what the README shows of it |
 
+mod allocators;
 mod cases;
+mod channel;
+mod classes;
+mod cpp;
 mod json;
 mod library;
 mod measure;
+mod misuse;
 mod ours;
+mod owners;
+mod packets;
 mod peers;
 mod picture;
 mod plan;
+mod reach;
 mod readme;
-mod rust_and_cpp;
 mod scale;
 mod table;
 mod targets;
@@ -49,28 +60,47 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
 
+use measure::Suite;
+use plan::Missing;
+use targets::Row;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if arguments != ["draw"] {
-        make_room_for_thread_locals()?;
-        let mut numbers = arguments.iter().map(|text| text.parse());
-        let rounds = numbers.next().unwrap_or(Ok(31))?;
-        let milliseconds = numbers.next().unwrap_or(Ok(2))?;
-        run(rounds as usize, Duration::from_millis(milliseconds))?;
+    if arguments == ["draw"] {
+        return draw();
     }
+    set_tunables()?;
+    if arguments == ["quick"] {
+        run(1, Duration::from_micros(50));
+        return Ok(());
+    }
+    let mut numbers = arguments.iter().map(|text| text.parse());
+    let rounds: u64 = numbers.next().unwrap_or(Ok(31))?;
+    let milliseconds = numbers.next().unwrap_or(Ok(2))?;
+    let measured = run(rounds as usize, Duration::from_millis(milliseconds));
+    json::write(&file(RESULTS), &measured)?;
+    println!("written to {}", file(RESULTS).display());
     draw()
 }
 
-fn run(rounds: usize, time: Duration) -> Result<(), Box<dyn Error>> {
+/// What a run found.
+pub struct Measured {
+    rounds: usize,
+    suite: Suite,
+    rows: Vec<Row>,
+    missing: Vec<Missing>,
+}
+
+/// Measures, and prints the tables.
+fn run(rounds: usize, time: Duration) -> Measured {
     let (mut suite, missing) = plan::suite();
     suite.run(rounds, time);
-
     let rows = targets::rows(&suite);
     println!("{}, {}, {rounds} rounds", json::today(), json::cpu_model());
     print!("{}", table::render(&rows, &missing));
-    json::write(&file(RESULTS), rounds, &suite, &rows, &missing)?;
-    println!("written to {}", file(RESULTS).display());
-    Ok(())
+    print!("\n{}", table::render_misuse(&suite.misuse));
+    print!("\n{}", table::render_targets(&rows));
+    Measured { rounds, suite, rows, missing }
 }
 
 /// The picture and the README's table, from the results as they are in the file.
@@ -94,15 +124,16 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// jemalloc's thread-locals need more room than glibc keeps for libraries opened later, and only the environment of a
-/// new process can ask for more: this program starts itself again.
-fn make_room_for_thread_locals() -> std::io::Result<()> {
+/// jemalloc's thread-locals need more room than glibc keeps for libraries opened later. Google's tcmalloc keeps its caches
+/// by restartable sequences, and takes them for itself only if glibc leaves them alone. Only the environment of a new
+/// process can ask for either: this program starts itself again.
+fn set_tunables() -> std::io::Result<()> {
     const VARIABLE: &str = "GLIBC_TUNABLES";
-    const ROOM: &str = "glibc.rtld.optional_static_tls=65536";
-    if env::var(VARIABLE).is_ok_and(|value| value.contains(ROOM)) {
+    const TUNABLES: &str = "glibc.rtld.optional_static_tls=65536:glibc.pthread.rseq=0";
+    if env::var(VARIABLE).is_ok_and(|value| value.contains(TUNABLES)) {
         return Ok(());
     }
-    Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(VARIABLE, ROOM).exec())
+    Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(VARIABLE, TUNABLES).exec())
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ struct Config {
     max_bytes: usize,
     round: Option<extern "C" fn(usize) -> usize>,
     flags: u32,
+    unused: u32,
+    track_every: u32,
+    guard_every: u32,
 }
 
 #[repr(C)]
@@ -36,6 +39,7 @@ struct Stats {
     system_allocations: u64,
     /// limit_failures, waits, double_puts, size_mismatches, foreign_pointers
     others: [u64; 5],
+    bookkeeping_bytes: usize,
 }
 
 /// The C functions of bytepool's shared library.
@@ -75,6 +79,16 @@ impl Functions {
 
     /// A pool that lasts as long as the process.
     pub fn pool(self, classes: &[(usize, usize)]) -> Pooled {
+        self.pool_with(classes, 0)
+    }
+
+    /// The same with bytepool.h's `BYTEPOOL_COLORING`.
+    pub fn colored_pool(self, classes: &[(usize, usize)]) -> Pooled {
+        const COLORING: u32 = 32;
+        self.pool_with(classes, COLORING)
+    }
+
+    fn pool_with(self, classes: &[(usize, usize)], flags: u32) -> Pooled {
         let classes: Vec<SizeClass> =
             classes.iter().map(|&(buffer_size, capacity)| SizeClass { buffer_size, capacity }).collect();
         let config = Config {
@@ -84,7 +98,10 @@ impl Functions {
             alignment: 0,
             max_bytes: 0,
             round: None,
-            flags: 0,
+            flags,
+            unused: 0,
+            track_every: 0,
+            guard_every: 0,
         };
         let mut context = std::ptr::null_mut();
         // SAFETY:

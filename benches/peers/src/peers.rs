@@ -50,39 +50,7 @@ pub trait Peer: Copy + Send + Sync + 'static {
     }
 }
 
-// ---- allocators ----
-
-/// A library's own `malloc` and `free`.
-#[derive(Clone, Copy)]
-pub struct Malloc {
-    malloc: unsafe extern "C" fn(usize) -> *mut c_void,
-    free: unsafe extern "C" fn(*mut c_void),
-}
-
-impl Malloc {
-    pub fn open(name: &'static str) -> Result<Self, String> {
-        let library = Library::open(name)?;
-        // SAFETY:
-        // - the types of C's malloc and free
-        Ok(unsafe { Self { malloc: library.function("malloc"), free: library.function("free") } })
-    }
-}
-
-impl Peer for Malloc {
-    #[inline(always)]
-    unsafe fn get(self, size: usize) -> *mut u8 {
-        // SAFETY:
-        // - any size is allowed
-        unsafe { (self.malloc)(size) }.cast()
-    }
-
-    #[inline(always)]
-    unsafe fn put(self, buffer: *mut u8, _size: usize) {
-        // SAFETY:
-        // - malloc's own and not used again, says the caller
-        unsafe { (self.free)(buffer.cast()) }
-    }
-}
+// ---- pools ----
 
 /// `std::pmr::synchronized_pool_resource`.
 #[derive(Clone, Copy)]
@@ -125,8 +93,6 @@ impl Peer for Pmr {
         unsafe { (self.put)(self.resource as *mut c_void, buffer.cast(), size) }
     }
 }
-
-// ---- pools ----
 
 /// `AVBufferRef` of libavutil/buffer.h. A buffer is a pointer to one.
 #[repr(C)]

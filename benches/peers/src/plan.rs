@@ -1,23 +1,50 @@
 //! Which peers run which cases.
 
+use crate::allocators::{Malloc, OfCrate};
 use crate::cases::{self, BATCH, BURST};
-use crate::measure::{Sample, Served, Suite};
+use crate::cpp::{self, Cpp};
+use crate::measure::{Sample, Suite};
 use crate::ours::{Functions, OtherSize, Pooled, Unsized};
-use crate::peers::{AvBufferPool, BareList, Malloc, Mempool, Peer, Pmr, SIZES};
-use crate::rust_and_cpp::{self, Cpp};
-use crate::scale;
+use crate::owners::{self, Kept, Owners};
+use crate::peers::{AvBufferPool, BareList, Mempool, Peer, Pmr, SIZES};
 use crate::threads::{self, Before, Clock};
+use crate::{channel, classes, misuse, packets, scale};
 
 pub const OURS: &str = "bytepool";
+pub const COLORED: &str = "bytepool, colored";
 const SMALL: usize = SIZES[0];
 const PAGE: usize = 4096;
 const FRAME: usize = 3 << 20;
 
+/// Shared libraries of Debian's that are allocators: peer, package, file.
+const OF_DEBIAN: [(&str, &str, &str); 3] = [
+    ("tcmalloc", "libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
+    ("jemalloc", "libjemalloc2", "libjemalloc.so.2"),
+    ("mimalloc", "libmimalloc2.0", "libmimalloc.so.2"),
+];
+
+/// Allocators of crates: peer, crate, the library that the build script made of it.
+const OF_CRATES: [(&str, &str, &str); 6] = [
+    ("snmalloc", "snmalloc-sys", env!("PEERS_SNMALLOC")),
+    ("mimalloc 3", "libmimalloc-sys", env!("PEERS_MIMALLOC")),
+    ("rpmalloc", "rpmalloc-sys", env!("PEERS_RPMALLOC")),
+    ("Google's tcmalloc", "libtcmalloc-sys", env!("PEERS_TCMALLOC")),
+    ("Scudo", "scudo-sys", env!("PEERS_SCUDO")),
+    ("hardened_malloc", "hardened-malloc-sys", env!("PEERS_HARDENED_MALLOC")),
+];
+
 /// A peer that could not be opened.
 pub struct Missing {
     pub peer: &'static str,
-    pub package: &'static str,
+    /// What brings it.
+    pub source: String,
     pub why: String,
+}
+
+impl Missing {
+    fn of_debian(peer: &'static str, package: &str, why: String) -> Self {
+        Self { peer, source: format!("Debian package {package}"), why }
+    }
 }
 
 /// Everything that is to be measured, and what cannot be.
@@ -35,56 +62,88 @@ pub fn suite() -> (Suite, Vec<Missing>) {
     scale::slots(&mut suite, "bare list", |_| bare);
     let glibc = Malloc::open("libc.so.6").expect("this program runs on glibc");
     everywhere(&mut suite, "glibc", glibc, || glibc, Threads::Any);
-    let mallocs = [
-        ("tcmalloc", "libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
-        ("jemalloc", "libjemalloc2", "libjemalloc.so.2"),
-        ("mimalloc", "libmimalloc2.0", "libmimalloc.so.2"),
-    ];
-    for (peer, package, file) in mallocs {
-        match Malloc::open(file) {
-            Ok(malloc) => {
-                everywhere(&mut suite, peer, malloc, || malloc, Threads::Any);
-                suite.add("frame of 3 MiB", peer, cases::frame(malloc, FRAME));
-                suite.add("short thread, CPU", peer, threads::short_thread(malloc, PAGE));
-            }
-            Err(why) => missing.push(Missing { peer, package, why }),
-        }
-    }
-    let versions = ["libavutil.so.57", "libavutil.so.58", "libavutil.so.59", "libavutil.so.60"];
-    match versions.iter().find_map(|file| AvBufferPool::open(file).ok()) {
-        Some(av) => everywhere(&mut suite, "FFmpeg", av, || av, Threads::Any),
-        None => missing.push(Missing {
-            peer: "FFmpeg",
-            package: "libavutil57",
-            why: format!("none of {} can be opened", versions.join(", ")),
-        }),
-    }
-    match Pmr::open() {
-        Ok(pmr) => everywhere(&mut suite, "std::pmr", pmr, || pmr, Threads::Any),
-        Err(why) => missing.push(Missing { peer: "std::pmr", package: "libstdc++6", why }),
-    }
-    match Mempool::open() {
-        Ok(mempool) => {
-            everywhere(&mut suite, "DPDK", mempool, || mempool, Threads::Any);
-            for size in [SMALL, PAGE] {
-                suite.add(&in_one_call(size), "DPDK", cases::many(mempool, size));
-            }
-        }
-        Err(why) => missing.push(Missing { peer: "DPDK", package: "libdpdk-dev", why }),
-    }
+    packets::cases(&mut suite, "glibc", glibc);
+    allocators(&mut suite, &mut missing);
+    pools(&mut suite, &mut missing);
 
     ours_alone(&mut suite, bytepool, usual);
     against_glibc(&mut suite, bytepool, glibc);
     let short = threads::short_thread(usual, PAGE);
     suite.add("short thread, CPU", OURS, short);
     suite.add("short thread, CPU", "empty thread", threads::empty_thread());
-    suite.add("owner in Rust", OURS, rust_and_cpp::pooled_buffer(PAGE));
-    suite.add("owner in Rust", "bare list", rust_and_cpp::bare_list(PAGE));
-    suite.add("owner in Rust", "zeropool", rust_and_cpp::zeropool(PAGE));
-    suite.add("owner in C++", OURS, rust_and_cpp::cpp(&Cpp::PooledBuffer, usual, PAGE));
-    let c_functions = rust_and_cpp::cpp(&Cpp::CFunctions, usual, PAGE);
-    suite.add("owner in C++", "C get and put", c_functions);
+    classes::cases(&mut suite, bytepool);
+    packets::cases(&mut suite, OURS, bytepool.pool(packets::CLASS));
+    packets::cases(&mut suite, COLORED, bytepool.colored_pool(packets::CLASS));
+
+    suite.add("owner in Rust", "bare list", owners::pair(owners::BareList, PAGE));
+    owners_in_rust(&mut suite, OURS, owners::bytepool);
+    owners_in_rust(&mut suite, "commonware", owners::commonware);
+    owners_in_rust(&mut suite, "zeropool", owners::zeropool);
+    owners_in_rust(&mut suite, "BytesMut", || owners::Bytes);
+    for (case, which) in
+        [("owner in C++", Cpp::PooledBuffer), ("memory_resource in C++", Cpp::MemoryResource)]
+    {
+        suite.add(case, OURS, cpp::run(&which, usual, PAGE));
+        suite.add(case, "C get and put", cpp::run(&Cpp::CFunctions, usual, PAGE));
+    }
     (suite, missing)
+}
+
+/// The general-purpose ones, but for glibc's.
+fn allocators(suite: &mut Suite, missing: &mut Vec<Missing>) {
+    for (peer, package, file) in OF_DEBIAN {
+        match Malloc::open(file) {
+            Ok(malloc) => allocator(suite, peer, malloc),
+            Err(why) => missing.push(Missing::of_debian(peer, package, why)),
+        }
+    }
+    for (peer, name, file) in OF_CRATES {
+        match OfCrate::open(file) {
+            Ok(OfCrate::Plain(malloc)) => allocator(suite, peer, malloc),
+            Ok(OfCrate::Sized(malloc)) => allocator(suite, peer, malloc),
+            Err(why) => missing.push(Missing { peer, source: format!("crate {name}"), why }),
+        }
+    }
+}
+
+fn allocator<P: Peer>(suite: &mut Suite, name: &str, malloc: P) {
+    everywhere(suite, name, malloc, || malloc, Threads::Any);
+    packets::cases(suite, name, malloc);
+    suite.add("frame of 3 MiB", name, cases::frame(malloc, FRAME));
+    suite.add("short thread, CPU", name, threads::short_thread(malloc, PAGE));
+}
+
+fn pools(suite: &mut Suite, missing: &mut Vec<Missing>) {
+    let versions = ["libavutil.so.57", "libavutil.so.58", "libavutil.so.59", "libavutil.so.60"];
+    match versions.iter().find_map(|file| AvBufferPool::open(file).ok()) {
+        Some(av) => everywhere(suite, "FFmpeg", av, || av, Threads::Any),
+        None => {
+            let why = format!("none of {} can be opened", versions.join(", "));
+            missing.push(Missing::of_debian("FFmpeg", "libavutil57", why));
+        }
+    }
+    match Pmr::open() {
+        Ok(pmr) => everywhere(suite, "std::pmr", pmr, || pmr, Threads::Any),
+        Err(why) => missing.push(Missing::of_debian("std::pmr", "libstdc++6", why)),
+    }
+    match Mempool::open() {
+        Ok(mempool) => {
+            everywhere(suite, "DPDK", mempool, || mempool, Threads::Any);
+            packets::cases(suite, "DPDK", mempool);
+            for size in [SMALL, PAGE] {
+                suite.add(&in_one_call(size), "DPDK", cases::many(mempool, size));
+            }
+        }
+        Err(why) => missing.push(Missing::of_debian("DPDK", "libdpdk-dev", why)),
+    }
+}
+
+/// `pool` makes one for each case, so that no case finds what another mixed.
+fn owners_in_rust<O: Owners>(suite: &mut Suite, name: &str, pool: impl Fn() -> O) {
+    suite.add("owner in Rust", name, owners::pair(pool(), PAGE));
+    suite.add("three owners in Rust", name, owners::three(pool(), Kept::InPlace));
+    suite.add("three owners, moved", name, owners::three(pool(), Kept::Moved));
+    suite.add("owner through a channel, CPU", name, channel::hand_over(pool(), PAGE));
 }
 
 /// What a peer's buffers may do.
@@ -97,11 +156,12 @@ enum Threads {
 
 /// The cases that every peer has. `fresh` makes a peer like this one whose buffers no case before has mixed.
 fn everywhere<P: Peer>(suite: &mut Suite, name: &str, peer: P, fresh: impl Fn() -> P, threads: Threads) {
+    suite.misuse.push((name.to_owned(), misuse::try_all(fresh())));
     for size in SIZES {
         suite.add(&format!("pair of {size}"), name, cases::pair(peer, size));
     }
     for size in [PAGE, 16 << 10] {
-        let burst = cases::burst::<P, BURST>(peer, size, Served::Pooled);
+        let burst = cases::burst::<P, BURST>(peer, size);
         suite.add(&format!("burst of 64 x {size}"), name, burst);
         let random = cases::random_replacement::<P, 256>(peer, size);
         suite.add(&format!("random 256 x {size}"), name, random);
@@ -124,7 +184,7 @@ fn one_and_two_threads<P: Peer>(suite: &mut Suite, name: &str, fresh: &impl Fn()
         let run = threads::at_once(peer, number, 3, Before::Nothing, three);
         suite.add(&format!("three, {word}, CPU"), name, run);
     }
-    if ![OURS, "bare list", "tcmalloc"].contains(&name) {
+    if ![OURS, "bare list", "tcmalloc", "snmalloc"].contains(&name) {
         return;
     }
     scale::threads(suite, name, fresh, PAGE);
@@ -155,7 +215,7 @@ fn ours_alone(suite: &mut Suite, bytepool: Functions, usual: Pooled) {
 
     for size in [SMALL, PAGE] {
         suite.add(&in_one_call(size), OURS, cases::many(usual, size));
-        let single = cases::burst::<Pooled, BATCH>(usual, size, Served::Pooled);
+        let single = cases::burst::<Pooled, BATCH>(usual, size);
         suite.add(&in_one_call(size), "single calls", single);
     }
 
@@ -166,10 +226,9 @@ fn ours_alone(suite: &mut Suite, bytepool: Functions, usual: Pooled) {
 }
 
 fn against_glibc(suite: &mut Suite, bytepool: Functions, glibc: Malloc) {
-    let half = Served::Overflow { at_least: 0.4, at_most: 0.6 };
     let small = bytepool.pool(&[(PAGE, BURST / 2)]);
-    suite.add("burst of 64, capacity 32", OURS, cases::burst::<_, BURST>(small, PAGE, half));
-    suite.add("burst of 64, capacity 32", "glibc", cases::burst::<_, BURST>(glibc, PAGE, half));
+    suite.add("burst of 64, capacity 32", OURS, cases::burst::<_, BURST>(small, PAGE));
+    suite.add("burst of 64, capacity 32", "glibc", cases::burst::<_, BURST>(glibc, PAGE));
     let large = bytepool.pool(&[(PAGE, 512)]);
     suite.add("1024 live, capacity 512", OURS, cases::beyond_capacity(large, PAGE, 1024));
     suite.add("1024 live, capacity 512", "glibc", cases::beyond_capacity(glibc, PAGE, 1024));

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use crate::cases::{Random, pair_loop};
-use crate::measure::{Sample, Served, Start, Suite, proven};
+use crate::measure::{Sample, Start, Suite, proven};
 use crate::peers::{Peer, unknown};
 use crate::threads::{self, Before};
 
@@ -50,7 +50,7 @@ fn random_among<P: Peer>(peer: P, size: usize, live: usize) -> impl FnMut(u64) -
         if buffers.is_empty() {
             buffers.extend((0..live).map(get));
         }
-        proven(peer, count, Served::Pooled, || {
+        proven(peer, count, || {
             let mut wrong = 0;
             let start = Start::now();
             for _ in 0..count {

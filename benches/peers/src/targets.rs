@@ -1,7 +1,8 @@
-//! The comparisons, and the targets that bytepool has set itself, as ratios of medians.
+//! The comparisons, as ratios of medians. `reach.rs` has what they are to reach.
 
 use crate::measure::Suite;
-use crate::plan::OURS;
+use crate::plan::{COLORED, OURS};
+use crate::reach;
 
 /// A comparison of two measurements of one run.
 pub struct Row {
@@ -35,83 +36,67 @@ impl Row {
     }
 }
 
-/// The most that bytepool may take of a peer's time in a case that both run.
-fn target(case: &str, peer: &str) -> Option<f64> {
-    let general = ["glibc", "mimalloc", "jemalloc"].contains(&peer);
-    let page_or_more = case.ends_with("4096") || case.ends_with("16384");
-    match (case, peer) {
-        ("three buffers" | "three, two threads, CPU", "tcmalloc") => Some(1.0),
-        ("hand-over", "tcmalloc") => Some(0.25),
-        ("hand-over", "DPDK") => Some(1.0),
-        ("owner in Rust", "bare list") => Some(2.0),
-        ("owner in Rust", "zeropool") => Some(0.6),
-        ("owner in C++", "C get and put") => Some(1.0),
-        ("32 of 512 in one call, per buffer", "single calls") => Some(0.7),
-        ("frame of 3 MiB", "glibc, mapped anew") => Some(0.25),
-        ("frame of 3 MiB", "glibc") => Some(1.0),
-        ("burst of 64, capacity 32" | "1024 live, capacity 512", "glibc") => Some(1.2),
-        (pair, "tcmalloc") if pair.starts_with("pair of") => Some(1.0),
-        (many, "tcmalloc") if many.starts_with("burst of 64 x") || many.starts_with("random") => Some(1.2),
-        _ if general && page_or_more => Some(0.5),
-        _ => None,
-    }
-}
-
-/// Bytepool's own cases: what, against what, and the most it may be.
-const AMONG_OURS: [(&str, &str, f64); 4] = [
-    ("put without size", "pair of 4096", 1.1),
-    ("put with other size", "pair of 4096", 1.1),
-    ("9 pools in turn", "1 pool in turn", 1.3),
-    ("100 pools in turn", "1 pool in turn", 2.0),
+/// Bytepool's own cases: what, and against what.
+const AMONG_OURS: [(&str, &str); 4] = [
+    ("put without size", "pair of 4096"),
+    ("put with other size", "pair of 4096"),
+    ("9 pools in turn", "1 pool in turn"),
+    ("100 pools in turn", "1 pool in turn"),
 ];
 
 /// Bytepool's own cases of scale relative to a smaller one, relative to the same of the bare list: which, which smaller,
-/// its name in the table, and the most it may be.
-const SCALING: [(&str, &str, &str, f64); 7] = [
-    ("random, 1000 slots", "random, 10 slots", "10 slots", 1.3),
-    ("random, 1000000 slots", "random, 10 slots", "10 slots", 1.3),
-    ("pair, two threads, CPU", "pair, one thread, CPU", "one thread", 1.15),
-    ("burst of 64, two threads mixed, CPU", "burst of 64, one thread, CPU", "one thread", 1.5),
-    ("pair, 4 threads, CPU", "pair, one thread, CPU", "one thread", 1.3),
-    ("pair, 16 threads, CPU", "pair, one thread, CPU", "one thread", 1.3),
-    ("pair, 64 threads, CPU", "pair, one thread, CPU", "one thread", 1.3),
+/// and its name in the table.
+const SCALING: [(&str, &str, &str); 7] = [
+    ("random, 1000 slots", "random, 10 slots", "10 slots"),
+    ("random, 1000000 slots", "random, 10 slots", "10 slots"),
+    ("pair, two threads, CPU", "pair, one thread, CPU", "one thread"),
+    ("burst of 64, two threads mixed, CPU", "burst of 64, one thread, CPU", "one thread"),
+    ("pair, 4 threads, CPU", "pair, one thread, CPU", "one thread"),
+    ("pair, 16 threads, CPU", "pair, one thread, CPU", "one thread"),
+    ("pair, 64 threads, CPU", "pair, one thread, CPU", "one thread"),
 ];
 
 const LIST: &str = "bare list";
+const SHORT_THREAD: &str = "short thread, CPU";
 
 /// All comparisons, in the order of the cases.
 pub fn rows(suite: &Suite) -> Vec<Row> {
     let mut rows = Vec::new();
     for ours in suite.benches.iter().filter(|bench| bench.peer == OURS) {
         let case = ours.case.as_str();
-        if case != "short thread, CPU" {
-            rows.extend(against_peers(suite, case));
+        if case != SHORT_THREAD {
+            rows.extend(against_peers(suite, case, OURS));
         }
-        let among = AMONG_OURS.iter().filter(|(name, _, _)| *name == case);
-        rows.extend(among.filter_map(|&(_, base, target)| {
-            let mut row = compare(suite, (case, OURS), (base, OURS), Some(target))?;
-            row.against = format!("bytepool, {base}");
-            Some(row)
+        let among = AMONG_OURS.iter().filter(|(name, _)| *name == case);
+        rows.extend(among.filter_map(|&(_, base)| {
+            let row = compare(suite, (case, OURS), (base, OURS))?;
+            Some(Row { against: format!("bytepool, {base}"), ..row })
         }));
         let scaling = SCALING.iter().filter(|(name, ..)| *name == case);
-        rows.extend(scaling.filter_map(|&(_, base, name, target)| {
-            let row = scaling_row(suite, case, base, target)?;
+        rows.extend(scaling.filter_map(|&(_, base, name)| {
+            let row = scaling_row(suite, case, base)?;
             Some(Row { against: format!("{name}; bare list: {}", row.against), ..row })
         }));
+        rows.extend(against_peers(suite, case, COLORED).into_iter().filter(|row| row.against != OURS));
     }
-    for peer in suite.benches.iter().filter(|bench| bench.case == "short thread, CPU") {
+    for peer in suite.benches.iter().filter(|bench| bench.case == SHORT_THREAD) {
         rows.extend(above_empty_thread(suite, &peer.peer));
+    }
+    for row in &mut rows {
+        row.target = reach::of(&row.case, &row.against).map(|goal| goal.most);
     }
     rows
 }
 
-fn against_peers(suite: &Suite, case: &str) -> Vec<Row> {
-    let others = suite.benches.iter().filter(|bench| bench.case == case && bench.peer != OURS);
-    let row = |peer: &str| compare(suite, (case, OURS), (case, peer), target(case, peer));
-    others.filter_map(|bench| row(&bench.peer)).collect()
+/// One of our pools in a case against all others. The case of the colored one has a name of its own.
+fn against_peers(suite: &Suite, case: &str, ours: &str) -> Vec<Row> {
+    let others = suite.benches.iter().filter(|bench| bench.case == case && bench.peer != ours);
+    let rows = others.filter_map(|bench| compare(suite, (case, ours), (case, &bench.peer)));
+    let name = if ours == OURS { case.to_owned() } else { format!("{case}, colored") };
+    rows.map(|row| Row { case: name.clone(), ..row }).collect()
 }
 
-fn compare(suite: &Suite, ours: (&str, &str), theirs: (&str, &str), target: Option<f64>) -> Option<Row> {
+fn compare(suite: &Suite, ours: (&str, &str), theirs: (&str, &str)) -> Option<Row> {
     let (a, b) = (suite.find(ours.0, ours.1)?, suite.find(theirs.0, theirs.1)?);
     Some(Row {
         case: ours.0.to_owned(),
@@ -121,32 +106,30 @@ fn compare(suite: &Suite, ours: (&str, &str), theirs: (&str, &str), target: Opti
         value: a.median() / b.median(),
         of_best: a.best() / b.best(),
         unit: Unit::Ratio,
-        target,
+        target: None,
     })
 }
 
 /// Its `against` is the bare list's own ratio.
-fn scaling_row(suite: &Suite, case: &str, base: &str, target: f64) -> Option<Row> {
-    let ours = compare(suite, (case, OURS), (base, OURS), None)?;
-    let list = compare(suite, (case, LIST), (base, LIST), None)?;
+fn scaling_row(suite: &Suite, case: &str, base: &str) -> Option<Row> {
+    let ours = compare(suite, (case, OURS), (base, OURS))?;
+    let list = compare(suite, (case, LIST), (base, LIST))?;
     Some(Row {
         against: format!("{:.2}", list.value),
         value: ours.value / list.value,
         of_best: ours.of_best / list.of_best,
-        target: Some(target),
         ..ours
     })
 }
 
-/// How much longer a thread lasts that gets and puts once; the target is bytepool's.
+/// How much longer a thread lasts that gets and puts once.
 fn above_empty_thread(suite: &Suite, peer: &str) -> Option<Row> {
     const EMPTY: &str = "empty thread";
     if peer == EMPTY {
         return None;
     }
-    let row = compare(suite, ("short thread, CPU", peer), ("short thread, CPU", EMPTY), None)?;
+    let row = compare(suite, (SHORT_THREAD, peer), (SHORT_THREAD, EMPTY))?;
     let case = if peer == OURS { row.case.clone() } else { format!("short thread of {peer}, CPU") };
-    let target = (peer == OURS).then_some(3000.0);
     let (value, of_best) = (row.ours.1 - row.theirs.1, row.ours.0 - row.theirs.0);
-    Some(Row { case, value, of_best, unit: Unit::Nanoseconds, target, ..row })
+    Some(Row { case, value, of_best, unit: Unit::Nanoseconds, ..row })
 }

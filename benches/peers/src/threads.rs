@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use crate::cases::{Random, pair_loop};
-use crate::measure::{Sample, Served, clock_time, proven};
+use crate::measure::{Sample, clock_time, proven};
 use crate::peers::{Peer, unknown};
 
 /// What the threads do before they are measured.
@@ -31,7 +31,7 @@ pub fn at_once<P: Peer>(
         let exchange = Arc::new(Exchange::default());
         let mixing = before != Before::Nothing;
         let extra = if mixing { Exchange::GETS * threads as u64 } else { 0 };
-        proven(peer, (count + WARM) * gets * threads as u64 + extra, Served::Pooled, || {
+        proven(peer, (count + WARM) * gets * threads as u64 + extra, || {
             let barrier = Arc::new(Barrier::new(threads));
             let run = |number: usize| {
                 let (barrier, exchange) = (Arc::clone(&barrier), Arc::clone(&exchange));
@@ -110,9 +110,9 @@ impl Exchange {
 
 // ---- hand-over ----
 
-const RING: usize = 512;
+pub const RING: usize = 512;
 /// So large that reading a clock twice for each is little.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 /// A bounded ring with one producer and one consumer.
 struct Ring {
@@ -123,7 +123,7 @@ struct Ring {
 
 #[repr(align(128))]
 #[derive(Default)]
-struct Padded(AtomicUsize);
+pub struct Padded(pub AtomicUsize);
 
 impl Ring {
     fn new() -> Self {
@@ -157,7 +157,7 @@ impl Ring {
 }
 
 /// Spins for a moment, then lets others run: there may be fewer free cores than threads.
-fn wait_until(done: impl Fn() -> bool) {
+pub fn wait_until(done: impl Fn() -> bool) {
     let mut turns = 0u32;
     while !done() {
         turns += 1;
@@ -175,10 +175,10 @@ pub enum Clock {
 }
 
 /// What a thread's work took without its waiting, if that is asked for.
-struct Work(Clock, f64);
+pub struct Work(pub Clock, pub f64);
 
 impl Work {
-    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
         if self.0 == Clock::Wall {
             return work();
         }
@@ -193,7 +193,7 @@ impl Work {
 pub fn hand_over<P: Peer>(peer: P, size: usize, clock: Clock) -> impl FnMut(u64) -> Sample {
     move |batches| {
         let count = batches * BATCH as u64;
-        proven(peer, count, Served::Pooled, || {
+        proven(peer, count, || {
             let (ring, barrier) = (Ring::new(), Barrier::new(2));
             let (peer, size) = (unknown(peer), black_box(size));
             let (getting, putting) = thread::scope(|scope| {
@@ -272,7 +272,7 @@ fn one_after_another(count: u64, body: impl Fn() + Copy + Send + 'static) -> Sam
 /// A thread that starts, does one get and put, and ends.
 pub fn short_thread<P: Peer>(peer: P, size: usize) -> impl FnMut(u64) -> Sample {
     move |count| {
-        proven(peer, count, Served::Pooled, || {
+        proven(peer, count, || {
             one_after_another(count, move || {
                 peer.enter_thread();
                 pair_loop(peer, size, 1);

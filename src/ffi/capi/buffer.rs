@@ -1,4 +1,4 @@
-//! What else is done with an outstanding buffer: another size for it, and how much fits.
+//! What else is done with an outstanding buffer: it gets another size, or is asked how much fits.
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
@@ -12,10 +12,16 @@ use crate::ffi::last_error::set_last_error;
 use crate::ffi::misuse::{refuse_context, refuse_pointer};
 use crate::ffi::status::boundary;
 
-/// See the header.
+/// Gives the buffer at `data` another size, `new_size` bytes, and keeps the bytes that both sizes have room for.
+///
+/// Returns the same pointer, or another; then the old buffer was put. NULL `data` makes it a plain get.
+///
+/// On failure it returns NULL, and the old buffer is as it was and still the caller's. The errors are those of a get
+/// and those of a put. A shrink does not fail in an open pool: then the old buffer may stay, to be put with exactly
+/// `new_size`.
 ///
 /// # Safety
-/// - as [`bytepool_put`](super::bytepool_put)
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody else uses it
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_realloc(
     context: *mut c_void,
@@ -27,10 +33,16 @@ pub unsafe extern "C" fn bytepool_realloc(
     unsafe { realloc(context, data, PutSize::Unsized, new_size) }
 }
 
-/// See the header.
+/// Gives the buffer at `data` another size, and checks the size that it has.
+///
+/// `old_size` is the one asked for, or another of the same class. Any other is misuse, a size mismatch, and the buffer
+/// is as it was.
+///
+/// Returns the same pointer, or another; then the old buffer was put. NULL `data` makes it a plain get, whatever
+/// `old_size` is. On failure it returns NULL, and the old buffer is still the caller's.
 ///
 /// # Safety
-/// - as [`bytepool_put`](super::bytepool_put)
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody else uses it
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_realloc_sized(
     context: *mut c_void,
@@ -44,7 +56,7 @@ pub unsafe extern "C" fn bytepool_realloc_sized(
 }
 
 /// # Safety
-/// - as [`bytepool_put`](super::bytepool_put)
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody else uses it
 #[inline(always)]
 unsafe fn realloc(
     context: *mut c_void,
@@ -78,7 +90,9 @@ unsafe fn realloc(
     })
 }
 
-/// See the header.
+/// How many bytes an outstanding buffer has room for.
+///
+/// It is 0 for NULL, and for any pointer that is not an outstanding buffer of this pool: to ask is no misuse.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void) -> usize {
     let given = NonNull::new(data.cast_mut().cast::<u8>());
@@ -94,7 +108,10 @@ pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void
     })
 }
 
-/// See the header.
+/// How many bytes a get of `size` bytes has room for.
+///
+/// What will grow may as well be asked for with so many. Returns 0 on failure: an invalid context, or a panic of the
+/// rounding function.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_good_size(context: *mut c_void, size: usize) -> usize {
     number_of(|guard| Ok(resolve_or_refuse(guard, context, size)?.pool.good_size(guard, size)))

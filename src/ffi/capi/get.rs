@@ -14,7 +14,12 @@ use crate::ffi::last_error::set_last_error;
 use crate::ffi::status::Status;
 use crate::ffi::types::timeout_of;
 
-/// See the header.
+/// Gets a buffer of at least `size` bytes, which hold anything.
+///
+/// It is the caller's until it is put. A size of 0 gives a buffer, too.
+///
+/// Returns NULL on failure: an invalid context, a closed pool or freed context, the limit, no memory, or a panic of the
+/// rounding function.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void {
     match door::get(ContextHandle(context), size, Holder::Raw(size)) {
@@ -23,14 +28,20 @@ pub extern "C" fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void
     }
 }
 
-// Not unwinding, and of the same signature: so it is a tail call.
+// It does not unwind and has its caller's signature, so the call is a tail call.
 #[cold]
 #[inline(never)]
 extern "C" fn get_slow(context: *mut c_void, size: usize) -> *mut c_void {
     get_for(context, &Request::raw(size, SOMEWHERE))
 }
 
-/// See the header.
+/// Gets a buffer of at least `size` bytes, and says where it is called.
+///
+/// A pool that tracks remembers that, with a copy of `file` that is kept for ever. NULL stands for an unknown file. The
+/// buffer is the caller's until it is put.
+///
+/// Returns NULL on failure: an invalid context, a closed pool or freed context, the limit, no memory, or a panic of the
+/// rounding function.
 ///
 /// # Safety
 /// - `file` is NULL or a string
@@ -50,7 +61,7 @@ pub unsafe extern "C" fn bytepool_get_at(
 }
 
 /// # Safety
-/// - as [`bytepool_get_at`]
+/// - `file` is NULL or a string
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn get_at_slow(
@@ -67,14 +78,25 @@ unsafe extern "C" fn get_at_slow(
     get_for(context, &Request::raw(size, caller))
 }
 
-/// See the header.
+/// Gets a buffer of at least `size` bytes, and waits for it where the pool is at its limit.
+///
+/// The thread sleeps until memory is put or given back, up to `timeout_ns` nanoseconds; `u64::MAX` means without
+/// end. Waiters are served first come first served.
+///
+/// Returns NULL on failure: the timeout, the limit at once for what could never fit and with a timeout of 0, a pool
+/// that closes, an invalid context, no memory, or a panic of the rounding function. The buffer is the caller's until it
+/// is put.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get_timeout(context: *mut c_void, size: usize, timeout_ns: u64) -> *mut c_void {
     let timeout = timeout_of(timeout_ns);
     get_for(context, &Request { timeout, ..Request::raw(size, SOMEWHERE) })
 }
 
-/// See the header.
+/// Gets a buffer of `count * size` bytes, all zero.
+///
+/// It is the caller's until it is put, with that product as its size.
+///
+/// Returns NULL on failure: no memory if the product overflows, and the errors of a get.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_calloc(context: *mut c_void, count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
@@ -83,7 +105,7 @@ pub extern "C" fn bytepool_calloc(context: *mut c_void, count: usize, size: usiz
     }
 }
 
-/// More than a number can say was asked for.
+/// Refuses a size that overflows.
 #[cold]
 fn refuse_too_much(context: *mut c_void) -> *mut c_void {
     let handle = ContextHandle(context);
@@ -99,13 +121,21 @@ fn refuse_too_much(context: *mut c_void) -> *mut c_void {
     ptr::null_mut()
 }
 
-/// See the header.
+/// Gets a buffer of at least `size` bytes that starts at a multiple of `alignment` bytes, a power of two.
+///
+/// It is the caller's until it is put, with `size`. A reallocation that moves it keeps the pool's own alignment only.
+///
+/// Returns NULL on failure: an invalid argument for any other alignment, and the errors of a get.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get_aligned(context: *mut c_void, alignment: usize, size: usize) -> *mut c_void {
     get_for(context, &Request { alignment: Some(alignment), ..Request::raw(size, SOMEWHERE) })
 }
 
-/// See the header.
+/// Gets a buffer with a copy of the `size` bytes at `data`, which may be NULL if `size` is 0.
+///
+/// It is the caller's until it is put.
+///
+/// Returns NULL on failure: an invalid argument for NULL with a size, and the errors of a get.
 ///
 /// # Safety
 /// - `data` is readable for `size` bytes
@@ -129,7 +159,7 @@ pub unsafe extern "C" fn bytepool_copy(
     copy
 }
 
-/// A buffer of the context's pool; NULL if it is refused.
+/// A buffer of the context's pool. NULL if it is refused.
 fn get_for(context: *mut c_void, request: &Request) -> *mut c_void {
     match door::get_slow(ContextHandle(context), request) {
         Ok(buffer) => buffer.data.as_ptr().cast(),

@@ -11,7 +11,10 @@ use crate::ffi::misuse::refuse_pointer;
 use crate::ffi::status::Status;
 use crate::os::fork::ForkGuard;
 
-/// See the header.
+/// Gets `count` buffers of `size` bytes each into `out`: all of them, or none.
+///
+/// They are the caller's until they are put. On failure every `out[i]` is NULL, and the status is an error of a get, or
+/// an invalid argument for a NULL `out`.
 ///
 /// # Safety
 /// - `out` is writable for `count` pointers
@@ -34,18 +37,26 @@ pub unsafe extern "C" fn bytepool_get_many(
         out.write_bytes(0, count);
         std::slice::from_raw_parts_mut(out, count)
     };
+    let fast = many::get_fast(ContextHandle(context), size, out);
+    if fast == count && count > 0 {
+        return Status::Ok as i32;
+    }
     let got = ContextHandle::enter(|guard| {
-        let got = many::get(ContextHandle(context), guard, size, out, SOMEWHERE);
+        let got = many::get(ContextHandle(context), guard, size, out, fast, SOMEWHERE);
         written(guard, out);
         got
     });
     got.map_or_else(|refused| refuse_get(context, size, refused) as i32, |()| Status::Ok as i32)
 }
 
-/// See the header.
+/// Puts every valid one of the `count` buffers at `data`, of `size` bytes each, and skips NULLs.
+///
+/// A wrong one changes nothing, and does not keep the others. The status is the first error of a put, or an invalid
+/// argument for a NULL `data`.
 ///
 /// # Safety
-/// - `data` is readable for `count` pointers, each as for [`bytepool_put`](super::bytepool_put)
+/// - `data` is readable for `count` pointers
+/// - the caller owns each of these that is an outstanding buffer of the context's pool, and nobody uses it any more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put_many(
     context: *mut c_void,
@@ -64,7 +75,12 @@ pub unsafe extern "C" fn bytepool_put_many(
     }
     // SAFETY:
     // - readable for `count` pointers (caller)
-    let data = unsafe { std::slice::from_raw_parts(data, count) };
+    let mut data = unsafe { std::slice::from_raw_parts(data, count) };
+    let fast = many::put_fast(ContextHandle(context), data, size);
+    if fast == count && count > 0 {
+        return Status::Ok as i32;
+    }
+    data = &data[fast..];
     let mut first: Option<Misuse> = None;
     let put = ContextHandle::enter(|guard| {
         let refuse = |guard: &mut ForkGuard, misuse: &Misuse, refused: *mut c_void| {
@@ -81,7 +97,7 @@ pub unsafe extern "C" fn bytepool_put_many(
     }
 }
 
-/// Whether a slice can be made of it.
+/// Whether a slice can be made of a pointer and a count.
 fn is_array<T>(start: *const T, count: usize) -> bool {
     !start.is_null() && count <= isize::MAX as usize / size_of::<T>()
 }

@@ -1,5 +1,26 @@
-//! The functions of `include/bytepool/bytepool.h`, which documents them. Each translates its arguments, goes through
-//! the door or resolves its context, and translates the outcome.
+//! The functions of `include/bytepool/bytepool.h`, for C. Rust calls them as well, most often in tests of C code.
+//!
+//! Every function may be called from any thread at any time. One that fails returns NULL, 0 or a status other than
+//! [`Status::Ok`], and sets [`bytepool_last_error`] of the calling thread. No panic leaves any of them. A context that
+//! is NULL, stale or invented is refused as [`Status::InvalidContext`], and reaches no pool.
+//!
+//! ```
+//! use bytepool::ffi::capi::{bytepool_free, bytepool_get, bytepool_put};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = bytepool::Pool::builder().size_class(4096, 100).build()?;
+//! let context = pool.context().into_raw();
+//! let data = bytepool_get(context, 100);
+//! assert!(!data.is_null());
+//! // SAFETY:
+//! // - got above, and put once
+//! unsafe { bytepool_put(context, data, 100) };
+//! bytepool_free(context);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each translates its arguments, goes through the door or resolves its context, and translates the outcome.
 //!
 //! - `pool`: a pool's life
 //! - `get`, `put`: one buffer out and back
@@ -42,10 +63,10 @@ pub use process::*;
 pub use put::*;
 pub use stats::*;
 
-/// Most functions do not ask where they are called.
+/// The caller of the functions that do not ask where they are called.
 const SOMEWHERE: Caller = Caller::somewhere(Language::C);
 
-/// Remembers a failure; its code.
+/// Remembers a failure. Returns its code.
 fn code_of(failure: Failure) -> i32 {
     let status = failure.status();
     set_last_error(failure);
@@ -57,7 +78,7 @@ fn status_of(body: impl FnOnce(&mut ForkGuard) -> Result<(), Failure>) -> i32 {
     boundary(Status::Panic as i32, |guard| body(guard).map_or_else(code_of, |()| Status::Ok as i32))
 }
 
-/// Runs a body that gives a number, inside the boundary; 0 where it fails.
+/// Runs a body that gives a number, inside the boundary. The number is 0 where it fails.
 fn number_of(body: impl FnOnce(&mut ForkGuard) -> Result<usize, Failure>) -> usize {
     boundary(0, |guard| {
         body(guard).unwrap_or_else(|failure| {
@@ -67,8 +88,8 @@ fn number_of(body: impl FnOnce(&mut ForkGuard) -> Result<usize, Failure>) -> usi
     })
 }
 
-/// The pool of a context for a call without a pointer; `size` as given, 0 if the call has none. An invalid
-/// one is reported.
+/// The pool of a context, for a call without a pointer. An invalid context is reported, with the `size` that the caller
+/// gave. It is 0 if the call has none.
 fn resolve_or_refuse(guard: &mut ForkGuard, context: *mut c_void, size: usize) -> Result<Resolved, Status> {
     match resolve(guard, context) {
         Some(resolved) => Ok(resolved),
@@ -76,13 +97,13 @@ fn resolve_or_refuse(guard: &mut ForkGuard, context: *mut c_void, size: usize) -
     }
 }
 
-/// The pool of a live context: what a freed one may not do.
+/// The pool of a live context, for a call that a freed context may not make.
 fn resolve_live(guard: &mut ForkGuard, context: *mut c_void, size: usize) -> Result<Resolved, Status> {
     let resolved = resolve_or_refuse(guard, context, size)?;
     if resolved.is_live { Ok(resolved) } else { Err(Status::Closed) }
 }
 
-/// The status of a get that was refused; remembered, and reported if it is misuse.
+/// The status of a get that was refused. It becomes the last error, and is reported if it is misuse.
 #[cold]
 fn refuse_get(context: *mut c_void, size: usize, refused: Refused<GetError>) -> Status {
     match refused {
@@ -96,7 +117,7 @@ fn refuse_get(context: *mut c_void, size: usize, refused: Refused<GetError>) -> 
     }
 }
 
-/// The status of a put that was refused; remembered and reported.
+/// The status of a put that was refused. It becomes the last error, and is reported.
 #[cold]
 fn refuse_put(context: *mut c_void, data: *mut c_void, size: usize, refused: Refused<Misuse>) -> Status {
     match refused {

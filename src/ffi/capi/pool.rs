@@ -1,4 +1,4 @@
-//! A pool's life: made, shared, trimmed, closed, and its contexts given up.
+//! A pool's life: it is made, shared, trimmed and closed, and its contexts are given up.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -11,7 +11,12 @@ use crate::ffi::status::{Status, boundary};
 use crate::ffi::types::{Config, read_config};
 use crate::pool::Pool;
 
-/// See the header.
+/// Makes a pool.
+///
+/// Its first context is written to `out_context`, and is the caller's to free. On failure NULL is written there.
+///
+/// The pool reserves addresses; memory is taken as buffers are handed out. The errors are an invalid argument, a limit
+/// of the library, no memory, and a panic of the rounding function.
 ///
 /// # Safety
 /// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has
@@ -34,7 +39,12 @@ pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *
     })
 }
 
-/// See the header.
+/// Makes another context of the same pool, which is the caller's to free.
+///
+/// On failure NULL is written to `out_context`.
+///
+/// The errors are a NULL `out_context`, an invalid context, a freed one, 16,384 live contexts of one pool, and no
+/// memory.
 ///
 /// # Safety
 /// - `out_context` is NULL or writable
@@ -52,13 +62,21 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
     })
 }
 
-/// See the header.
+/// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left.
+///
+/// Returns by how many bytes the mapped bytes fell. It is 0 if there was nothing to give, and on failure: an invalid or
+/// a freed context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
     number_of(|guard| Ok(resolve_live(guard, context, 0)?.pool.trim(guard, keep_idle_bytes)))
 }
 
-/// See the header.
+/// Closes the pool for every context and handle.
+///
+/// Gets fail from now on, waiting ones included. Idle memory goes back to the system at once, and the rest when the
+/// last outstanding buffer is put.
+///
+/// Contexts stay to be freed. A second close has no effect. The errors are an invalid context and a freed one.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
     status_of(|guard| {
@@ -67,7 +85,10 @@ pub extern "C" fn bytepool_close(context: *mut c_void) -> i32 {
     })
 }
 
-/// See the header.
+/// Gives a context up.
+///
+/// When it was the pool's last handle, the pool closes. NULL, and a second free of one context, are refused and
+/// reported as an invalid context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_free(context: *mut c_void) {
     boundary((), |guard| {

@@ -1,4 +1,4 @@
-//! What is not one pool's: the thread's last error, the process's misuse handler, and what never changes.
+//! What belongs to no pool: the thread's last error, the process's misuse handler, and what never changes.
 
 use std::ffi::{c_char, c_void};
 use std::slice;
@@ -12,13 +12,19 @@ use crate::ffi::status::{Status, boundary};
 use crate::ffi::types::{SizeClass, write_array};
 use crate::pool::builder::round_original;
 
-/// See the header.
+/// The status of the calling thread's last failed call.
+///
+/// It is success if none failed yet. A call that succeeds leaves it.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_last_error() -> i32 {
     last_error() as i32
 }
 
-/// See the header.
+/// Writes the text of the calling thread's last error, with its figures.
+///
+/// At most `size` bytes are written to `out`, the last of them a zero byte. `out` may be NULL if `size` is 0.
+///
+/// Returns the length of the whole text in bytes, without the zero byte. It allocates nothing and sets no error.
 ///
 /// # Safety
 /// - `out` is NULL or writable for `size` bytes
@@ -41,13 +47,20 @@ pub unsafe extern "C" fn bytepool_error_text(out: *mut c_char, size: usize) -> u
     })
 }
 
-/// See the header.
+/// What a status means, in English.
+///
+/// The string is constant, and never NULL or freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_status_message(status: i32) -> *const c_char {
     Status::from_code(status).map_or(c"unknown status", Status::message).as_ptr()
 }
 
-/// See the header.
+/// Sets what is called for every misuse in this process.
+///
+/// It is called on the thread that misused, with no lock held, before the call returns. It may still run on another
+/// thread when this function returns.
+///
+/// NULL brings the default back: it writes one line to stderr, at most 10 a second, and then how many more there were.
 ///
 /// # Safety
 /// - `handler` may be called with `user_data` on any thread, and does not throw
@@ -56,19 +69,29 @@ pub unsafe extern "C" fn bytepool_set_misuse_handler(handler: Option<Handler>, u
     boundary((), |guard| misuse::set_handler(guard, handler, user_data));
 }
 
-/// See the header.
+/// How many calls of this process were refused for an invalid context.
+///
+/// No pool's figures can count them.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_invalid_context_count() -> u64 {
     misuse::invalid_context_count()
 }
 
-/// See the header.
+/// The original library's default rounding: `((size + 256) >> 3) << 3` bytes, and `size` itself where that overflows.
+///
+/// It fits [`Config::round`](crate::ffi::types::Config::round).
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_round_original(size: usize) -> usize {
     round_original(size)
 }
 
-/// See the header.
+/// Makes size classes for sizes of all kinds: from the first that holds `smallest` bytes to the first that holds
+/// `largest`.
+///
+/// The first `max` of them are written to `out`, which may be NULL.
+///
+/// Returns how many classes there are, at most 64. It is 0 on failure, an invalid argument: a `largest` of 0, below
+/// `smallest` or above 4 GiB, and what takes more than 64 classes.
 ///
 /// # Safety
 /// - `out` has room for `max` classes, unless it is NULL
@@ -87,7 +110,7 @@ pub unsafe extern "C" fn bytepool_general_classes(
     })
 }
 
-/// See the header.
+/// The library's version, as `major * 1000000 + minor * 1000 + patch`.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_version() -> u32 {
     const fn number(digits: &str) -> u32 {

@@ -8,11 +8,14 @@ use crate::core::door::{self, Unfinished};
 use crate::ffi::context::ContextHandle;
 use crate::ffi::status::Status;
 
-/// See the header.
+/// Puts a buffer back, whichever thread and language got it.
+///
+/// `size` is the one asked for, in bytes, or another of the same class. NULL `data` does nothing.
+///
+/// A wrong put changes nothing. It is counted, reported to the misuse handler, and becomes the thread's last error.
 ///
 /// # Safety
-/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any
-///   more
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, size: usize) {
     if let Err(unfinished) = door::put(ContextHandle(context), data.cast(), size) {
@@ -22,10 +25,15 @@ pub unsafe extern "C" fn bytepool_put(context: *mut c_void, data: *mut c_void, s
     }
 }
 
-/// See the header.
+/// Puts a buffer back, and returns how it went.
+///
+/// `size` is the one asked for, in bytes, or another of the same class. NULL `data` does nothing, and is a success.
+///
+/// A wrong put changes nothing, and is reported to the misuse handler. The errors are an invalid context, a foreign
+/// pointer, a double put, a size mismatch, and a panic of the rounding function.
 ///
 /// # Safety
-/// - as [`bytepool_put`]
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c_void, size: usize) -> i32 {
     match door::put(ContextHandle(context), data.cast(), size) {
@@ -36,10 +44,13 @@ pub unsafe extern "C" fn bytepool_put_checked(context: *mut c_void, data: *mut c
     }
 }
 
-/// See the header.
+/// Puts a buffer back whose size the caller does not know.
+///
+/// NULL `data` does nothing. A wrong put changes nothing. It is counted, reported to the misuse handler, and becomes
+/// the thread's last error.
 ///
 /// # Safety
-/// - as [`bytepool_put`]
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c_void) {
     if !door::put_unsized(ContextHandle(context), data.cast()) {
@@ -49,11 +60,12 @@ pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c
     }
 }
 
-// Out of line from here on. Not unwinding, and the first arguments where their callers have them: so they are tail
-// calls.
+// These are out of line. They do not unwind, and take the first arguments in the order of their callers. So the calls
+// are tail calls.
 
 /// # Safety
-/// - as [`put_slow`]; the fast path just gave `unfinished`
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody uses it any more
+/// - the fast path just gave `unfinished`
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn finish_put(

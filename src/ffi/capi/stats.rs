@@ -1,4 +1,4 @@
-//! A pool's figures, and who holds its buffers.
+//! A pool's figures, its pinned memory, and who holds its buffers.
 
 use std::ffi::c_void;
 
@@ -13,7 +13,9 @@ use crate::ffi::types::{
 };
 use crate::os::fork::ForkGuard;
 
-/// See the header.
+/// Writes the pool's figures to `out`, as much of them as its `struct_size` says.
+///
+/// The errors are a NULL `out`, a `struct_size` of no version, and an invalid context. A freed context may still ask.
 ///
 /// # Safety
 /// - `out` is NULL or points to a `bytepool_stats` of its `struct_size` bytes
@@ -27,7 +29,10 @@ pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CSt
     })
 }
 
-/// See the header.
+/// Writes the figures of the size class `index` to `out`, as much of them as its `struct_size` says.
+///
+/// Classes are counted from 0 by ascending buffer size. The errors are an index past the last class, a NULL `out`, a
+/// `struct_size` of no version, and an invalid context.
 ///
 /// # Safety
 /// - `out` is NULL or points to a `bytepool_class_stats` of its `struct_size` bytes
@@ -48,7 +53,10 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
     })
 }
 
-/// See the header.
+/// Lists the memory of a pinned pool: all slots of all classes.
+///
+/// The first `max` regions are written to `out`, which may be NULL. Returns how many there are. It is 0 for any other
+/// pool, for a closed one, and for an invalid context.
 ///
 /// # Safety
 /// - `out` has room for `max` regions, unless it is NULL
@@ -66,7 +74,11 @@ pub unsafe extern "C" fn bytepool_pinned_regions(
     })
 }
 
-/// See the header.
+/// Calls `handler` for every tracked buffer that is outstanding, the oldest first.
+///
+/// NULL writes a line on stderr for each. The handler may call any function of this library.
+///
+/// Returns how many there are. It is 0 if the pool does not track, and on failure: an invalid context, or no memory.
 ///
 /// # Safety
 /// - `handler` is NULL or may be called with `user_data`, and does not throw
@@ -85,7 +97,7 @@ pub unsafe extern "C" fn bytepool_dump_outstanding(
 }
 
 /// # Safety
-/// - as [`bytepool_dump_outstanding`]
+/// - `handler` is NULL or may be called with `user_data`, and does not throw
 unsafe fn dump_outstanding(
     guard: &mut ForkGuard,
     pool: &Core,

@@ -4,9 +4,13 @@
 #include "check.hpp"
 
 #include <chrono>
+#include <ostream>
+#include <sstream>
 #include <stdexcept>
+#include <string>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 template class rust::Slice<const bytepool::SizeClass>;
 
@@ -38,6 +42,37 @@ void use_every_symbol(const bytepool::Pool &pool) {
     }
     const std::size_t size = buffer->size();
     bytepool_put(context.get(), buffer->release(), size);
+
+    bytepool_status why = -1;
+    check(bytepool::PooledBuffer::try_get(pool, 10, why).has_value() && why == BYTEPOOL_OK, "a try says why");
+    check(bytepool::try_new_pool(bytepool::PoolConfig{}, why).has_value(), "a pool is made without exceptions");
+    check(bytepool::Context::try_new(pool, why).has_value(), "and a context");
+    check(!bytepool::try_pool_of_context(nullptr, why).has_value(), "NULL is no context");
+    try {
+        (void)bytepool::PooledBuffer::aligned(pool, 3, 10);
+        check(false, "an alignment that is no power of two is refused");
+    } catch (const bytepool::get_error &error) {
+        check(error.status() == BYTEPOOL_ERR_INVALID_ARGUMENT && error.what()[0] != '\0', "the error says why");
+    }
+    auto bytes = bytepool::PooledBuffer::copy(pool, "bytes");
+    try {
+        (void)bytes.at(5);
+        check(false, "a byte that is not there is refused");
+    } catch (const std::out_of_range &) {
+    }
+    bytepool::SharedBuffer shared = std::move(bytes).share();
+    const bytepool::SharedBuffer copied = shared;
+    check(!std::move(shared).try_into_buffer().has_value(), "a buffer with two holders has no owner");
+    try {
+        (void)copied.slice(0, 6);
+        check(false, "a slice beyond the end is refused");
+    } catch (const std::out_of_range &) {
+    }
+    std::vector<int, bytepool::allocator<int>> numbers(10, context);
+    check(numbers.size() == 10, "a vector lives in the pool");
+    std::ostringstream text;
+    text << pool.stats() << pool.class_stats(0);
+    check(text.str().find("gets") != std::string::npos, "figures can be printed");
 
     bytepool::memory_resource resource(pool);
     check(resource.is_equal(bytepool::memory_resource(*clone)), "two resources of one pool are equal");

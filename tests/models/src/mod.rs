@@ -21,8 +21,10 @@ mod litmus;
 mod overflow;
 mod pools;
 mod puts;
+mod sharing;
 mod shelf;
 pub(crate) mod sync;
+mod tasks;
 mod waiting;
 pub(crate) mod weak;
 

@@ -1,0 +1,72 @@
+// Context: a pool for C, as C++ holds it.
+#ifndef BYTEPOOL_CONTEXT_HPP
+#define BYTEPOOL_CONTEXT_HPP
+
+#include <cstddef>
+#include <optional>
+#include <utility>
+
+#include "bytepool/bytepool.h"
+#include "bytepool/error.hpp"
+#include "bytepool/private/bridge.h"
+#include "bytepool/private/cxx.h"
+
+namespace bytepool {
+
+// A context for C: another handle on the pool, freed by the destructor. Move-only.
+class [[nodiscard]] Context {
+  public:
+#ifdef BYTEPOOL_EXCEPTIONS
+    // Throws rust::Error if the pool has its limit of live contexts.
+    [[nodiscard]] explicit Context(const Pool &pool)
+        : context_(detail::context_of_pool(pool)), alignment_(pool.alignment()) {}
+#endif
+    // The same without exceptions: nullopt on failure, and `why` says what it was.
+    [[nodiscard]] static std::optional<Context> try_new(const Pool &pool, bytepool_status &why) noexcept {
+        void *context = detail::try_context(pool, why);
+        return context == nullptr ? std::nullopt : std::optional(Context(context, pool.alignment()));
+    }
+    Context(const Context &) = delete;
+    Context &operator=(const Context &) = delete;
+    Context(Context &&other) noexcept : context_(other.release()), alignment_(other.alignment_) {}
+    Context &operator=(Context &&other) noexcept {
+        Context(std::move(other)).swap(*this);
+        return *this;
+    }
+    ~Context() {
+        if (context_ != nullptr) {
+            bytepool_free(context_);
+        }
+    }
+
+    // The `void *context` of the C functions; NULL once moved from or released.
+    [[nodiscard]] void *get() const noexcept {
+        return context_;
+    }
+    // Of every buffer of the pool, in bytes.
+    [[nodiscard]] std::size_t alignment() const noexcept {
+        return alignment_;
+    }
+    // Gives it up, to be freed by bytepool_free.
+    [[nodiscard]] void *release() noexcept {
+        return std::exchange(context_, nullptr);
+    }
+    void swap(Context &other) noexcept {
+        std::swap(context_, other.context_);
+        std::swap(alignment_, other.alignment_);
+    }
+
+  private:
+    Context(void *context, std::size_t alignment) noexcept : context_(context), alignment_(alignment) {}
+
+    void *context_;
+    std::size_t alignment_;
+};
+
+inline void swap(Context &a, Context &b) noexcept {
+    a.swap(b);
+}
+
+} // namespace bytepool
+
+#endif

@@ -1,0 +1,454 @@
+// PooledBuffer: a buffer with one owner, put back by the destructor.
+//
+//     bytepool::PooledBuffer buffer(*pool, 100);
+//     auto copy = bytepool::PooledBuffer::copy(*pool, "hello");
+//     asio::async_read(socket, asio::buffer(buffer), ...);
+//
+// It is a contiguous range of std::uint8_t. Nothing in it grows: the capacity is what was got.
+#ifndef BYTEPOOL_POOLED_BUFFER_HPP
+#define BYTEPOOL_POOLED_BUFFER_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if __cplusplus >= 202002L && __has_include(<span>)
+#include <span>
+#endif
+
+#include "bytepool/bytepool.h"
+#include "bytepool/error.hpp"
+#include "bytepool/private/bridge.h"
+#include "bytepool/private/cxx.h"
+#include "bytepool/source_location.hpp"
+
+namespace bytepool {
+
+namespace detail {
+// The fast paths of PooledBuffer, past the bridge.
+extern "C" bool bytepool_cpp_get(const Pool &pool, std::size_t size, BufferParts &parts) noexcept;
+extern "C" void bytepool_cpp_put(const BufferParts &parts) noexcept;
+
+#ifdef BYTEPOOL_EXCEPTIONS
+[[noreturn]] void throw_get_error();
+[[noreturn]] void throw_length_error(std::size_t size, std::size_t capacity);
+[[noreturn]] void throw_out_of_range(std::size_t index, std::size_t size);
+#endif
+
+inline GetRequest request_of(std::size_t size, const source_location &where) noexcept {
+    return {size, 0, 0, false, where.file_name(), where.line(), where.column()};
+}
+
+// Of a std::chrono::duration, whose header takes as long to compile as all else here. The longest that nanoseconds can
+// say, and what is longer, is without end.
+template <typename Duration>
+[[nodiscard]] constexpr std::uint64_t nanoseconds_of(const Duration &timeout) noexcept {
+    using Period = typename Duration::period;
+    const auto count = static_cast<long double>(timeout.count());
+    const long double nanoseconds = count * Period::num / Period::den * 1e9L;
+    return nanoseconds >= 9223372036854775807.0L ? UINT64_MAX
+           : nanoseconds > 0                     ? static_cast<std::uint64_t>(nanoseconds)
+                                                 : 0;
+}
+
+// Whether a type is the element of something that is read as bytes.
+template <typename T>
+inline constexpr bool is_byte = sizeof(T) == 1 && std::is_trivially_copyable<T>::value;
+
+// Whether a type is a range of bytes in a row, and no array of char, which may be a text.
+template <typename Range, typename = void>
+struct is_bytes : std::false_type {};
+template <typename Range>
+struct is_bytes<Range, std::void_t<decltype(std::size(std::declval<const Range &>())),
+                                   decltype(*std::data(std::declval<const Range &>()))>>
+    : std::bool_constant<is_byte<std::remove_reference_t<decltype(*std::data(std::declval<const Range &>()))>> &&
+                         !std::is_convertible<const Range &, const char *>::value> {};
+
+// Bytes to copy: of a text, or of whatever range has bytes in a row.
+class Bytes {
+  public:
+    Bytes(const char *text) noexcept : Bytes(std::string_view(text)) {} // NOLINT(google-explicit-constructor)
+    template <typename Range, std::enable_if_t<is_bytes<Range>::value, int> = 0>
+    Bytes(const Range &range) noexcept // NOLINT(google-explicit-constructor)
+        : data_(reinterpret_cast<const char *>(std::data(range))), size_(std::size(range)) {}
+
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    void copy_to(std::uint8_t *place) const noexcept {
+        std::char_traits<char>::copy(reinterpret_cast<char *>(place), data_, size_);
+    }
+
+  private:
+    const char *data_;
+    std::size_t size_;
+};
+
+// Whether a type is Asio's or Boost's mutable_buffer, of which this header knows nothing.
+template <typename T, typename = void>
+struct is_mutable_buffer : std::false_type {};
+template <typename T>
+struct is_mutable_buffer<
+    T, std::enable_if_t<std::is_class<T>::value && std::is_constructible<T, void *, std::size_t>::value>>
+    : std::is_same<decltype(std::declval<const T &>().data()), void *> {};
+} // namespace detail
+
+class SharedBuffer;
+
+// A buffer with one owner, put back by the destructor. Move-only; a moved-from one is empty and has no memory.
+//
+// Like any value it may move between threads, and one thread at a time may change it. It keeps its memory alive on its
+// own: it may outlive every handle on its pool. Functions whose name starts with try_ do not throw; the others are not
+// there under -fno-exceptions.
+class [[nodiscard]] PooledBuffer {
+  public:
+    using value_type = std::uint8_t;
+    using size_type = std::size_t;
+    using difference_type = std::ptrdiff_t;
+    using reference = std::uint8_t &;
+    using const_reference = const std::uint8_t &;
+    using pointer = std::uint8_t *;
+    using const_pointer = const std::uint8_t *;
+    using iterator = std::uint8_t *;
+    using const_iterator = const std::uint8_t *;
+
+    // No memory, size and capacity 0.
+    [[nodiscard]] PooledBuffer() noexcept = default;
+    PooledBuffer(const PooledBuffer &) = delete;
+    PooledBuffer &operator=(const PooledBuffer &) = delete;
+    PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
+    PooledBuffer &operator=(PooledBuffer &&other) noexcept {
+        PooledBuffer(std::move(other)).swap(*this);
+        return *this;
+    }
+    ~PooledBuffer() {
+        if (parts_.data != nullptr) {
+            detail::bytepool_cpp_put(parts_);
+        }
+    }
+
+#ifdef BYTEPOOL_EXCEPTIONS
+    // A buffer of `size` bytes, holding what it held last, or zeros. Throws get_error.
+    [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size,
+                               const source_location where = source_location::current())
+        : parts_(got(pool, size, where)) {}
+
+    // A buffer with a copy of a text (without its zero), of a std::string_view, a std::span of bytes, or another range
+    // that has bytes in a row. Throws get_error.
+    [[nodiscard]] static PooledBuffer copy(const Pool &pool, const detail::Bytes &bytes,
+                                           const source_location where = source_location::current()) {
+        PooledBuffer buffer(pool, bytes.size(), where);
+        bytes.copy_to(buffer.data());
+        return buffer;
+    }
+
+    // A buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits and
+    // whose slots are all so aligned, else from the system allocator. Throws get_error.
+    [[nodiscard]] static PooledBuffer aligned(const Pool &pool, std::size_t alignment, std::size_t size,
+                                              const source_location where = source_location::current()) {
+        PooledBuffer buffer;
+        buffer.get(pool, aligned_request(alignment, size, where));
+        return buffer;
+    }
+
+    // As the constructor, but where that fails at the limit, waits until memory is put or given back, up to `timeout`,
+    // a std::chrono::duration, as bytepool_get_timeout; nanoseconds::max() means without end, and 0 or less does not
+    // wait. nullopt if there was no room in time. Throws get_error for everything else: what could never fit the limit,
+    // a closed pool, a system without memory.
+    template <typename Duration>
+    [[nodiscard]] static std::optional<PooledBuffer>
+    get_timeout(const Pool &pool, std::size_t size, const Duration &timeout,
+                const source_location where = source_location::current()) {
+        const detail::GetRequest request = timed_request(size, timeout, where);
+        PooledBuffer buffer;
+        if (buffer.is_got_fast(pool, request)) {
+            return buffer;
+        }
+        switch (detail::get_at(pool, request, buffer.parts_)) {
+        case BYTEPOOL_OK:
+            return buffer;
+        case BYTEPOOL_ERR_TIMEOUT:
+            return std::nullopt;
+        default:
+            detail::throw_get_error();
+        }
+    }
+
+    // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put,
+    // and becomes the size (at most the capacity, which in a pool that guards or under a checker is the size asked
+    // for). Throws rust::Error if it is no such buffer; then it is still the caller's.
+    [[nodiscard]] static PooledBuffer adopt(const Pool &pool, void *data, std::size_t size) {
+        PooledBuffer buffer;
+        buffer.parts_ = detail::adopt(pool, static_cast<std::uint8_t *>(data), size);
+        return buffer;
+    }
+#endif
+
+    // As the constructor, without exceptions: nullopt on failure, and bytepool_last_error says why.
+    [[nodiscard]] static std::optional<PooledBuffer>
+    try_get(const Pool &pool, std::size_t size, const source_location where = source_location::current()) noexcept {
+        bytepool_status why = BYTEPOOL_OK;
+        return try_get(pool, size, why, where);
+    }
+    // The same, which says why it failed: BYTEPOOL_ERR_LIMIT, CLOSED, OUT_OF_MEMORY, or BYTEPOOL_OK if it did not.
+    [[nodiscard]] static std::optional<PooledBuffer>
+    try_get(const Pool &pool, std::size_t size, bytepool_status &why,
+            const source_location where = source_location::current()) noexcept {
+        return tried(pool, detail::request_of(size, where), why);
+    }
+    // As `copy`.
+    [[nodiscard]] static std::optional<PooledBuffer>
+    try_copy(const Pool &pool, const detail::Bytes &bytes, bytepool_status &why,
+             const source_location where = source_location::current()) noexcept {
+        auto buffer = try_get(pool, bytes.size(), why, where);
+        if (buffer) {
+            bytes.copy_to(buffer->data());
+        }
+        return buffer;
+    }
+    // As `aligned`.
+    [[nodiscard]] static std::optional<PooledBuffer>
+    try_aligned(const Pool &pool, std::size_t alignment, std::size_t size, bytepool_status &why,
+                const source_location where = source_location::current()) noexcept {
+        return tried(pool, aligned_request(alignment, size, where), why);
+    }
+    // As `get_timeout`; BYTEPOOL_ERR_TIMEOUT if there was no room in time.
+    template <typename Duration>
+    [[nodiscard]] static std::optional<PooledBuffer>
+    try_get_timeout(const Pool &pool, std::size_t size, const Duration &timeout, bytepool_status &why,
+                    const source_location where = source_location::current()) noexcept {
+        return tried(pool, timed_request(size, timeout, where), why);
+    }
+
+    // Gives the raw pointer up, to be put by bytepool_put with the size it has now, or adopted again. NULL if there
+    // is no memory.
+    [[nodiscard]] std::uint8_t *release() noexcept {
+        const detail::BufferParts parts = std::exchange(parts_, none());
+        if (parts.data != nullptr) {
+            detail::release(parts);
+        }
+        return parts.data;
+    }
+
+    // The same bytes with many holders, none of whom may change them: shared_buffer.hpp. Nothing is allocated.
+    [[nodiscard]] SharedBuffer share() &&noexcept;
+
+    // Puts the buffer back now; then there is no memory.
+    void reset() noexcept {
+        const detail::BufferParts parts = std::exchange(parts_, none());
+        if (parts.data != nullptr) {
+            detail::bytepool_cpp_put(parts);
+        }
+    }
+
+    [[nodiscard]] std::uint8_t *data() noexcept {
+        return parts_.data;
+    }
+    [[nodiscard]] const std::uint8_t *data() const noexcept {
+        return parts_.data;
+    }
+    // Bytes.
+    [[nodiscard]] std::size_t size() const noexcept {
+        return parts_.size;
+    }
+    // The most bytes the buffer can have: its class's size; where the pool guards (by environment, too) or a checker of
+    // memory watches, the size asked for.
+    [[nodiscard]] std::size_t capacity() const noexcept {
+        return parts_.capacity;
+    }
+    // Whether the size is 0.
+    [[nodiscard]] bool empty() const noexcept {
+        return parts_.size == 0;
+    }
+    // Whether there is memory: false when default-made, moved from, reset or released.
+    explicit operator bool() const noexcept {
+        return parts_.data != nullptr;
+    }
+
+    [[nodiscard]] iterator begin() noexcept {
+        return parts_.data;
+    }
+    [[nodiscard]] iterator end() noexcept {
+        return parts_.data + parts_.size;
+    }
+    [[nodiscard]] const_iterator begin() const noexcept {
+        return parts_.data;
+    }
+    [[nodiscard]] const_iterator end() const noexcept {
+        return parts_.data + parts_.size;
+    }
+    // Unchecked, as std::vector's; so are front and back, which an empty buffer does not have.
+    [[nodiscard]] std::uint8_t &operator[](std::size_t index) noexcept {
+        return parts_.data[index];
+    }
+    [[nodiscard]] const std::uint8_t &operator[](std::size_t index) const noexcept {
+        return parts_.data[index];
+    }
+    [[nodiscard]] std::uint8_t &front() noexcept {
+        return parts_.data[0];
+    }
+    [[nodiscard]] const std::uint8_t &front() const noexcept {
+        return parts_.data[0];
+    }
+    [[nodiscard]] std::uint8_t &back() noexcept {
+        return parts_.data[parts_.size - 1];
+    }
+    [[nodiscard]] const std::uint8_t &back() const noexcept {
+        return parts_.data[parts_.size - 1];
+    }
+#ifdef BYTEPOOL_EXCEPTIONS
+    // Throws std::out_of_range if there is no such byte.
+    [[nodiscard]] std::uint8_t &at(std::size_t index) {
+        return parts_.data[checked(index)];
+    }
+    [[nodiscard]] const std::uint8_t &at(std::size_t index) const {
+        return parts_.data[checked(index)];
+    }
+#endif
+
+#ifdef __cpp_lib_span
+    [[nodiscard]] std::span<std::uint8_t> span() noexcept {
+        return {parts_.data, parts_.size};
+    }
+    [[nodiscard]] std::span<const std::uint8_t> span() const noexcept {
+        return {parts_.data, parts_.size};
+    }
+    // The bytes as std::byte.
+    [[nodiscard]] std::span<std::byte> bytes() noexcept {
+        return std::as_writable_bytes(span());
+    }
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+        return std::as_bytes(span());
+    }
+#endif
+    // The bytes as a text, good as long as the buffer is not put.
+    [[nodiscard]] std::string_view string_view() const noexcept {
+        return {reinterpret_cast<const char *>(parts_.data), parts_.size};
+    }
+    // An asio::mutable_buffer, or Boost's: `asio::buffer(buffer)`, and wherever one is taken. A const buffer goes to
+    // `asio::buffer(buffer.string_view())`, or with Asio 1.28 and later as it is.
+    template <typename Buffer, std::enable_if_t<detail::is_mutable_buffer<Buffer>::value, int> = 0>
+    operator Buffer() noexcept { // NOLINT(google-explicit-constructor)
+        return Buffer(static_cast<void *>(parts_.data), parts_.size);
+    }
+
+    // Makes the size 0. The memory stays.
+    void clear() noexcept {
+        parts_.size = 0;
+    }
+    // Changes the size; bytes that appear hold whatever was there. `false`, and nothing changed, above the capacity.
+    [[nodiscard]] bool try_resize(std::size_t size) noexcept {
+        const bool fits = size <= parts_.capacity;
+        parts_.size = fits ? size : parts_.size;
+        return fits;
+    }
+    // Adds a copy of these bytes, given as to `copy`, at the end. `false`, and nothing changed, if they do not fit the
+    // capacity.
+    [[nodiscard]] bool try_append(const detail::Bytes &bytes) noexcept {
+        const bool fits = bytes.size() <= parts_.capacity - parts_.size;
+        if (fits) {
+            bytes.copy_to(parts_.data + parts_.size);
+            parts_.size += bytes.size();
+        }
+        return fits;
+    }
+#ifdef BYTEPOOL_EXCEPTIONS
+    // As try_resize. Throws std::length_error above the capacity.
+    void resize(std::size_t size) {
+        if (!try_resize(size)) {
+            detail::throw_length_error(size, parts_.capacity);
+        }
+    }
+    // As try_append. Throws std::length_error above the capacity.
+    void append(const detail::Bytes &bytes) {
+        if (!try_append(bytes)) {
+            detail::throw_length_error(parts_.size + bytes.size(), parts_.capacity);
+        }
+    }
+#endif
+
+    void swap(PooledBuffer &other) noexcept {
+        std::swap(parts_, other.parts_);
+    }
+
+    // Whether both have the same bytes.
+    [[nodiscard]] friend bool operator==(const PooledBuffer &a, const PooledBuffer &b) noexcept {
+        return a.string_view() == b.string_view();
+    }
+    [[nodiscard]] friend bool operator!=(const PooledBuffer &a, const PooledBuffer &b) noexcept {
+        return !(a == b);
+    }
+
+  private:
+    friend SharedBuffer;
+
+    explicit PooledBuffer(const detail::BufferParts &parts) noexcept : parts_(parts) {}
+
+    static detail::BufferParts none() noexcept {
+        return {nullptr, 0, 0, nullptr, 0, 0};
+    }
+
+    static detail::GetRequest aligned_request(std::size_t alignment, std::size_t size,
+                                              const source_location &where) noexcept {
+        detail::GetRequest request = detail::request_of(size, where);
+        request.alignment = alignment;
+        return request;
+    }
+    template <typename Duration>
+    static detail::GetRequest timed_request(std::size_t size, const Duration &timeout,
+                                            const source_location &where) noexcept {
+        detail::GetRequest request = detail::request_of(size, where);
+        request.timeout_ns = detail::nanoseconds_of(timeout);
+        request.is_timed = true;
+        return request;
+    }
+
+    // Whether the thread's cache had it.
+    [[nodiscard]] bool is_got_fast(const Pool &pool, const detail::GetRequest &request) noexcept {
+        return request.alignment == 0 && detail::bytepool_cpp_get(pool, request.size, parts_);
+    }
+    static std::optional<PooledBuffer> tried(const Pool &pool, const detail::GetRequest &request,
+                                             bytepool_status &why) noexcept {
+        PooledBuffer buffer;
+        why = buffer.is_got_fast(pool, request) ? BYTEPOOL_OK : detail::get_at(pool, request, buffer.parts_);
+        return why == BYTEPOOL_OK ? std::optional(std::move(buffer)) : std::nullopt;
+    }
+
+#ifdef BYTEPOOL_EXCEPTIONS
+    static detail::BufferParts got(const Pool &pool, std::size_t size, const source_location &where) {
+        detail::BufferParts parts; // written whole by what follows
+        if (!detail::bytepool_cpp_get(pool, size, parts)) {
+            get(pool, detail::request_of(size, where), parts);
+        }
+        return parts;
+    }
+
+    static void get(const Pool &pool, const detail::GetRequest &request, detail::BufferParts &parts) {
+        if (detail::get_at(pool, request, parts) != BYTEPOOL_OK) {
+            detail::throw_get_error();
+        }
+    }
+    void get(const Pool &pool, const detail::GetRequest &request) {
+        get(pool, request, parts_);
+    }
+
+    [[nodiscard]] std::size_t checked(std::size_t index) const {
+        if (index >= parts_.size) {
+            detail::throw_out_of_range(index, parts_.size);
+        }
+        return index;
+    }
+#endif
+
+    detail::BufferParts parts_ = none();
+};
+
+inline void swap(PooledBuffer &a, PooledBuffer &b) noexcept {
+    a.swap(b);
+}
+
+} // namespace bytepool
+
+#endif

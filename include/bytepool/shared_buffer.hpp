@@ -1,0 +1,168 @@
+// SharedBuffer: a buffer with many holders, put back by the last.
+//
+//     bytepool::SharedBuffer message = std::move(buffer).share();
+//     queue.push(message);                                             // another holder, on whatever thread
+//     std::function<void()> later = [body = message.slice(4, 10)] { ... };
+#ifndef BYTEPOOL_SHARED_BUFFER_HPP
+#define BYTEPOOL_SHARED_BUFFER_HPP
+
+#include "bytepool/pooled_buffer.hpp"
+
+namespace bytepool {
+
+namespace detail {
+extern "C" void bytepool_cpp_share(const BufferParts &parts) noexcept;
+extern "C" bool bytepool_cpp_add_share(const BufferParts &parts) noexcept;
+extern "C" void bytepool_cpp_release_share(const BufferParts &parts) noexcept;
+extern "C" bool bytepool_cpp_unshare(const BufferParts &parts) noexcept;
+
+// Where there are no exceptions, they end the program.
+[[noreturn]] void throw_too_many_shares();
+[[noreturn]] void throw_bad_slice(std::size_t offset, std::size_t size, std::size_t whole);
+
+// Whether a type is Asio's or Boost's const_buffer.
+template <typename T, typename = void>
+struct is_const_buffer : std::false_type {};
+template <typename T>
+struct is_const_buffer<
+    T, std::enable_if_t<std::is_class<T>::value && std::is_constructible<T, const void *, std::size_t>::value>>
+    : std::is_same<decltype(std::declval<const T &>().data()), const void *> {};
+} // namespace detail
+
+// A buffer, or a part of it, with many holders. A copy or a slice is another holder of the same bytes, which nobody may
+// change; it copies none, and allocates nothing. The last holder's end puts the buffer, on whatever thread. It counts
+// as outstanding, once, as long as anything of it is held: a small slice pins all of it, and PooledBuffer::copy(pool,
+// slice) does not.
+//
+// Like any value it may move between threads, and one thread at a time may change it; its copies are independent. It
+// keeps its memory alive on its own. A moved-from one is empty and has no memory.
+class [[nodiscard]] SharedBuffer {
+  public:
+    using value_type = std::uint8_t;
+    using size_type = std::size_t;
+    using difference_type = std::ptrdiff_t;
+    using reference = const std::uint8_t &;
+    using const_reference = const std::uint8_t &;
+    using pointer = const std::uint8_t *;
+    using const_pointer = const std::uint8_t *;
+    using iterator = const std::uint8_t *;
+    using const_iterator = const std::uint8_t *;
+
+    // No memory, size 0.
+    [[nodiscard]] SharedBuffer() noexcept = default;
+    // The first holder. A buffer without memory gives one without.
+    [[nodiscard]] explicit SharedBuffer(PooledBuffer &&buffer) noexcept
+        : parts_(std::exchange(buffer.parts_, PooledBuffer::none())), data_(parts_.data) {
+        if (parts_.data != nullptr) {
+            detail::bytepool_cpp_share(parts_);
+        }
+    }
+    // Another holder. Throws std::length_error if there are 2^31 already.
+    SharedBuffer(const SharedBuffer &other) : parts_(other.parts_), data_(other.data_) {
+        if (parts_.data != nullptr && !detail::bytepool_cpp_add_share(parts_)) {
+            detail::throw_too_many_shares();
+        }
+    }
+    SharedBuffer(SharedBuffer &&other) noexcept
+        : parts_(std::exchange(other.parts_, PooledBuffer::none())), data_(std::exchange(other.data_, nullptr)) {}
+    // Copies or moves what is assigned, as the constructors.
+    SharedBuffer &operator=(SharedBuffer other) noexcept {
+        swap(other);
+        return *this;
+    }
+    ~SharedBuffer() {
+        if (parts_.data != nullptr) {
+            detail::bytepool_cpp_release_share(parts_);
+        }
+    }
+
+    // Another holder, of `size` bytes from `offset` on. Throws std::out_of_range if there are fewer, and as a copy.
+    [[nodiscard]] SharedBuffer slice(std::size_t offset, std::size_t size) const & {
+        return SharedBuffer(*this).slice(offset, size);
+    }
+    // The same of a holder that is given up.
+    [[nodiscard]] SharedBuffer slice(std::size_t offset, std::size_t size) && {
+        if (offset > parts_.size || size > parts_.size - offset) {
+            detail::throw_bad_slice(offset, size, parts_.size);
+        }
+        SharedBuffer slice(std::move(*this));
+        slice.data_ += offset;
+        slice.parts_.size = size;
+        return slice;
+    }
+
+    // The buffer, to be changed again, if there is no other holder and these bytes begin where it does; its size is
+    // theirs. Else nullopt, and nothing changed.
+    [[nodiscard]] std::optional<PooledBuffer> try_into_buffer() &&noexcept {
+        if (parts_.data == nullptr || data_ != parts_.data || !detail::bytepool_cpp_unshare(parts_)) {
+            return std::nullopt;
+        }
+        data_ = nullptr;
+        return PooledBuffer(std::exchange(parts_, PooledBuffer::none()));
+    }
+
+    // Gives this holder up; then there is no memory.
+    void reset() noexcept { SharedBuffer().swap(*this); }
+
+    [[nodiscard]] const std::uint8_t *data() const noexcept { return data_; }
+    // Bytes.
+    [[nodiscard]] std::size_t size() const noexcept { return parts_.size; }
+    // Whether the size is 0.
+    [[nodiscard]] bool empty() const noexcept { return parts_.size == 0; }
+    // Whether there is memory: false when default-made, moved from or reset.
+    explicit operator bool() const noexcept { return parts_.data != nullptr; }
+
+    [[nodiscard]] const_iterator begin() const noexcept { return data_; }
+    [[nodiscard]] const_iterator end() const noexcept { return data_ + parts_.size; }
+    // Unchecked, as std::vector's.
+    [[nodiscard]] const std::uint8_t &operator[](std::size_t index) const noexcept { return data_[index]; }
+
+#ifdef __cpp_lib_span
+    [[nodiscard]] std::span<const std::uint8_t> span() const noexcept {
+        return {data_, parts_.size};
+    }
+    // The bytes as std::byte.
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+        return std::as_bytes(span());
+    }
+#endif
+    // The bytes as a text, good as long as this holder has them.
+    [[nodiscard]] std::string_view string_view() const noexcept {
+        return {reinterpret_cast<const char *>(data_), parts_.size};
+    }
+    // An asio::const_buffer, or Boost's: `asio::buffer(shared)`, and wherever one is taken.
+    template <typename Buffer, std::enable_if_t<detail::is_const_buffer<Buffer>::value, int> = 0>
+    operator Buffer() const noexcept { // NOLINT(google-explicit-constructor)
+        return Buffer(static_cast<const void *>(data_), parts_.size);
+    }
+
+    void swap(SharedBuffer &other) noexcept {
+        std::swap(parts_, other.parts_);
+        std::swap(data_, other.data_);
+    }
+
+    // Whether both have the same bytes.
+    [[nodiscard]] friend bool operator==(const SharedBuffer &a, const SharedBuffer &b) noexcept {
+        return a.string_view() == b.string_view();
+    }
+    [[nodiscard]] friend bool operator!=(const SharedBuffer &a, const SharedBuffer &b) noexcept {
+        return !(a == b);
+    }
+
+  private:
+    // `data` is where the buffer starts, and `size` that of these bytes.
+    detail::BufferParts parts_ = PooledBuffer::none();
+    const std::uint8_t *data_ = nullptr;
+};
+
+inline SharedBuffer PooledBuffer::share() &&noexcept {
+    return SharedBuffer(std::move(*this));
+}
+
+inline void swap(SharedBuffer &a, SharedBuffer &b) noexcept {
+    a.swap(b);
+}
+
+} // namespace bytepool
+
+#endif
