@@ -23,8 +23,9 @@
  *
  * **Cancellation and stacks.** No function is a point of cancellation, and cancellation is off while the library runs a
  * callback of yours. So a wait of bytepool_get_timeout cannot be cancelled. It ends with memory, at its deadline, or
- * when the pool closes. Every function of a release build runs on a stack of PTHREAD_STACK_MIN bytes, which are 16 KiB.
- * A debug build needs 64 KiB. A put or a free leaves errno as it was.
+ * when the pool closes. A thread in a call must not be cancelled asynchronously. Every function of a release build runs
+ * on a stack of 16 KiB, or of PTHREAD_STACK_MIN bytes where that is more. A debug build needs 64 KiB. A put or a free
+ * leaves errno as it was.
  *
  * **Contexts.** A context is one handle on a pool. bytepool_new, bytepool_clone or Rust makes it, and bytepool_free
  * gives it up. The library never dereferences it. A stale, NULL or invented one is refused as INVALID_CONTEXT, and
@@ -36,8 +37,9 @@
  * nothing before, inside or after it.
  *
  * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
- * interior pointer or another pool's buffer. Such a put changes nothing. It is counted, sets the last error, and is
- * reported to the misuse handler before the function returns. Of puts of one buffer that race exactly one wins.
+ * interior pointer or another pool's buffer. Such a put changes nothing. Any call with an invalid context is misuse as
+ * well. Misuse is counted, reported to the misuse handler, and then sets the last error, before the function returns. Of
+ * puts of one buffer that race exactly one wins.
  *
  * **Errors.** A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets the calling thread's
  * last error. bytepool_last_error tells it. No exception and no Rust panic leaves any function: one that is caught is
@@ -71,8 +73,9 @@ enum {
     BYTEPOOL_ERR_LIMIT = 4,            /* max_bytes would be exceeded, or a limit of the library */
     BYTEPOOL_ERR_TIMEOUT = 5,          /* the deadline passed, and there was no room still */
     BYTEPOOL_ERR_OUT_OF_MEMORY = 6,    /* the system has no memory or address space */
-    BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: not the start of a buffer of this pool */
-    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: put already, or owned by a PooledBuffer */
+    BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: no buffer of this pool starts here. A second put of a buffer that came
+                                        * from the system allocator is one, too */
+    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: a slot that was put already, or a buffer with a PooledBuffer */
     BYTEPOOL_ERR_SIZE_MISMATCH = 9,    /* misuse: not the size asked for, nor one of the same class */
     BYTEPOOL_ERR_PANIC = 10            /* a defect, or a rounding function that panicked */
 };
@@ -236,8 +239,8 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  *
  * From oversize to oversize the system does it, and moves pages where it can. This counts as no get and no put, and the
  * buffer keeps its alignment. Only what it grows by has to fit max_bytes. While the system copies, it may hold the old
- * bytes as well: less than 32 MiB, beside max_bytes. A pool that zeroes on put, tracks or guards gets another buffer
- * instead. */
+ * bytes as well: less than 32 MiB for each such call that runs, beside max_bytes. A pool that zeroes on put, tracks or
+ * guards gets another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* Does what bytepool_realloc does, and checks the size that the buffer has. `old_size` follows the rules of
@@ -246,10 +249,10 @@ void *bytepool_realloc(void *context, void *data, size_t new_size);
 void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t new_size);
 
 /* Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It comes from the
- * smallest class that fits and whose slots are all so aligned. A class is so aligned if its buffer size is a multiple
- * of `alignment`, up to 64 KiB. Without such a class the buffer comes from the system allocator. Put it with `size`. A
- * bytepool_realloc that moves it keeps no more than the pool's own alignment. Returns NULL on failure. Errors: those of
- * bytepool_get, and INVALID_ARGUMENT if `alignment` is no power of two. */
+ * smallest class that fits and whose slots are all so aligned. A class is so aligned if its slot_size is a multiple of
+ * `alignment`, up to 64 KiB, or 2 MiB with huge pages. Without such a class the buffer comes from the system allocator.
+ * Put it with `size`. A bytepool_realloc that moves it keeps no more than the pool's own alignment. Returns NULL on
+ * failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if `alignment` is no power of two. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
 /* Gets a buffer with a copy of the `size` bytes at `data`. `data` may be NULL if `size` is 0, and stays the caller's.
@@ -318,7 +321,8 @@ size_t bytepool_trim(void *context, size_t keep_idle_bytes);
  *     mapped_bytes    = the sum over classes of (touched + system_overflow) * slot_size, and oversize_bytes
  *     allocated_bytes = the sum over the classes' allocated_bytes, and oversize_bytes
  *
- * max_bytes bounds mapped_bytes. The pool takes bookkeeping_bytes beside it. */
+ * max_bytes bounds mapped_bytes. Beside it are bookkeeping_bytes, and the tables of the thread caches, which no figure
+ * counts. */
 typedef struct bytepool_stats {
     size_t struct_size;
     size_t size_class_count;
@@ -376,8 +380,8 @@ typedef struct bytepool_region {
 
 /* Lists the memory of a pool made with BYTEPOOL_PINNED: all slots of all classes. Returns how many regions there are,
  * and writes the first `max` of them to `out`, which may be NULL. The regions stay the pool's, and stay memory until it
- * closes. Every buffer of the pool lies in one of them, unless it is oversize or overflow. Returns 0 for any other
- * pool, for a closed one, and on failure. Errors: INVALID_CONTEXT, PANIC. */
+ * closes. Every buffer of the pool lies in one of them, unless it is oversize, overflow, guarded, or got under a checker
+ * of memory. Returns 0 for any other pool, for a closed one, and on failure. Errors: INVALID_CONTEXT, PANIC. */
 size_t bytepool_pinned_regions(void *context, bytepool_region *out, size_t max);
 
 /* Writes the pool's figures to *out, as many as its struct_size has room for. Errors: INVALID_ARGUMENT,
@@ -428,16 +432,16 @@ typedef struct bytepool_misuse {
     void *context;        /* as given */
     const void *data;     /* as given; NULL if the function takes none */
     size_t size;          /* as given; 0 if the function takes none */
-    size_t buffer_size;   /* of the class that owns data, in bytes; 0: owner unknown */
+    size_t buffer_size;   /* of the class that owns data, or an oversize buffer's own, in bytes; 0: owner unknown */
 } bytepool_misuse;
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
 /* Sets the function that is called for every misuse in this process, on the thread that misused and before its call
- * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second, and
- * then how many more there were. A handler may call any function of this library. No lock of ours is held, and nothing
- * is half done, while it runs. It must not throw or jump out. The handler of before may still be running on another
- * thread when this returns. */
+ * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second. Before
+ * the next line it says how many it left out. A handler may call any function of this library. No lock of ours is held,
+ * and nothing is half done, while it runs. It must not throw or jump out. The handler of before may still be running on
+ * another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
 /* Returns how many calls of this process were refused for an invalid context. No pool's statistics can count them. */

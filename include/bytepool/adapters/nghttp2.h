@@ -3,8 +3,8 @@
  *     nghttp2_mem memory = bytepool_nghttp2(context);
  *     nghttp2_session_client_new3(&session, callbacks, user_data, options, &memory);
  *
- * nghttp2 passes the context last. bytepool_put_unsized has the type of its free, and would take the one for the other: so
- * do not give it, but these. */
+ * nghttp2 passes the context last. bytepool_put_unsized compiles as its free, but takes the context first: give it the
+ * functions below instead. */
 #ifndef BYTEPOOL_ADAPTERS_NGHTTP2_H
 #define BYTEPOOL_ADAPTERS_NGHTTP2_H
 

@@ -43,7 +43,8 @@ static inline void bytepool_sqlite_shutdown(void *unused) {
     (void)unused;
 }
 
-/* Before sqlite3_initialize; SQLITE_OK, or SQLite's error. The default pool stays set until sqlite3_shutdown. */
+/* Before sqlite3_initialize; SQLITE_OK, or SQLite's error. Keep the default pool set until sqlite3_shutdown has
+ * returned. */
 static inline int bytepool_sqlite_use_default(void) {
     sqlite3_mem_methods methods;
     methods.xMalloc = bytepool_sqlite_malloc;

@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-/* A buffer of `size` bytes; an empty one where there is no memory. */
+/* A buffer of `size` bytes. Without memory its base is NULL, and its length is `size` still. */
 static inline uv_buf_t bytepool_uv_get(void *context, size_t size) {
     return uv_buf_init((char *)bytepool_get(context, size), (unsigned int)size);
 }
