@@ -16,7 +16,8 @@ pub(crate) const STEPS: usize = 32 * PER_DOUBLING;
 /// The step of size 1. Those of larger sizes begin at 0 and ascend up to here.
 const STEP_OF_ONE: usize = STEPS - PER_DOUBLING;
 
-/// The step of a size, any size. Sizes of 2^33 and more wrap around to the steps of smaller ones; 0 has that of 2.
+/// The step of a size, any size. Sizes of 2^32 and more have the steps of smaller ones: 2^32 has that of 1. And 0 has that
+/// of 2.
 ///
 /// A double that holds the size begins with the sign, eleven bits of exponent, and the four bits after the leading one.
 /// So the step is the same few instructions for small and large sizes.
@@ -38,7 +39,7 @@ fn first_16_bits(number: i64) -> usize {
 fn first_16_bits(number: i64) -> usize {
     let bits: u32;
     // SAFETY:
-    // - registers only; a conversion that rounds notes that in a flag, which an asm block may
+    // - registers only, and flags: a conversion that rounds, of a size above 2^53, notes that in one
     unsafe {
         std::arch::asm!(
             "cvtsi2sd {double}, {number}",
@@ -46,7 +47,7 @@ fn first_16_bits(number: i64) -> usize {
             number = in(reg) number,
             double = out(xmm_reg) _,
             bits = lateout(reg) bits,
-            options(pure, nomem, nostack, preserves_flags),
+            options(pure, nomem, nostack),
         );
     }
     bits as usize

@@ -1,14 +1,14 @@
 //! A pool as the allocator of collections: those of the crate `allocator-api2`, and others that take its trait.
 
 use std::alloc::Layout;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::Pool;
 
 /// A collection's memory is a raw buffer of the pool. It stays good after the pool was closed. A get that fails is the
-/// collection's `AllocError`.
+/// collection's `AllocError`, at which most collections abort. An allocation of no bytes is no buffer.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,6 +29,9 @@ unsafe impl Allocator for &Pool {
     #[inline]
     #[track_caller]
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        if layout.size() == 0 {
+            return Ok(nothing(layout));
+        }
         let got = match layout.align() <= self.alignment() {
             true => self.get_raw(layout.size()),
             false => self.get_raw_aligned(layout.align(), layout.size()),
@@ -38,9 +41,12 @@ unsafe impl Allocator for &Pool {
 
     #[inline]
     unsafe fn deallocate(&self, data: NonNull<u8>, layout: Layout) {
+        if layout.size() == 0 {
+            return;
+        }
         // SAFETY:
         // - allocated here, and given up (caller)
-        let put = unsafe { self.put_raw(data, layout.size()) };
+        let put = unsafe { self.put_raw_unsized(data) };
         debug_assert!(put.is_ok(), "{put:?}");
     }
 
@@ -58,8 +64,17 @@ unsafe impl Allocator for &Pool {
         new: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: as the caller promised
-        unsafe { reallocate(self, data, old, new) }
+        let moved = unsafe { reallocate(self, data, old, new) };
+        // In a closed pool it may stay where it is.
+        let stays = new.align() <= old.align();
+        moved.or(if stays { Ok(NonNull::slice_from_raw_parts(data, old.size())) } else { Err(AllocError) })
     }
+}
+
+/// What an allocation of no bytes is: no buffer.
+fn nothing(layout: Layout) -> NonNull<[u8]> {
+    let data = NonNull::new(ptr::without_provenance_mut(layout.align())).expect("an alignment is not 0");
+    NonNull::slice_from_raw_parts(data, 0)
 }
 
 /// # Safety
@@ -71,7 +86,7 @@ unsafe fn reallocate(
     old: Layout,
     new: Layout,
 ) -> Result<NonNull<[u8]>, AllocError> {
-    if new.align() <= pool.alignment() {
+    if new.size() > 0 && old.size() > 0 && new.align() <= pool.alignment() {
         // SAFETY:
         // - the caller's buffer
         let moved = unsafe { pool.realloc_raw(data, new.size()) }.map_err(|_| AllocError)?;

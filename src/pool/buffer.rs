@@ -93,8 +93,8 @@ impl PooledBuffer {
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now on
-    /// - all its usable bytes, as [`Pool::usable_size`] counts them, are initialised; those of a class's slots always
-    ///   are
+    /// - all its usable bytes, as [`Pool::usable_size`] counts them, are initialised; those of a class's slots
+    ///   are, unless safe code wrote padding or a `MaybeUninit` there since the get
     pub unsafe fn from_raw(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<Self, Misuse> {
         let pool = pool.reference();
         // SAFETY:
@@ -268,8 +268,8 @@ impl Deref for PooledBuffer {
     fn deref(&self) -> &[u8] {
         // SAFETY:
         // - the buffer has at least `len` bytes
-        // - all are initialised: fresh slots are zero pages, reused slots hold what was there, other buffers were
-        //   zeroed when they were allocated, and the caller of `from_raw` vouched for its own
+        // - all are initialised: fresh slots are zero pages, reused slots hold what was there when they were
+        //   put, other buffers were zeroed when they were allocated, and the caller of `from_raw` vouched for its own
         // - nobody else writes to them while this value is borrowed
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }

@@ -418,6 +418,7 @@ impl Pool {
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
     #[inline]
     pub unsafe fn put_raw(&self, data: NonNull<u8>, size: usize) -> Result<(), Misuse> {
+        let data = as_memory_holds(data);
         let Err(unfinished) = door::put(&self.core, data.as_ptr(), size) else { return Ok(()) };
         // SAFETY:
         // - the caller owns the buffer
@@ -449,6 +450,7 @@ impl Pool {
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it, and nobody uses it any more
     pub unsafe fn put_raw_unsized(&self, data: NonNull<u8>) -> Result<(), Misuse> {
+        let data = as_memory_holds(data);
         if door::put_unsized(&self.core, data.as_ptr()) {
             return Ok(());
         }
@@ -686,6 +688,13 @@ impl fmt::Debug for Pool {
             .field("stats", &self.stats())
             .finish()
     }
+}
+
+/// The same pointer. To the compiler its bytes are from here on what memory holds: safe code may have written some that
+/// are not initialised, and the next owner reads them.
+#[inline(always)]
+fn as_memory_holds(data: NonNull<u8>) -> NonNull<u8> {
+    std::hint::black_box(data)
 }
 
 #[cfg(all(test, target_os = "linux", not(bytepool_shuttle)))]

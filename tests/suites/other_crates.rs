@@ -83,6 +83,33 @@ mod allocator {
     }
 
     #[test]
+    fn what_has_no_bytes_is_no_buffer() {
+        let pool = pool();
+        drop(Box::new_in((), &pool));
+        drop(Vec::<u64, _>::new_in(&pool).into_boxed_slice());
+        let mut numbers = Vec::<u64, _>::with_capacity_in(100, &pool);
+        assert_eq!(pool.stats().outstanding(), 1);
+        numbers.shrink_to_fit();
+        assert_eq!((numbers.capacity(), pool.stats().outstanding()), (0, 0));
+        numbers.push(7);
+        assert_eq!((numbers[0], pool.stats().outstanding()), (7, 1));
+        drop(numbers);
+        ends_whole(&pool);
+    }
+
+    #[test]
+    fn a_vec_may_shrink_in_a_closed_pool() {
+        let pool = pool();
+        let mut numbers = Vec::with_capacity_in(10_000, &pool);
+        numbers.extend(0..10_u64);
+        pool.close();
+        numbers.shrink_to_fit();
+        assert!(numbers.iter().copied().eq(0..10));
+        drop(numbers);
+        ends_whole(&pool);
+    }
+
+    #[test]
     fn a_map_lives_in_a_pool() {
         let pool = pool();
         let mut map = hashbrown::HashMap::new_in(&pool);
