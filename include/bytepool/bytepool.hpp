@@ -243,6 +243,10 @@ namespace detail {
 
 #ifdef BYTEPOOL_EXCEPTIONS
 namespace detail {
+// How many there are, or SIZE_MAX if there is no memory.
+extern "C" std::size_t bytepool_cpp_dump_outstanding(const Pool &pool, bytepool_outstanding_handler handler,
+                                                     void *user_data) noexcept;
+
 // A bytepool_outstanding_handler for a vector. What there is no memory for is missing from it.
 inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
     try {
@@ -252,12 +256,10 @@ inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
 }
 } // namespace detail
 
-// The tracked buffers that are outstanding, the oldest first; none if the pool does not track. Throws rust::Error as
-// Context, and std::bad_alloc.
+// The tracked buffers that are outstanding, the oldest first; none if the pool does not track. Throws std::bad_alloc.
 [[nodiscard]] inline std::vector<Outstanding> dump_outstanding(const Pool &pool) {
     std::vector<Outstanding> all;
-    const Context context(pool);
-    if (bytepool_dump_outstanding(context.get(), detail::collect_outstanding, &all) != all.size()) {
+    if (detail::bytepool_cpp_dump_outstanding(pool, detail::collect_outstanding, &all) != all.size()) {
         throw std::bad_alloc();
     }
     return all;

@@ -5,6 +5,7 @@
 //! [`boundary`].
 
 mod sharing;
+mod tracked;
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
