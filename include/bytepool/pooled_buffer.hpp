@@ -40,7 +40,7 @@ extern "C" void bytepool_cpp_put(const BufferParts &parts) noexcept;
 #endif
 
 inline GetRequest request_of(std::size_t size, const source_location &where) noexcept {
-    return {size, 0, 0, false, where.file_name(), where.line(), where.column()};
+    return {size, 1, 0, false, where.file_name(), where.line(), where.column()};
 }
 
 // Of a std::chrono::duration, whose header takes as long to compile as all else here. The longest that nanoseconds can
@@ -407,7 +407,7 @@ class [[nodiscard]] PooledBuffer {
 
     // Whether the thread's cache had it.
     [[nodiscard]] bool is_got_fast(const Pool &pool, const detail::GetRequest &request) noexcept {
-        return request.alignment == 0 && detail::bytepool_cpp_get(pool, request.size, parts_);
+        return request.alignment == 1 && detail::bytepool_cpp_get(pool, request.size, parts_);
     }
     static std::optional<PooledBuffer> tried(const Pool &pool, const detail::GetRequest &request,
                                              bytepool_status &why) noexcept {
