@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include <unistd.h>
+
 #define ASIO_STANDALONE
 #include <asio.hpp>
 
@@ -181,7 +183,7 @@ std::size_t resident_size() {
     std::size_t size = 0;
     std::size_t resident = 0;
     std::ifstream("/proc/self/statm") >> size >> resident;
-    return resident * 4096;
+    return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 struct Sizes {

@@ -39,6 +39,8 @@ class allocator {
     // Not explicit, as containers take an allocator for their last argument.
     allocator(const Context &context) noexcept // NOLINT(google-explicit-constructor)
         : context_(context.get()), alignment_(context.alignment()) {}
+    // A temporary context would be freed before the container gets anything.
+    allocator(const Context &&) = delete;
     template <typename U>
     allocator(const allocator<U> &other) noexcept // NOLINT(google-explicit-constructor)
         : context_(other.context_), alignment_(other.alignment_) {}

@@ -15,13 +15,16 @@
 //     std::memcpy(buffer.data(), "hello", 5);
 //     // put back at the end of the scope, on whatever thread
 //
-// Threads   Every function of Pool, Context and memory_resource may be called from any thread at any time. A
-//           PooledBuffer is like any value: it may move between threads, and one thread at a time may change it.
-// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status; others throw rust::Error.
-//           The text names limit and value. Destructors and moves never throw.
-//           Functions whose name starts with try_ do not throw either, and a last argument `why` has the reason. Under
-//           -fno-exceptions they are there and what throws is not, but for the members of Pool, which the bridge makes:
-//           there a failure ends the program. -fno-rtti will do, too.
+// Threads   Any thread may call the const functions of Pool and Context and allocate from a memory_resource, at any
+//           time. A Context is moved, reset, released and destroyed by one thread at a time. A PooledBuffer or a
+//           SharedBuffer is like any value: it may move between threads, and one thread at a time may change it.
+// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. What makes pools, contexts
+//           and owners throws rust::Error. A wrong size throws std::length_error, a wrong index std::out_of_range. The
+//           text names limit and value. Destructors and moves never throw.
+//           Functions whose name starts with try_ do not throw. Those that get a buffer, a pool or a context say why
+//           they failed in a `bytepool_status &why`.
+//           Under -fno-exceptions what throws is not there, except the members of Pool, pinned_regions, and the copy
+//           and the slice of a SharedBuffer. A failure of these ends the program there. -fno-rtti will do, too.
 // Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
@@ -177,13 +180,13 @@ inline void check_version() {
 } // namespace detail
 
 // A pool; the Box is one handle on it, and pool->clone() makes another. The last handle's end closes the pool. Throws
-// rust::Error.
+// rust::Error; and std::runtime_error if this header does not fit the library.
 [[nodiscard]] inline rust::Box<Pool> new_pool(const PoolConfig &config) {
     detail::check_version();
     return detail::new_pool_of_config(detail::config_of(config));
 }
 
-// The same of these classes, all else by default. Throws rust::Error.
+// The same of these classes, all else by default. Throws as the first.
 [[nodiscard]] inline rust::Box<Pool> new_pool(rust::Slice<const SizeClass> size_classes) {
     detail::check_version();
     return detail::new_pool_of_classes(size_classes);
@@ -200,18 +203,19 @@ struct has_classes<Classes, std::void_t<decltype(std::data(std::declval<const Cl
                    SizeClass> {};
 } // namespace detail
 
-// The same of a std::vector, std::span, std::array or array of classes, constexpr or not. Throws rust::Error.
+// The same of a std::vector, std::span, std::array or array of classes, constexpr or not. Throws as the first.
 template <typename Classes, std::enable_if_t<detail::has_classes<Classes>::value, int> = 0>
 [[nodiscard]] rust::Box<Pool> new_pool(const Classes &size_classes) {
     return new_pool(rust::Slice<const SizeClass>(std::data(size_classes), std::size(size_classes)));
 }
 
-// The same with the classes written out. Throws rust::Error.
+// The same with the classes written out. Throws as the first.
 [[nodiscard]] inline rust::Box<Pool> new_pool(std::initializer_list<SizeClass> size_classes) {
     return new_pool(rust::Slice<const SizeClass>(size_classes.begin(), size_classes.size()));
 }
 
-// A handle on the pool of a context from C. Throws rust::Error if the context is not a live one.
+// A handle on the pool of a context from C. Throws rust::Error if the context is not a live one or the system has no
+// memory; and std::runtime_error if this header does not fit the library.
 [[nodiscard]] inline rust::Box<Pool> pool_of_context(void *context) {
     detail::check_version();
     return detail::pool_of_context(static_cast<std::uint8_t *>(context));
@@ -237,12 +241,17 @@ namespace detail {
 // pool.
 [[nodiscard]] inline std::vector<PinnedRegion> pinned_regions(const Pool &pool) {
     std::vector<PinnedRegion> regions(pool.pinned_regions(rust::Slice<PinnedRegion>()));
-    pool.pinned_regions(rust::Slice<PinnedRegion>(regions.data(), regions.size()));
+    const std::size_t count = pool.pinned_regions(rust::Slice<PinnedRegion>(regions.data(), regions.size()));
+    regions.resize(count < regions.size() ? count : regions.size());
     return regions;
 }
 
 #ifdef BYTEPOOL_EXCEPTIONS
 namespace detail {
+// How many there are, or SIZE_MAX if there is no memory.
+extern "C" std::size_t bytepool_cpp_dump_outstanding(const Pool &pool, bytepool_outstanding_handler handler,
+                                                     void *user_data) noexcept;
+
 // A bytepool_outstanding_handler for a vector. What there is no memory for is missing from it.
 inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
     try {
@@ -252,12 +261,10 @@ inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
 }
 } // namespace detail
 
-// The tracked buffers that are outstanding, the oldest first; none if the pool does not track. Throws rust::Error as
-// Context, and std::bad_alloc.
+// The tracked buffers that are outstanding, the oldest first; none if the pool does not track. Throws std::bad_alloc.
 [[nodiscard]] inline std::vector<Outstanding> dump_outstanding(const Pool &pool) {
     std::vector<Outstanding> all;
-    const Context context(pool);
-    if (bytepool_dump_outstanding(context.get(), detail::collect_outstanding, &all) != all.size()) {
+    if (detail::bytepool_cpp_dump_outstanding(pool, detail::collect_outstanding, &all) != all.size()) {
         throw std::bad_alloc();
     }
     return all;

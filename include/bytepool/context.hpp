@@ -17,7 +17,7 @@ namespace bytepool {
 class [[nodiscard]] Context {
   public:
 #ifdef BYTEPOOL_EXCEPTIONS
-    // Throws rust::Error if the pool has its limit of live contexts.
+    // Throws rust::Error if the pool has its limit of live contexts, or the system no memory.
     [[nodiscard]] explicit Context(const Pool &pool)
         : context_(detail::context_of_pool(pool)), alignment_(pool.alignment()) {}
 #endif
@@ -34,14 +34,16 @@ class [[nodiscard]] Context {
         return *this;
     }
     ~Context() {
-        if (context_ != nullptr) {
-            bytepool_free(context_);
-        }
+        reset();
     }
 
-    // The `void *context` of the C functions; NULL once moved from or released.
+    // The `void *context` of the C functions; NULL once moved from, reset or released.
     [[nodiscard]] void *get() const noexcept {
         return context_;
+    }
+    // Whether there is a context: false once moved from, reset or released.
+    explicit operator bool() const noexcept {
+        return context_ != nullptr;
     }
     // Of every buffer of the pool, in bytes.
     [[nodiscard]] std::size_t alignment() const noexcept {
@@ -50,6 +52,12 @@ class [[nodiscard]] Context {
     // Gives it up, to be freed by bytepool_free.
     [[nodiscard]] void *release() noexcept {
         return std::exchange(context_, nullptr);
+    }
+    // Frees it now.
+    void reset() noexcept {
+        if (context_ != nullptr) {
+            bytepool_free(release());
+        }
     }
     void swap(Context &other) noexcept {
         std::swap(context_, other.context_);

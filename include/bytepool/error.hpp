@@ -6,8 +6,8 @@
 
 #include "bytepool/bytepool.h"
 
-// Defined if functions that throw are there: not under -fno-exceptions, where the try_ forms serve. MSVC may throw
-// without the standard's macro.
+// Defined if there are exceptions. Under -fno-exceptions the try_ forms serve, and bytepool.hpp says what is left that
+// would throw. MSVC may throw without the standard's macro.
 #if defined(__cpp_exceptions) || defined(_MSC_VER)
 #define BYTEPOOL_EXCEPTIONS 1
 #endif

@@ -16,7 +16,8 @@ namespace bytepool {
 
 // Puts std::pmr containers into a pool. It is a handle on the pool, and must outlive what was allocated through it,
 // as any memory_resource. Above the pool's alignment an allocation comes from a class whose slots are so aligned, else
-// from the system allocator. Failure throws get_error, which is a std::bad_alloc.
+// from the system allocator. A failed allocation throws get_error, which is a std::bad_alloc; the constructor throws
+// rust::Error if the system has no memory.
 class memory_resource final : public std::pmr::memory_resource {
   public:
     explicit memory_resource(const Pool &pool);

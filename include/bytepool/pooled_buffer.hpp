@@ -4,12 +4,13 @@
 //     auto copy = bytepool::PooledBuffer::copy(*pool, "hello");
 //     asio::async_read(socket, asio::buffer(buffer), ...);
 //
-// It is a contiguous range of std::uint8_t. Nothing in it grows: the capacity is what was got.
+// It is a contiguous range of std::uint8_t. It never reallocates: resize and append work within the capacity.
 #ifndef BYTEPOOL_POOLED_BUFFER_HPP
 #define BYTEPOOL_POOLED_BUFFER_HPP
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string_view>
 #include <type_traits>
@@ -40,7 +41,7 @@ extern "C" void bytepool_cpp_put(const BufferParts &parts) noexcept;
 #endif
 
 inline GetRequest request_of(std::size_t size, const source_location &where) noexcept {
-    return {size, 0, 0, false, where.file_name(), where.line(), where.column()};
+    return {size, 1, 0, false, where.file_name(), where.line(), where.column()};
 }
 
 // Of a std::chrono::duration, whose header takes as long to compile as all else here. The longest that nanoseconds can
@@ -59,19 +60,38 @@ template <typename Duration>
 template <typename T>
 inline constexpr bool is_byte = sizeof(T) == 1 && std::is_trivially_copyable<T>::value;
 
-// Whether a type is a range of bytes in a row, and no array of char, which may be a text.
+// Whether a type is the element of a text.
+#ifdef __cpp_char8_t
+template <typename T>
+inline constexpr bool is_char = std::is_same<T, char>::value || std::is_same<T, char8_t>::value;
+#else
+template <typename T>
+inline constexpr bool is_char = std::is_same<T, char>::value;
+#endif
+
+template <typename T>
+inline constexpr bool is_text_pointer = std::is_same<T, const char *>::value || std::is_same<T, char *>::value;
+
+// Whether a type is a range of bytes in a row, and no array of characters, which may be a text.
 template <typename Range, typename = void>
 struct is_bytes : std::false_type {};
 template <typename Range>
 struct is_bytes<Range, std::void_t<decltype(std::size(std::declval<const Range &>())),
                                    decltype(*std::data(std::declval<const Range &>()))>>
     : std::bool_constant<is_byte<std::remove_reference_t<decltype(*std::data(std::declval<const Range &>()))>> &&
-                         !std::is_convertible<const Range &, const char *>::value> {};
+                         !std::is_convertible<const Range &, const char *>::value &&
+                         !(std::is_array<Range>::value && is_char<std::remove_extent_t<Range>>)> {};
 
 // Bytes to copy: of a text, or of whatever range has bytes in a row.
 class Bytes {
   public:
-    Bytes(const char *text) noexcept : Bytes(std::string_view(text)) {} // NOLINT(google-explicit-constructor)
+    // A text ends with its zero, or with its array. A template, so that neither an array nor 0 becomes a pointer.
+    template <typename Text, std::enable_if_t<is_text_pointer<Text>, int> = 0>
+    Bytes(const Text &text) noexcept // NOLINT(google-explicit-constructor)
+        : data_(text), size_(std::strlen(text)) {}
+    template <typename Char, std::size_t N, std::enable_if_t<is_char<Char>, int> = 0>
+    Bytes(const Char (&text)[N]) noexcept // NOLINT(google-explicit-constructor)
+        : data_(reinterpret_cast<const char *>(text)), size_(length_of(text)) {}
     template <typename Range, std::enable_if_t<is_bytes<Range>::value, int> = 0>
     Bytes(const Range &range) noexcept // NOLINT(google-explicit-constructor)
         : data_(reinterpret_cast<const char *>(std::data(range))), size_(std::size(range)) {}
@@ -82,6 +102,12 @@ class Bytes {
     }
 
   private:
+    template <typename Char, std::size_t N>
+    static std::size_t length_of(const Char (&text)[N]) noexcept {
+        const void *zero = std::memchr(text, 0, N);
+        return zero == nullptr ? N : static_cast<std::size_t>(static_cast<const Char *>(zero) - text);
+    }
+
     const char *data_;
     std::size_t size_;
 };
@@ -90,9 +116,9 @@ class Bytes {
 template <typename T, typename = void>
 struct is_mutable_buffer : std::false_type {};
 template <typename T>
-struct is_mutable_buffer<
-    T, std::enable_if_t<std::is_class<T>::value && std::is_constructible<T, void *, std::size_t>::value>>
-    : std::is_same<decltype(std::declval<const T &>().data()), void *> {};
+struct is_mutable_buffer<T, std::void_t<decltype(std::declval<const T &>().data())>>
+    : std::conjunction<std::is_same<decltype(std::declval<const T &>().data()), void *>,
+                       std::is_constructible<T, void *, std::size_t>> {};
 } // namespace detail
 
 class SharedBuffer;
@@ -222,8 +248,11 @@ class [[nodiscard]] PooledBuffer {
         return tried(pool, timed_request(size, timeout, where), why);
     }
 
-    // Gives the raw pointer up, to be put by bytepool_put with the size it has now, or adopted again. NULL if there
-    // is no memory.
+    // Gives the raw pointer up, to be put by C or adopted again. NULL if there is no memory. bytepool_put and adopt need
+    // the size that the buffer had, which is gone afterwards: take it before. bytepool_put_unsized needs none.
+    //
+    //     const std::size_t size = buffer.size();
+    //     bytepool_put(context, buffer.release(), size);
     [[nodiscard]] std::uint8_t *release() noexcept {
         const detail::BufferParts parts = std::exchange(parts_, none());
         if (parts.data != nullptr) {
@@ -328,11 +357,14 @@ class [[nodiscard]] PooledBuffer {
         return {reinterpret_cast<const char *>(parts_.data), parts_.size};
     }
     // An asio::mutable_buffer, or Boost's: `asio::buffer(buffer)`, and wherever one is taken. A const buffer goes to
-    // `asio::buffer(buffer.string_view())`, or with Asio 1.28 and later as it is.
+    // `asio::buffer(buffer.string_view())`, or with Asio 1.28 and later as it is. Not of a temporary, which would put
+    // the memory before it is used.
     template <typename Buffer, std::enable_if_t<detail::is_mutable_buffer<Buffer>::value, int> = 0>
-    operator Buffer() noexcept { // NOLINT(google-explicit-constructor)
+    operator Buffer() &noexcept { // NOLINT(google-explicit-constructor)
         return Buffer(static_cast<void *>(parts_.data), parts_.size);
     }
+    template <typename Buffer, std::enable_if_t<detail::is_mutable_buffer<Buffer>::value, int> = 0>
+    operator Buffer() && = delete;
 
     // Makes the size 0. The memory stays.
     void clear() noexcept {
@@ -407,7 +439,7 @@ class [[nodiscard]] PooledBuffer {
 
     // Whether the thread's cache had it.
     [[nodiscard]] bool is_got_fast(const Pool &pool, const detail::GetRequest &request) noexcept {
-        return request.alignment == 0 && detail::bytepool_cpp_get(pool, request.size, parts_);
+        return request.alignment == 1 && detail::bytepool_cpp_get(pool, request.size, parts_);
     }
     static std::optional<PooledBuffer> tried(const Pool &pool, const detail::GetRequest &request,
                                              bytepool_status &why) noexcept {

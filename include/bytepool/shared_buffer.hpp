@@ -16,7 +16,7 @@ extern "C" bool bytepool_cpp_add_share(const BufferParts &parts) noexcept;
 extern "C" void bytepool_cpp_release_share(const BufferParts &parts) noexcept;
 extern "C" bool bytepool_cpp_unshare(const BufferParts &parts) noexcept;
 
-// Where there are no exceptions, they end the program.
+// The copy constructor must be there under -fno-exceptions, too: then these end the program.
 [[noreturn]] void throw_too_many_shares();
 [[noreturn]] void throw_bad_slice(std::size_t offset, std::size_t size, std::size_t whole);
 
@@ -24,9 +24,9 @@ extern "C" bool bytepool_cpp_unshare(const BufferParts &parts) noexcept;
 template <typename T, typename = void>
 struct is_const_buffer : std::false_type {};
 template <typename T>
-struct is_const_buffer<
-    T, std::enable_if_t<std::is_class<T>::value && std::is_constructible<T, const void *, std::size_t>::value>>
-    : std::is_same<decltype(std::declval<const T &>().data()), const void *> {};
+struct is_const_buffer<T, std::void_t<decltype(std::declval<const T &>().data())>>
+    : std::conjunction<std::is_same<decltype(std::declval<const T &>().data()), const void *>,
+                       std::is_constructible<T, const void *, std::size_t>> {};
 } // namespace detail
 
 // A buffer, or a part of it, with many holders. A copy or a slice is another holder of the same bytes, which nobody may
@@ -36,6 +36,8 @@ struct is_const_buffer<
 //
 // Like any value it may move between threads, and one thread at a time may change it; its copies are independent. It
 // keeps its memory alive on its own. A moved-from one is empty and has no memory.
+//
+// Under -fno-exceptions use try_share and try_slice: a copy or a slice that fails there ends the program.
 class [[nodiscard]] SharedBuffer {
   public:
     using value_type = std::uint8_t;
@@ -57,7 +59,7 @@ class [[nodiscard]] SharedBuffer {
             detail::bytepool_cpp_share(parts_);
         }
     }
-    // Another holder. Throws std::length_error if there are 2^31 already.
+    // Another holder. Throws std::length_error if there are 2^31 already; try_share does not throw.
     SharedBuffer(const SharedBuffer &other) : parts_(other.parts_), data_(other.data_) {
         if (parts_.data != nullptr && !detail::bytepool_cpp_add_share(parts_)) {
             detail::throw_too_many_shares();
@@ -76,18 +78,35 @@ class [[nodiscard]] SharedBuffer {
         }
     }
 
+    // Another holder, without exceptions: nullopt if there are 2^31 already.
+    [[nodiscard]] std::optional<SharedBuffer> try_share() const noexcept {
+        if (parts_.data != nullptr && !detail::bytepool_cpp_add_share(parts_)) {
+            return std::nullopt;
+        }
+        return SharedBuffer(parts_, data_);
+    }
+    // Another holder, of `size` bytes from `offset` on: nullopt if there are fewer, or 2^31 holders already.
+    [[nodiscard]] std::optional<SharedBuffer> try_slice(std::size_t offset, std::size_t size) const noexcept {
+        if (!has(offset, size)) {
+            return std::nullopt;
+        }
+        auto slice = try_share();
+        if (slice) {
+            slice->narrow(offset, size);
+        }
+        return slice;
+    }
     // Another holder, of `size` bytes from `offset` on. Throws std::out_of_range if there are fewer, and as a copy.
     [[nodiscard]] SharedBuffer slice(std::size_t offset, std::size_t size) const & {
         return SharedBuffer(*this).slice(offset, size);
     }
     // The same of a holder that is given up.
     [[nodiscard]] SharedBuffer slice(std::size_t offset, std::size_t size) && {
-        if (offset > parts_.size || size > parts_.size - offset) {
+        if (!has(offset, size)) {
             detail::throw_bad_slice(offset, size, parts_.size);
         }
         SharedBuffer slice(std::move(*this));
-        slice.data_ += offset;
-        slice.parts_.size = size;
+        slice.narrow(offset, size);
         return slice;
     }
 
@@ -114,8 +133,19 @@ class [[nodiscard]] SharedBuffer {
 
     [[nodiscard]] const_iterator begin() const noexcept { return data_; }
     [[nodiscard]] const_iterator end() const noexcept { return data_ + parts_.size; }
-    // Unchecked, as std::vector's.
+    // Unchecked, as std::vector's; so are front and back, which an empty buffer does not have.
     [[nodiscard]] const std::uint8_t &operator[](std::size_t index) const noexcept { return data_[index]; }
+    [[nodiscard]] const std::uint8_t &front() const noexcept { return data_[0]; }
+    [[nodiscard]] const std::uint8_t &back() const noexcept { return data_[parts_.size - 1]; }
+#ifdef BYTEPOOL_EXCEPTIONS
+    // Throws std::out_of_range if there is no such byte.
+    [[nodiscard]] const std::uint8_t &at(std::size_t index) const {
+        if (index >= parts_.size) {
+            detail::throw_out_of_range(index, parts_.size);
+        }
+        return data_[index];
+    }
+#endif
 
 #ifdef __cpp_lib_span
     [[nodiscard]] std::span<const std::uint8_t> span() const noexcept {
@@ -130,11 +160,14 @@ class [[nodiscard]] SharedBuffer {
     [[nodiscard]] std::string_view string_view() const noexcept {
         return {reinterpret_cast<const char *>(data_), parts_.size};
     }
-    // An asio::const_buffer, or Boost's: `asio::buffer(shared)`, and wherever one is taken.
+    // An asio::const_buffer, or Boost's: `asio::buffer(shared)`, and wherever one is taken. Not of a temporary, which
+    // may be the last holder.
     template <typename Buffer, std::enable_if_t<detail::is_const_buffer<Buffer>::value, int> = 0>
-    operator Buffer() const noexcept { // NOLINT(google-explicit-constructor)
+    operator Buffer() const &noexcept { // NOLINT(google-explicit-constructor)
         return Buffer(static_cast<const void *>(data_), parts_.size);
     }
+    template <typename Buffer, std::enable_if_t<detail::is_const_buffer<Buffer>::value, int> = 0>
+    operator Buffer() const && = delete;
 
     void swap(SharedBuffer &other) noexcept {
         std::swap(parts_, other.parts_);
@@ -150,6 +183,17 @@ class [[nodiscard]] SharedBuffer {
     }
 
   private:
+    // Takes a share over that was counted.
+    SharedBuffer(const detail::BufferParts &parts, const std::uint8_t *data) noexcept : parts_(parts), data_(data) {}
+
+    [[nodiscard]] bool has(std::size_t offset, std::size_t size) const noexcept {
+        return offset <= parts_.size && size <= parts_.size - offset;
+    }
+    void narrow(std::size_t offset, std::size_t size) noexcept {
+        data_ += offset;
+        parts_.size = size;
+    }
+
     // `data` is where the buffer starts, and `size` that of these bytes.
     detail::BufferParts parts_ = PooledBuffer::none();
     const std::uint8_t *data_ = nullptr;

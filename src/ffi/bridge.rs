@@ -5,6 +5,7 @@
 //! [`boundary`].
 
 mod sharing;
+mod tracked;
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
@@ -112,7 +113,7 @@ mod cpp {
     #[namespace = "bytepool::detail"]
     struct GetRequest {
         size: usize,
-        /// In bytes; 0 means the pool's own.
+        /// In bytes; 1 means the pool's own.
         alignment: usize,
         timeout_ns: u64,
         /// Whether the caller gave a timeout. Then a limit that is reached is a timeout, also where `timeout_ns` is 0.
@@ -340,7 +341,7 @@ unsafe fn request_of(request: &GetRequest) -> Request<'_> {
     // SAFETY:
     // - as the caller promised
     let caller = unsafe { caller_at(request.file, request.line, request.column) };
-    let alignment = (request.alignment != 0).then_some(request.alignment);
+    let alignment = (request.alignment != 1).then_some(request.alignment);
     Request { alignment, timeout: timeout_of(request.timeout_ns), ..Request::owned(request.size, caller) }
 }
 

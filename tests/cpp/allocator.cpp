@@ -25,6 +25,9 @@ using String = std::basic_string<char, std::char_traits<char>, allocator<char>>;
 
 static_assert(!std::is_polymorphic_v<allocator<int>> && std::is_nothrow_copy_constructible_v<allocator<int>>);
 static_assert(std::is_trivially_copyable_v<allocator<int>>);
+// Of a context that is gone before anything is got.
+static_assert(std::is_constructible_v<allocator<int>, const bytepool::Context &>);
+static_assert(!std::is_constructible_v<allocator<int>, bytepool::Context>);
 static_assert(std::is_same_v<std::allocator_traits<allocator<int>>::rebind_alloc<long>, allocator<long>>);
 
 void containers() {
@@ -113,7 +116,8 @@ void it_outlives_its_context() {
     }
     CHECK(thrown && vector.size() == 3 && vector[2] == 3);
     CHECK_EQ(out(*watch), 1);
-    vector = Vector<int>(Context(*watch));
+    const Context other(*watch);
+    vector = Vector<int>(other);
     CHECK_EQ(out(*watch), 0);
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <iterator>
+#include <memory_resource>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -54,6 +55,16 @@ void copies_of_whatever_has_bytes() {
     is_hello(PooledBuffer::copy(*pool, std::span<const std::byte>(bytes)));
     is_hello(PooledBuffer::copy(*pool, std::as_bytes(std::span(vector))));
 #endif
+    const struct {
+        char text[4];
+        char behind;
+    } unended = {{'a', 'b', 'c', 'd'}, 'x'};
+    CHECK(PooledBuffer::copy(*pool, unended.text).string_view() == "abcd");
+    char part[8] = "hello";
+    is_hello(PooledBuffer::copy(*pool, part));
+    is_hello(PooledBuffer::copy(*pool, u8"hello"));
+    const char *pointer = part;
+    is_hello(PooledBuffer::copy(*pool, pointer));
     CHECK_EQ(PooledBuffer::copy(*pool, "a\0b"sv).size(), 3);
     CHECK(PooledBuffer::copy(*pool, "").empty());
     CHECK(PooledBuffer::copy(*pool, std::string_view()).empty());
@@ -63,6 +74,16 @@ void copies_of_whatever_has_bytes() {
 // What has other elements than bytes is nothing to copy.
 static_assert(std::is_convertible_v<std::string, bytepool::detail::Bytes>);
 static_assert(!std::is_convertible_v<std::vector<int>, bytepool::detail::Bytes>);
+static_assert(std::is_convertible_v<char *, bytepool::detail::Bytes>);
+static_assert(!std::is_convertible_v<std::nullptr_t, bytepool::detail::Bytes>);
+template <typename Buffer, typename = void>
+struct appends_zero : std::false_type {};
+template <typename Buffer>
+struct appends_zero<Buffer, std::void_t<decltype(std::declval<Buffer &>().append(0))>> : std::true_type {};
+struct AppendsZero {
+    void append(const char *);
+};
+static_assert(appends_zero<AppendsZero>::value && !appends_zero<PooledBuffer>::value);
 static_assert(!std::is_convertible_v<std::u16string, bytepool::detail::Bytes>);
 static_assert(!std::is_convertible_v<std::vector<std::string>, bytepool::detail::Bytes>);
 
@@ -176,6 +197,17 @@ static_assert(!std::is_convertible_v<PooledBuffer &, ConstBuffer>);
 static_assert(!std::is_convertible_v<PooledBuffer &, std::string> && !std::is_convertible_v<PooledBuffer &, void *>);
 static_assert(!std::is_convertible_v<PooledBuffer &, std::string_view> && !std::is_convertible_v<PooledBuffer &, int>);
 static_assert(!std::is_convertible_v<PooledBuffer &, std::vector<std::uint8_t>>);
+// Of a temporary it would dangle.
+static_assert(!std::is_convertible_v<PooledBuffer, MutableBuffer>);
+static_assert(!std::is_constructible_v<MutableBuffer, PooledBuffer>);
+// What has no data() is asked, too.
+struct View {
+    View(void *, std::size_t) noexcept {}
+};
+static_assert(!std::is_convertible_v<PooledBuffer &, View>);
+static_assert(!std::is_convertible_v<PooledBuffer &, std::pmr::monotonic_buffer_resource>);
+static_assert(!std::is_convertible_v<bytepool::SharedBuffer &, View>);
+static_assert(!std::is_convertible_v<bytepool::SharedBuffer &, std::pmr::monotonic_buffer_resource>);
 
 void as_a_mutable_buffer() {
     auto pool = small_pool();

@@ -102,6 +102,9 @@ void other_reasons() {
     auto pool = limited();
     THROWS(BYTEPOOL_ERR_INVALID_ARGUMENT, PooledBuffer::aligned(*pool, 48, 100).reset(), "48");
     REFUSES(BYTEPOOL_ERR_INVALID_ARGUMENT, PooledBuffer::try_aligned(*pool, 48, 100, why));
+    THROWS(BYTEPOOL_ERR_INVALID_ARGUMENT, PooledBuffer::aligned(*pool, 0, 100).reset(), "0");
+    REFUSES(BYTEPOOL_ERR_INVALID_ARGUMENT, PooledBuffer::try_aligned(*pool, 0, 100, why));
+    CHECK_EQ(PooledBuffer::aligned(*pool, 1, 100).size(), 100);
     auto unlimited = bytepool::new_pool({{512, 4}});
     THROWS(BYTEPOOL_ERR_OUT_OF_MEMORY, PooledBuffer(*unlimited, SIZE_MAX / 2).reset(), "9223372036854775807");
     REFUSES(BYTEPOOL_ERR_OUT_OF_MEMORY, PooledBuffer::try_get(*unlimited, SIZE_MAX / 2, why));

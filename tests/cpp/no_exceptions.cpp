@@ -51,9 +51,37 @@ void a_pool_s_life() {
     CHECK_EQ(why, BYTEPOOL_ERR_LIMIT);
     CHECK(!PooledBuffer::try_get_timeout(**same, 100, std::chrono::milliseconds(1), why).has_value());
     CHECK_EQ(why, BYTEPOOL_ERR_TIMEOUT);
+    CHECK(*context);
+    context->reset();
+    CHECK(!*context && context->get() == nullptr);
     buffer.reset();
     aligned.reset();
     CHECK_EQ((*pool)->stats().puts, 2);
+}
+
+void holders() {
+    bytepool::PoolConfig config;
+    config.size_classes = {{64, 4}};
+    bytepool_status why = -1;
+    auto pool = bytepool::try_new_pool(config, why);
+    REQUIRE(pool.has_value());
+    auto buffer = PooledBuffer::try_copy(**pool, "hello", why);
+    REQUIRE(buffer.has_value());
+    bytepool::SharedBuffer shared = std::move(*buffer).share();
+    {
+        const auto same = shared.try_share();
+        REQUIRE(same.has_value());
+        CHECK(same->data() == shared.data() && *same == shared);
+        const auto part = same->try_slice(1, 3);
+        REQUIRE(part.has_value());
+        CHECK(part->data() == shared.data() + 1 && part->string_view() == "ell");
+        CHECK(!part->try_slice(0, 4) && part->try_slice(3, 0)->empty());
+        CHECK(!std::move(shared).try_into_buffer().has_value()); // NOLINT(bugprone-use-after-move)
+    }
+    CHECK_EQ((*pool)->stats().puts, 0);
+    CHECK(bytepool::SharedBuffer().try_share()->empty() && !bytepool::SharedBuffer().try_slice(1, 0));
+    shared.reset(); // the last: each holder was counted, and given up, once
+    CHECK_EQ((*pool)->stats().puts, 1);
 }
 
 void what_is_refused() {
@@ -83,6 +111,7 @@ int main(int argc, char **argv) {
     check_begin(argc, argv);
     bytepool_set_misuse_handler(ignore, nullptr);
     a_pool_s_life();
+    holders();
     what_is_refused();
     return check_end("no_exceptions");
 }

@@ -22,6 +22,16 @@ static_assert(std::is_copy_constructible_v<SharedBuffer> && std::is_copy_assigna
 static_assert(std::is_nothrow_move_constructible_v<SharedBuffer> && std::is_nothrow_destructible_v<SharedBuffer>);
 static_assert(!std::is_convertible_v<PooledBuffer, SharedBuffer>);
 
+// It looks like Asio's const_buffer, which would dangle if it came of a temporary.
+struct ConstBuffer {
+    ConstBuffer(const void *, std::size_t) noexcept {}
+    [[nodiscard]] const void *data() const noexcept { return nullptr; }
+};
+static_assert(std::is_convertible_v<SharedBuffer &, ConstBuffer>);
+static_assert(std::is_convertible_v<const SharedBuffer &, ConstBuffer>);
+static_assert(!std::is_convertible_v<SharedBuffer, ConstBuffer>);
+static_assert(!std::is_convertible_v<const SharedBuffer, ConstBuffer>);
+
 // In a class, and larger than any.
 const std::size_t sizes[] = {100, 100000};
 
@@ -78,6 +88,9 @@ void slices_keep_the_buffer() {
         EXPECT_ERROR(std::out_of_range, (void)part.slice(0, 21), "21 bytes", "byte 0", "has 20");
         EXPECT_ERROR(std::out_of_range, (void)part.slice(21, 0), "byte 21");
         EXPECT_ERROR(std::out_of_range, (void)part.slice(1, SIZE_MAX), "18446744073709551615");
+        CHECK(part.front() == 'k' && part.at(1) == 'l' && &part.back() == part.end() - 1);
+        EXPECT_ERROR(std::out_of_range, (void)part.at(20), "byte 20", "has 20");
+        CHECK(!part.try_slice(0, 21) && !part.try_slice(21, 0) && !part.try_slice(1, SIZE_MAX));
         rest.reset();
         of_part.reset();
         CHECK_EQ(out(*pool), 1);

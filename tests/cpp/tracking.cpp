@@ -3,9 +3,16 @@
 #include "expect.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory_resource>
+#include <new>
 #include <thread>
 #include <vector>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+#include <sys/resource.h>
 
 namespace {
 
@@ -101,10 +108,52 @@ void a_guarded_buffer_has_room_for_what_was_asked_for() {
     }
 }
 
+// Without memory for the list it throws: an empty one would say that nothing is outstanding.
+void without_memory_it_throws() {
+#ifdef __GLIBC__
+    if (is_watched()) {
+        std::printf("skipped: a checker of memory does without a limit on addresses\n");
+        return;
+    }
+    // A large allocation is a mapping, so no free block of the heap serves it.
+    REQUIRE(mallopt(M_MMAP_THRESHOLD, 1 << 16) == 1);
+    const auto pool = tracking_pool(1);
+    std::vector<bytepool::PooledBuffer> buffers;
+    for (int i = 0; i < 4000; i++) {
+        buffers.emplace_back(*pool, 100);
+    }
+    CHECK_EQ(bytepool::dump_outstanding(*pool).size(), 4000);
+    rlimit old{};
+    REQUIRE(getrlimit(RLIMIT_AS, &old) == 0);
+    rlimit none = old;
+    none.rlim_cur = 1 << 20;
+    REQUIRE(setrlimit(RLIMIT_AS, &none) == 0);
+    void *volatile probe = std::malloc(1 << 20);
+    const bool is_limited = probe == nullptr;
+    std::free(probe);
+    bool is_thrown = false;
+    try {
+        (void)bytepool::dump_outstanding(*pool);
+    } catch (const std::bad_alloc &) {
+        is_thrown = true;
+    }
+    REQUIRE(setrlimit(RLIMIT_AS, &old) == 0);
+    if (is_limited) {
+        CHECK(is_thrown);
+    } else {
+        std::printf("skipped: here the limit on addresses does not hold\n");
+    }
+    CHECK_EQ(bytepool::dump_outstanding(*pool).size(), 4000);
+#else
+    std::printf("skipped: the allocations to fail are glibc's\n");
+#endif
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
     check_begin(argc, argv);
+    without_memory_it_throws(); // while there is one arena: those of threads have addresses in reserve
     a_constructor_and_try_get_tell_their_caller();
     a_place_can_be_passed_on();
     a_memory_resource_is_tracked_without_a_place();
