@@ -8,8 +8,9 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Barrier};
-use std::task::{Context, Poll, Waker};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -530,6 +531,56 @@ fn a_child_s_futures_stay_in_the_queue() {
         drop(second);
         waiter.join().unwrap().unwrap();
     });
+}
+
+/// Runs until it is told to end, and says when it began.
+struct Stays(Mutex<(Sender<()>, Receiver<()>)>);
+
+impl Wake for Stays {
+    fn wake(self: Arc<Self>) {
+        let (began, ends) = &*self.0.lock().unwrap();
+        began.send(()).unwrap();
+        ends.recv().unwrap();
+    }
+}
+
+struct Calls(AtomicUsize);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Another thread is calling the first of two wakers. The child calls the second, as nobody else would.
+#[test]
+fn a_child_calls_the_wakers_of_its_parent_s_other_threads() {
+    let pool = Pool::builder().size_class(4096, 1).max_bytes(4096).build().unwrap();
+    let held = pool.get(4096).unwrap();
+    let ((began, is_waking), (end, ends)) = (channel(), channel());
+    let calls = Arc::new(Calls(AtomicUsize::new(0)));
+    let wakers = [Waker::from(Arc::new(Stays(Mutex::new((began, ends))))), Waker::from(calls.clone())];
+    let mut futures = [(); 2].map(|()| pool.get_async(4096));
+    for (future, waker) in futures.iter_mut().zip(&wakers) {
+        assert!(Pin::new(future).poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    let called = || calls.0.load(Relaxed);
+    thread::scope(|scope| {
+        let closer = scope.spawn(|| pool.close());
+        is_waking.recv().unwrap();
+        let forked = catch_unwind(AssertUnwindSafe(|| {
+            fork(|| {
+                assert_eq!(called(), 0);
+                pool.stats().assert_consistent();
+                assert_eq!(called(), 1);
+            });
+        }));
+        end.send(()).unwrap();
+        forked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        closer.join().unwrap();
+    });
+    assert_eq!(called(), 1, "in the parent that thread calls it");
+    drop(held);
 }
 
 /// Waiters keep nobody from forking, and do not wait in the child.

@@ -32,7 +32,8 @@
 //! One unlocked `cmpxchg` of the bias owner would save the wait, as no interrupt divides it. But it writes what it read
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
 //!
-//! Every access is Relaxed, but those of the last sharer: a mark is the only word its decision rests on. What the
+//! Every access is Relaxed, but a sharer's release of its share, and the last sharer's load: a mark is the only word its
+//! decision rests on. What the
 //! owners wrote into the buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
 //!
 //! **Sharers** count themselves in the mark. The last one has the slot alone, and becomes its owner.
@@ -302,10 +303,22 @@ impl Ledger {
         fits
     }
 
-    /// Gives up the share that the caller has. `true`: it was the last, and the caller is the slot's owner now. Else
-    /// the slot and its pool may be gone already.
-    pub(crate) fn remove_sharer(&self, slot: u32) -> bool {
-        let word = self.word(slot);
+    /// Where the mark of `slot` is.
+    pub(crate) fn entry(&self, slot: u32) -> *const AtomicU64 {
+        self.word(slot)
+    }
+
+    /// Gives up the share that the caller has, of the slot with this [`entry`](Self::entry). `true`: it was the last,
+    /// and the caller is the slot's owner now. Else the slot and its pool, this ledger too, may be gone before this
+    /// returns. So it borrows nothing of them.
+    ///
+    /// # Safety
+    /// - the slot is shared, and one share is the caller's, who does not use it any more
+    pub(crate) unsafe fn remove_sharer(entry: *const AtomicU64) -> bool {
+        // SAFETY:
+        // - the caller's share keeps the ledger until the decrement, which is the last access unless it was the last
+        //   share: then the owner's reference keeps it
+        let word = unsafe { &*entry };
         // Release: this sharer's reads come before the last sharer's load below, or that in `take_from_sharer`.
         let before = word.fetch_sub(1, Release);
         debug_assert!(matches!(decode(before), Some(Holder::Shared(1..))));
@@ -407,6 +420,13 @@ mod tests {
         }
     }
 
+    /// Of slot 0, which is shared.
+    fn remove_sharer(ledger: &Ledger) -> bool {
+        // SAFETY:
+        // - this thread has all shares
+        unsafe { Ledger::remove_sharer(ledger.entry(0)) }
+    }
+
     #[test]
     fn the_last_sharer_owns_the_slot() {
         let (_books, ledger) = ledger(1);
@@ -414,9 +434,9 @@ mod tests {
         assert!(ledger.add_sharer(0));
         assert_eq!(ledger.holder(0), Some(Holder::Shared(2)));
         assert!(!ledger.take_from_sharer(0));
-        assert!(!ledger.remove_sharer(0));
+        assert!(!remove_sharer(&ledger));
         assert_eq!(ledger.holder(0), Some(Holder::Shared(1)));
-        assert!(ledger.remove_sharer(0));
+        assert!(remove_sharer(&ledger));
         assert_eq!(ledger.holder(0), Some(Holder::Owned));
         ledger.set(0, Some(Holder::Shared(1)));
         assert!(ledger.take_from_sharer(0));
@@ -432,7 +452,7 @@ mod tests {
             assert!(!ledger.add_sharer(0));
             assert_eq!(ledger.holder(0), Some(Holder::Shared(MAX_SHARERS)));
         }
-        assert!(!ledger.remove_sharer(0) && ledger.add_sharer(0));
+        assert!(!remove_sharer(&ledger) && ledger.add_sharer(0));
     }
 
     #[test]

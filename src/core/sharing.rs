@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 use super::Core;
 use super::reference::Reference;
 use crate::class::Class;
-use crate::class::ledger::{Holder, MAX_SHARERS};
+use crate::class::ledger::{Holder, Ledger, MAX_SHARERS};
 use crate::class::location::Location;
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
@@ -71,11 +71,16 @@ impl Share {
     /// - the caller has a share of this buffer, and does not use it any more
     #[must_use = "who gave the last share up has to put the buffer"]
     pub(crate) unsafe fn release(self) -> bool {
-        // SAFETY:
-        // - the sharers' reference keeps the pool until this share is given up (caller)
-        let pool = unsafe { self.pool.as_ref() };
-        match self.slot(pool) {
-            Some((class, slot)) => class.ledger.remove_sharer(slot),
+        let entry = {
+            // SAFETY:
+            // - the sharers' reference keeps the pool until this share is given up, below (caller)
+            let pool = unsafe { self.pool.as_ref() };
+            self.slot(pool).map(|(class, slot)| class.ledger.entry(slot))
+        };
+        match entry {
+            // SAFETY:
+            // - the caller has a share of this slot, and does not use it any more
+            Some(entry) => unsafe { Ledger::remove_sharer(entry) },
             None => self.change_record(|holder| match holder {
                 Holder::Shared(sharers @ 2..) => {
                     *sharers -= 1;

@@ -11,8 +11,8 @@
 //!   does so before it looks at the count. So one of the two sees the other.
 //! - A waiter sleeps on a parker of its own and holds no lock of the pool meanwhile.
 //!
-//! A task waits in the same queue. It does not sleep: its place has its waker, and goes when the future that waits has
-//! been polled or dropped.
+//! A task waits in the same queue. It does not sleep: its place has its waker. The place goes when a poll takes the
+//! grant, or the future is dropped.
 //!
 //! Any thread may call anything at any time. The queue knows nothing of slots and limits: who serves says what
 //! a waiter can be granted.

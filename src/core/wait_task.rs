@@ -30,7 +30,7 @@ pub(crate) enum Progress {
 
 impl Core {
     /// A buffer as asked for, or a place in the queue, where the waker is left. Then `waker` has the one that was there
-    /// before, which is the caller's to drop: it is the user's code.
+    /// before, if any. Otherwise it keeps its own. What it has is the caller's to drop: it is the user's code.
     pub(crate) fn poll_get(
         &self,
         guard: &mut ForkGuard,

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
 use crate::ffi::last_error::Failure;
-use crate::ffi::status::{Status, discard};
-use crate::os::caller::KeptErrno;
+use crate::ffi::status::Status;
+use crate::os::caller::{KeptErrno, discard_panic};
 use crate::os::fork::ForkGuard;
 
 /// Why a call from C++ failed: the text of its `rust::Error`.
@@ -67,7 +67,7 @@ impl Error for CppError {}
 pub(super) fn boundary<T, E>(failed: E, body: impl FnOnce(&mut ForkGuard) -> Result<T, E>) -> Result<T, E> {
     let _errno = KeptErrno::new();
     catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
-        discard(payload);
+        discard_panic(payload);
         Err(failed)
     })
 }

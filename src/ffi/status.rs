@@ -1,6 +1,5 @@
 //! Status codes, and the boundary that no panic crosses.
 
-use std::any::Any;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +7,7 @@ use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::ContextError;
 pub use crate::ffi::last_error::last_error;
 use crate::ffi::last_error::set_last_error;
-use crate::os::caller::KeptErrno;
+use crate::os::caller::{KeptErrno, discard_panic};
 use crate::os::fork::ForkGuard;
 
 /// `bytepool_status`: the values of the `BYTEPOOL_` enumeration in `bytepool.h`.
@@ -142,18 +141,10 @@ impl From<&ContextError> for Status {
 pub(crate) fn boundary<T>(failed: T, body: impl FnOnce(&mut ForkGuard) -> T) -> T {
     let _errno = KeptErrno::new();
     catch_unwind(AssertUnwindSafe(|| body(&mut ForkGuard::new()))).unwrap_or_else(|payload| {
-        discard(payload);
+        discard_panic(payload);
         set_last_error(Status::Panic);
         failed
     })
-}
-
-/// Drops what a panic carried.
-pub(crate) fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(of_its_drop) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // Once is enough: leaking cannot panic.
-        std::mem::forget(of_its_drop);
-    }
 }
 
 #[cfg(test)]

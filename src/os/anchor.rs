@@ -94,6 +94,12 @@ impl References {
         self.0.word.fetch_add(references, Relaxed);
     }
 
+    /// For tests: how many there are.
+    #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
+    pub(crate) fn count(self) -> u64 {
+        self.0.word.load(Relaxed) & REFERENCE_MASK
+    }
+
     /// Takes references off, but not the last: the caller keeps one.
     #[inline]
     pub(crate) fn release_some(self, references: u64) {

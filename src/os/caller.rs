@@ -1,4 +1,8 @@
-//! What a call leaves as it found it: the calling thread's `errno`, and whether the thread can be cancelled.
+//! What a call leaves as it found it: the calling thread's `errno`, and whether the thread can be cancelled. And a panic
+//! that it keeps from its caller.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Restores `errno` when it is dropped.
 pub(crate) struct KeptErrno(i32);
@@ -30,6 +34,14 @@ impl Uncancelled {
 impl Drop for Uncancelled {
     fn drop(&mut self) {
         system::set_cancel_state(self.0);
+    }
+}
+
+/// Drops what a panic carried.
+pub(crate) fn discard_panic(payload: Box<dyn Any + Send>) {
+    if let Err(of_its_drop) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // Once is enough: leaking cannot panic.
+        std::mem::forget(of_its_drop);
     }
 }
 

@@ -25,7 +25,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use super::caller::{KeptErrno, Uncancelled};
+use super::caller::{KeptErrno, Uncancelled, discard_panic};
 use super::lock::assert_none_is_held;
 use super::memory::OutOfMemory;
 use super::thread_state::ThreadState;
@@ -67,7 +67,7 @@ impl ForkGuard {
         run()
     }
 
-    /// Calls the wakers that are due, if this is the thread's last guard.
+    /// Calls the wakers that this thread has to, if this is its last guard. A guard that ends inside a waker calls none.
     #[cold]
     fn wake_tasks(&mut self) {
         if depth() != 1 {
@@ -77,7 +77,9 @@ impl ForkGuard {
         while let Some(waker) = wakes::pop(self) {
             // This may be a destructor, or a function that C called: a panic of the user's waker ends here.
             let wake = AssertUnwindSafe(|| self.unguarded(|| waker.wake()));
-            drop(catch_unwind(wake));
+            if let Err(payload) = catch_unwind(wake) {
+                discard_panic(payload);
+            }
         }
     }
 }
@@ -85,7 +87,7 @@ impl ForkGuard {
 impl Drop for ForkGuard {
     #[inline]
     fn drop(&mut self) {
-        if wakes::are_pending() {
+        if wakes::are_due() {
             self.wake_tasks();
         }
         count_out(1);
@@ -287,6 +289,7 @@ extern "C" fn in_child() {
     thread_state::note_forked();
     GENERATION.store(generation().wrapping_add(1), Relaxed);
     FORKING.store(0, Relaxed);
+    wakes::take_over(&ForkGuard::of_counted_thread());
     // The handlers are registered, or this would not run. The thread that was about to note it may be in the parent
     // only.
     PREPARED.store(true, Release);

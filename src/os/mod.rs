@@ -4,7 +4,7 @@
 //! - [`region`]: reserved addresses, and the pages in them
 //! - [`block`]: one buffer outside the region; [`mapping`] is for large ones
 //! - [`stderr`]: lines of text for the user
-//! - [`caller`]: what a call leaves as it found it: errno, and the thread's cancellation
+//! - [`caller`]: what a call leaves as it found it: errno, and the thread's cancellation; panics end there
 //! - [`barrier`]: a fence on every thread of the process
 //! - [`fork`]: the guard that keeps the process from forking in the middle of something
 //! - [`lock`]: locks, which ask for that guard

@@ -21,7 +21,8 @@ use crate::os::fork::ForkGuard;
 ///
 /// A future that is dropped before it ends leaves the queue. What it was granted meanwhile goes to the next waiter.
 /// From the grant on, its buffer counts as outstanding. So a future that was granted a buffer and is not polled keeps
-/// it from others.
+/// it from others. While any future waits, or was granted a buffer and is not polled, no thread gets a new cache of the
+/// pool.
 ///
 /// It may be polled and dropped on any thread.
 ///
@@ -55,9 +56,12 @@ impl Pool {
     /// From its first poll on the task queues with those that wait by [`get_timeout`](Self::get_timeout), first come
     /// first served. It has no deadline of its own: to give up, drop the future, as a runtime's timeout does.
     ///
-    /// The thread that puts calls the task's waker, as the last thing of that call and without a lock. A panic of the
-    /// waker ends there. In the child of a fork a future stays in the queue. A wake-up that another thread was about to
-    /// make when the process forked is not made in the child.
+    /// The thread whose call frees the memory, or closes the pool, calls the task's waker, and no other thread does. It
+    /// does so as the last thing of that call and without a lock. If that call is made inside a waker, the task's waker
+    /// is called after that one has returned. A panic of the waker ends there.
+    ///
+    /// In the child of a fork a future stays in the queue. The thread that forked calls the wakers that other threads
+    /// had yet to call, in its next call to any pool. A waker that another thread was calling is not called again.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -49,6 +49,24 @@ mod real {
         }
     }
 
+    /// How far the calling thread is with the wakers that it has to call. Without a destructor, as above.
+    pub(crate) mod wake_step {
+        use std::cell::Cell;
+
+        thread_local! {
+            static STEP: Cell<u8> = const { Cell::new(0) };
+        }
+
+        #[inline]
+        pub(crate) fn get() -> u8 {
+            STEP.get()
+        }
+
+        pub(crate) fn set(step: u8) {
+            STEP.set(step);
+        }
+    }
+
     /// What a model knows of memory that goes back, or is cleared, and of which everybody else must be through with it.
     /// Nothing without one.
     pub(crate) mod plain_memory {

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -292,6 +292,133 @@ fn a_waker_that_panics_harms_neither_who_puts_nor_who_waits_behind() {
     assert_eq!(of_second.get(), 1);
     drop((ready(poll(&mut first, &waker)), ready(poll(&mut second, &waker))));
     is_whole(&pool);
+}
+
+/// Whose drop panics, as its owner does.
+struct PanicsToo;
+
+impl Drop for PanicsToo {
+    fn drop(&mut self) {
+        panic!("on purpose: what a waker's panic carried");
+    }
+}
+
+struct PanicsTwice;
+
+impl Wake for PanicsTwice {
+    fn wake(self: Arc<Self>) {
+        std::panic::panic_any(PanicsToo);
+    }
+}
+
+/// Nor does what the panic carried: who puts would keep its fork guard, and all others from forking.
+#[test]
+fn what_a_waker_s_panic_carried_ends_there_too() {
+    let pool = pool(2);
+    let held = [(); 2].map(|()| pool.get(SIZE).unwrap());
+    let mut first = pool.get_async(SIZE);
+    assert!(poll(&mut first, &Waker::from(Arc::new(PanicsTwice))).is_pending());
+    let (mut second, of_second, waker) = queued(&pool, SIZE);
+    let put = std::panic::AssertUnwindSafe(|| drop(held));
+    assert!(std::panic::catch_unwind(put).is_ok(), "it came to who puts");
+    assert_eq!(of_second.get(), 1);
+    drop((ready(poll(&mut first, &waker)), ready(poll(&mut second, &waker))));
+    is_whole(&pool);
+}
+
+/// Says that it runs, and then waits to be told to go on.
+struct Stays(Mutex<(Sender<()>, Receiver<()>)>);
+
+impl Wake for Stays {
+    fn wake(self: Arc<Self>) {
+        let (runs, goes_on) = &*self.0.lock().unwrap();
+        runs.send(()).unwrap();
+        goes_on.recv().unwrap();
+    }
+}
+
+/// A thread with a lock of the user's may use any pool: it meets no waker that takes that lock.
+#[test]
+fn a_thread_calls_no_wakers_of_tasks_that_another_granted() {
+    let (pool, another) = (pool(1), pool(1));
+    let held = pool.get(SIZE).unwrap();
+    let ((runs, is_running), (go_on, goes_on)) = (channel(), channel());
+    let stays = Waker::from(Arc::new(Stays(Mutex::new((runs, goes_on)))));
+    let mut first = pool.get_async(SIZE);
+    assert!(poll(&mut first, &stays).is_pending());
+    let (mut second, of_second, waker) = queued(&pool, SIZE);
+    thread::scope(|scope| {
+        let closer = scope.spawn(|| pool.close());
+        is_running.recv().unwrap();
+        // The second task's waker is due in the other thread.
+        for pool in [&pool, &another] {
+            pool.stats().assert_consistent();
+            drop(pool.clone());
+            drop(pool.get(SIZE));
+        }
+        // One of its own it calls, and no other.
+        let of_another = another.get(SIZE).unwrap();
+        let (third, of_third, _) = queued(&another, SIZE);
+        drop(of_another);
+        let of_both = (of_second.get(), of_third.get());
+        // Before anything may fail, or the other thread stays for ever.
+        go_on.send(()).unwrap();
+        assert_eq!(of_both, (0, 1));
+        drop(third);
+        closer.join().unwrap();
+    });
+    assert_eq!(of_second.get(), 1);
+    assert!(matches!(poll(&mut second, &waker), Poll::Ready(Err(GetError::Closed))));
+    drop(held);
+    is_whole(&another);
+}
+
+/// A task that is polled by its waker, as the simplest runtimes do.
+struct PolledByWaker {
+    task: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+}
+
+impl Wake for PolledByWaker {
+    fn wake(self: Arc<Self>) {
+        let task = self.task.lock().unwrap().take();
+        let waker = Waker::from(self.clone());
+        if let Some(mut task) = task {
+            if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                *self.task.lock().unwrap() = Some(task);
+            }
+        }
+    }
+}
+
+/// Spawns so many tasks that get a buffer each, and then runs `serve_all`.
+fn serve_on_a_small_stack(tasks: usize, serve_all: impl FnOnce(&Pool, PooledBuffer) + Send) {
+    let (pool, ended) = (pool(1), Arc::new(AtomicUsize::new(0)));
+    let held = pool.get(SIZE).unwrap();
+    for _ in 0..tasks {
+        let (pool, ended) = (pool.clone(), ended.clone());
+        let task = async move {
+            drop(pool.get_async(SIZE).await);
+            ended.fetch_add(1, SeqCst);
+        };
+        Arc::new(PolledByWaker { task: Mutex::new(Some(Box::pin(task))) }).wake();
+    }
+    assert_eq!((pool.stats().waits, ended.load(SeqCst)), (tasks as u64, 0));
+    thread::scope(|scope| {
+        let small = thread::Builder::new().stack_size(256 << 10);
+        small.spawn_scoped(scope, || serve_all(&pool, held)).unwrap().join().unwrap();
+    });
+    assert_eq!(ended.load(SeqCst), tasks);
+    is_whole(&pool);
+}
+
+/// However many there are: the stack grows with none.
+#[test]
+fn wakers_that_poll_at_once_are_called_one_after_the_other() {
+    serve_on_a_small_stack(valgrind::rounds(2000), |_, held| drop(held));
+    serve_on_a_small_stack(valgrind::rounds(10_000), |pool, held| {
+        pool.close();
+        drop(held);
+    });
 }
 
 #[test]

@@ -13,9 +13,10 @@ use super::{
     bytepool_usable_size, resolve_live, status_of,
 };
 use crate::ffi::context::{self, Context, resolve};
-use crate::ffi::last_error::set_last_error;
+use crate::ffi::last_error::{Failure, set_last_error};
 use crate::ffi::status::Status;
-use crate::os::lock::Lock;
+use crate::os::fork::ForkGuard;
+use crate::os::lock::{Lock, Locked};
 use crate::pool::Pool;
 
 // All accesses are Relaxed: a context is a number, and whoever uses it sees what its pool is.
@@ -34,37 +35,43 @@ static SETTING: Lock<()> = Lock::new(());
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_set_default(context: *mut c_void) -> i32 {
     status_of(|guard| {
+        // Declared before the lock is taken: it may be the pool's last handle by the end, and a pool that ends calls
+        // the user's code.
         let given = match context.is_null() {
             true => None,
-            false => Some(resolve_live(guard, context, 0)?.pool),
+            false => Some(Pool::from_reference(resolve_live(guard, context, 0)?.pool)),
         };
-        let former = {
-            let _setting = SETTING.lock(guard);
-            let former = GETS.load(Relaxed);
-            match given {
-                None => {
-                    GETS.store(ptr::null_mut(), Relaxed);
-                    former
-                }
-                Some(pool) if former.is_null() => {
-                    let default = Context::new(Pool::from_reference(pool))?.into_raw();
-                    PUTS.store(default, Relaxed);
-                    GETS.store(default, Relaxed);
-                    former
-                }
-                Some(pool) => {
-                    let is_same = resolve(guard, former)
-                        .is_some_and(|former| former.pool.as_pointer() == pool.as_pointer());
-                    return if is_same { Ok(()) } else { Err(Status::InvalidArgument.into()) };
-                }
-            }
-        };
-        // Without the lock: it may be the pool's last handle.
-        if !former.is_null() {
+        let former = change(guard, &SETTING.lock(guard), given.as_ref())?;
+        // Without the lock, for the same reason.
+        if let Some(former) = former {
             context::free(guard, former);
         }
         Ok(())
     })
+}
+
+/// Makes the given pool the default, or none. Returns the context of the one that was, for the caller to free. It drops
+/// no pool's last handle.
+fn change(
+    guard: &ForkGuard,
+    _setting: &Locked<'_, ()>,
+    given: Option<&Pool>,
+) -> Result<Option<*mut c_void>, Failure> {
+    let former = GETS.load(Relaxed);
+    match given {
+        None => GETS.store(ptr::null_mut(), Relaxed),
+        Some(pool) if former.is_null() => {
+            let default = Context::new(pool.clone())?.into_raw();
+            PUTS.store(default, Relaxed);
+            GETS.store(default, Relaxed);
+        }
+        Some(pool) => {
+            let same = resolve(guard, former)
+                .is_some_and(|former| former.pool.as_pointer() == pool.reference().as_pointer());
+            return if same { Ok(None) } else { Err(Status::InvalidArgument.into()) };
+        }
+    }
+    Ok((!former.is_null()).then_some(former))
 }
 
 /// Runs `get` with the context that hands out memory. Returns `failed` if there is no default pool.
@@ -72,7 +79,8 @@ pub extern "C" fn bytepool_set_default(context: *mut c_void) -> i32 {
 fn with_default<T>(failed: T, get: impl FnOnce(*mut c_void) -> T) -> T {
     let context = GETS.load(Relaxed);
     if context.is_null() {
-        // No misuse: a library may ask before the program has a pool.
+        // No misuse: a library may ask before the program has a pool. A call that read the context before another
+        // thread unset it may find that pool gone. That is misuse, and reported: the unset came too early.
         set_last_error(Status::InvalidContext);
         return failed;
     }
@@ -138,4 +146,52 @@ pub extern "C" fn bytepool_default_usable_size(data: *const c_void) -> usize {
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_good_size(size: usize) -> usize {
     with_default(0, |context| bytepool_good_size(context, size))
+}
+
+#[cfg(all(test, not(bytepool_shuttle)))]
+mod tests {
+    use super::super::bytepool_free;
+    use super::*;
+    use std::thread;
+
+    /// The context of a new pool, of which dropping the rounding function unsets the default pool.
+    fn pool_that_unsets_at_its_end() -> Context {
+        struct Unsets;
+        impl Drop for Unsets {
+            fn drop(&mut self) {
+                assert_eq!(bytepool_set_default(ptr::null_mut()), Status::Ok as i32);
+            }
+        }
+        let unsets = Unsets;
+        let round = move |size| {
+            let _ = &unsets;
+            size
+        };
+        Pool::builder().size_class(64, 4).round(round).build().unwrap().context()
+    }
+
+    #[test]
+    fn a_pool_that_ends_while_it_is_set_ends_without_the_lock() {
+        let default = Pool::builder().size_class(64, 4).build().unwrap().context();
+        assert_eq!(bytepool_set_default(default.as_ptr()), Status::Ok as i32);
+        let given = pool_that_unsets_at_its_end();
+        let address = given.as_ptr().expose_provenance();
+        let mut guard = ForkGuard::new();
+        let setter = {
+            let setting = SETTING.lock(&guard);
+            let setter =
+                thread::spawn(move || bytepool_set_default(ptr::with_exposed_provenance_mut(address)));
+            // It found the pool, and waits for the lock.
+            let references = resolve(&guard, given.as_ptr()).unwrap().pool.registration().references();
+            while references.count() < 2 {
+                thread::yield_now();
+            }
+            bytepool_free(given.into_raw());
+            drop(setting);
+            setter
+        };
+        let status = guard.unguarded(|| setter.join().unwrap());
+        assert_eq!(status, Status::InvalidArgument as i32);
+        assert!(GETS.load(Relaxed).is_null(), "the pool ended, and unset it");
+    }
 }
