@@ -16,8 +16,8 @@ pub(crate) const STEPS: usize = 32 * PER_DOUBLING;
 /// The step of size 1. Those of larger sizes begin at 0 and ascend up to here.
 const STEP_OF_ONE: usize = STEPS - PER_DOUBLING;
 
-/// The step of a size, any size. Sizes of 2^32 and more have the steps of smaller ones, as 2^32 has that of 1. And 0 has
-/// that of 2.
+/// The step of a size, any size. Sizes of 2^32 and more share the steps of smaller ones: that of 2^32 is that of 1.
+/// That of 0 is that of 2.
 ///
 /// A double that holds the size begins with the sign, eleven bits of exponent, and the four bits after the leading one.
 /// So the step is the same few instructions for small and large sizes.

@@ -32,9 +32,9 @@
 //! One unlocked `cmpxchg` of the bias owner would save the wait, as no interrupt divides it. But it writes what it read
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
 //!
-//! Every access is Relaxed, but a sharer's release of its share, and the last sharer's load: a mark is the only word its
-//! decision rests on. What the
-//! owners wrote into the buffer is published by the shelf (Release when a slot is put, Acquire when it is taken).
+//! Every access is Relaxed, but a sharer's release of its share, and the last sharer's load: a mark is the only word
+//! its decision rests on. What the owners wrote into the buffer is published by the shelf (Release when a slot is put,
+//! Acquire when it is taken).
 //!
 //! **Sharers** count themselves in the mark. The last one has the slot alone, and becomes its owner.
 

@@ -1,5 +1,5 @@
-//! What a call leaves as it found it: the calling thread's `errno`, and whether the thread can be cancelled. And a panic
-//! that it keeps from its caller.
+//! What a call leaves as it found it: the calling thread's `errno`, and whether the thread can be cancelled. And a
+//! panic that it keeps from its caller.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

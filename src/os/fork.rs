@@ -67,7 +67,8 @@ impl ForkGuard {
         run()
     }
 
-    /// Calls the wakers that this thread has to, if this is its last guard. A guard that ends inside a waker calls none.
+    /// Calls the wakers that this thread has to, if this is its last guard. A guard that ends inside a waker calls
+    /// none.
     #[cold]
     fn wake_tasks(&mut self) {
         if depth() != 1 {

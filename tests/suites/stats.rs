@@ -35,7 +35,9 @@ fn the_table_has_a_line_for_each_class_under_the_fields_names() {
     let ends: [&str; 4] = std::array::from_fn(|at| table.lines().nth(3 + at).unwrap());
     assert!(ends[0].contains("mapped_bytes 5192, max_bytes 1048k, bookkeeping_bytes"), "{table}");
     assert_eq!(ends[1], "gets 4, puts 0, oversize_buffers 1, oversize_bytes 5000");
-    assert_eq!(ends[2], "system_allocations 1, waits 0, limit_failures 0");
+    // Without a region that grows, overflow is the system allocator's.
+    let allocations = if cfg!(bytepool_portable) { 2 } else { 1 };
+    assert_eq!(ends[2], format!("system_allocations {allocations}, waits 0, limit_failures 0"));
     assert_eq!(ends[3], "double_puts 0, size_mismatches 0, foreign_pointers 0");
     assert_eq!(table.lines().count(), 7);
     drop((buffers, large));
@@ -44,7 +46,9 @@ fn the_table_has_a_line_for_each_class_under_the_fields_names() {
 /// Whatever the figures are.
 #[test]
 fn the_table_is_at_most_100_columns_wide() {
-    let huge = Pool::builder().size_class(usize::MAX >> 33, 1000).build().unwrap();
+    // Portable regions are memory at once.
+    let capacity = if cfg!(bytepool_portable) { 1 } else { 1000 };
+    let huge = Pool::builder().size_class(usize::MAX >> 33, capacity).build().unwrap();
     let mut stats: Stats = huge.stats();
     (stats.mapped_bytes, stats.max_bytes, stats.bookkeeping_bytes) = (usize::MAX, usize::MAX, usize::MAX);
     (stats.oversize_bytes, stats.oversize_buffers) = (usize::MAX, usize::MAX);

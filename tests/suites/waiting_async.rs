@@ -72,7 +72,10 @@ fn is_whole(pool: &Pool) {
 #[test]
 fn where_there_is_memory_the_first_poll_has_a_buffer() {
     let pool = pool(2);
-    for size in [SIZE, 100, 0, 2 * SIZE] {
+    let sizes = [SIZE, 100, 0, 2 * SIZE];
+    // The last one needs what trim gives back.
+    let sizes = if cfg!(bytepool_portable) { &sizes[..3] } else { &sizes };
+    for &size in sizes {
         let (calls, waker) = calls();
         let buffer = ready(poll(&mut pool.get_async(size), &waker));
         assert_eq!((buffer.len(), calls.get()), (size, 0));
@@ -159,6 +162,10 @@ fn the_waker_of_the_last_poll_is_called() {
 fn who_is_dropped_leaves_the_queue_and_gives_back_what_was_granted() {
     // A slot that was put, a fresh one, another class's memory, and oversize.
     for (held, wanted) in [(SIZE, SIZE), (2 * SIZE, SIZE), (SIZE, 2 * SIZE), (3 * SIZE, 3 * SIZE)] {
+        if cfg!(bytepool_portable) && held != wanted {
+            eprintln!("left out: this region gives no pages back");
+            continue;
+        }
         for granted in [false, true] {
             let pool = Pool::builder().size_class(SIZE, 16).size_class(2 * SIZE, 16);
             let pool = pool.max_bytes(held.max(wanted)).build().unwrap();
@@ -169,10 +176,6 @@ fn who_is_dropped_leaves_the_queue_and_gives_back_what_was_granted() {
             let mut buffer = Some(buffer);
             if granted {
                 buffer = None;
-                if of_first.get() == 0 {
-                    eprintln!("left out: this region gives no pages back");
-                    continue;
-                }
                 let stats = pool.stats();
                 stats.assert_consistent();
                 assert_eq!((stats.outstanding(), of_second.get()), (1, 0), "{held} {wanted}");
