@@ -10,5 +10,6 @@ macro_rules! pages {
 pages! {
     from_cgobytepool: "from-cgobytepool.md",
     size_classes: "size-classes.md",
-    languages: "languages.md"
+    languages: "languages.md",
+    rust: "rust.md"
 }
