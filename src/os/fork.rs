@@ -61,19 +61,19 @@ impl ForkGuard {
             }
         }
         assert_none_is_held();
+        // Who is woken may be the one that this thread goes to wait for.
+        if wakes::are_due() {
+            self.call_wakers();
+        }
         let back = Back(depth());
         count_out(back.0);
         let _uncancelled = Uncancelled::new();
         run()
     }
 
-    /// Calls the wakers that this thread has to, if this is its last guard. A guard that ends inside a waker calls
-    /// none.
+    /// Calls the wakers that this thread has to. A guard that ends inside a waker calls none.
     #[cold]
-    fn wake_tasks(&mut self) {
-        if depth() != 1 {
-            return;
-        }
+    fn call_wakers(&mut self) {
         let _errno = KeptErrno::new();
         while let Some(waker) = wakes::pop(self) {
             // This may be a destructor, or a function that C called: a panic of the user's waker ends here.
@@ -88,8 +88,9 @@ impl ForkGuard {
 impl Drop for ForkGuard {
     #[inline]
     fn drop(&mut self) {
-        if wakes::are_due() {
-            self.wake_tasks();
+        // The outermost guard's end: under another, locks may be held.
+        if wakes::are_due() && depth() == 1 {
+            self.call_wakers();
         }
         count_out(1);
     }

@@ -1,5 +1,5 @@
 //! Tasks to be woken. A waker is the user's code, and who grants a task something holds locks: so the waker is laid
-//! here, and called when the thread gives its last fork guard up.
+//! here, and called when the thread gives its last fork guard up, be it to sleep.
 //!
 //! ```text
 //! serve, under locks -> push -> [ thread, waker | thread, waker ] -> pop -> wake, without guard and lock
