@@ -253,7 +253,7 @@ fn sixteen_threads_never_share_a_buffer_and_the_figures_come_out_exact() {
     assert_settled(&stats, gets);
     let overflowed = stats.classes.iter().filter(|class| class.peak > class.capacity).count();
     assert_eq!(overflowed, if HAS_ROOM { CLASSES.len() } else { 0 }, "too little overflow: {stats:#?}");
-    assert!(stats.system_allocations > 100 && stats.system_allocations < gets / 2, "{stats:#?}");
+    assert!(stats.system_allocations > gets / 100 && stats.system_allocations < gets / 2, "{stats:#?}");
 
     // Every slot is there to be got, once.
     let all: Vec<_> = stats
