@@ -103,7 +103,7 @@ fn unwind(start: Place) -> ([Place; MOST], usize) {
         NO_REASON
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, target_arch = "x86_64"))]
     tests::UNWOUND.set(tests::UNWOUND.get() + 1);
     let mut found = Found { start, places: [Place::default(); MOST], count: 0 };
     // SAFETY:
