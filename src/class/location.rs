@@ -20,7 +20,7 @@ impl PackedLocation {
     /// Where the system has the buffer, the class is one that no pool has.
     const SYSTEM: Self = Self(u64::MAX);
 
-    #[cfg(feature = "cxx")]
+    #[inline]
     pub(crate) fn new(class: u32, slot: u32) -> Self {
         Self(u64::from(class) << 32 | u64::from(slot))
     }
@@ -44,7 +44,7 @@ impl From<Location> for PackedLocation {
     #[inline]
     fn from(location: Location) -> Self {
         match location {
-            Location::Slot { class, slot } => Self(u64::from(class) << 32 | u64::from(slot)),
+            Location::Slot { class, slot } => Self::new(class.into(), slot),
             Location::System => Self::SYSTEM,
         }
     }
