@@ -37,11 +37,13 @@ fn child_begins(guard: &ForkGuard) {
 #[cfg(all(test, unix, not(bytepool_shuttle)))]
 mod tests {
     use super::*;
+    use crate::cache;
     use crate::cache::caches::count_as_they_are;
     use crate::core::testing::TestPool;
     use crate::os::region::CAN_SEAL;
-    use crate::os::{fork, thread_pointer};
+    use crate::os::{fork, thread_pointer, thread_state};
     use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     const OTHERS: usize = 3;
     const SIZE: usize = 1024;
@@ -164,6 +166,27 @@ mod tests {
                 });
             });
             forking.join().unwrap();
+        });
+    }
+
+    /// A thread is active for a moment also to find out that a fork detached its cache.
+    #[test]
+    fn a_child_waits_for_no_thread_that_looked_at_its_cache() {
+        let pool = TestPool::new(&[(SIZE, CAPACITY)], usize::MAX);
+        let (ready, stop) = (Barrier::new(2), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                pool.use_buffers(SIZE, 1);
+                ready.wait();
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(cache::usable_size(pool.own_key(), 0), None);
+                }
+            });
+            ready.wait();
+            let child = || thread_state::wait_for_fast_path(&ForkGuard::new(), None);
+            let failed = (0..100).any(|_| in_child(child) != 0);
+            stop.store(true, Ordering::Relaxed);
+            assert!(!failed, "a child waits");
         });
     }
 }

@@ -501,10 +501,12 @@ pub(super) fn forget_other_threads(guard: &ForkGuard) {
     let mut unused = UNUSED.lock(guard);
     unused.states.clear();
     for state in all().filter(|state| is_of_other_thread(state)) {
-        // Relaxed: no other thread of this process uses a state yet. The state's thread was inactive when the process
-        // forked, but may have counted itself in to look at the gate. Hardly any did so, and a write would copy the
-        // page.
-        debug_assert_eq!(state.activity.load(Relaxed), INACTIVE);
+        // Relaxed: no other thread of this process uses a state yet. The state's thread used no cache and had no guard
+        // when the process forked. But it may have been active to find out that its cache is detached, or have counted
+        // itself in to look at the gate. Hardly any was, and a write would copy the page.
+        if state.activity.load(Relaxed) != INACTIVE {
+            state.activity.store(INACTIVE, Relaxed);
+        }
         if state.guards.load(Relaxed) != 0 {
             state.guards.store(0, Relaxed);
         }

@@ -69,8 +69,9 @@ void the_deadline_passes() {
     const auto start = std::chrono::steady_clock::now();
     CHECK(!PooledBuffer::get_timeout(*pool, page, 20ms).has_value());
     CHECK(std::chrono::steady_clock::now() - start >= 20ms);
+    CHECK_EQ(pool->stats().waits, 1);
+    // So soon a deadline may have passed before there is anything to wait for.
     CHECK(!PooledBuffer::get_timeout(*pool, page, 1ns).has_value());
-    CHECK_EQ(pool->stats().waits, 2);
     CHECK_EQ(pool->stats().limit_failures, 2);
 }
 
