@@ -258,8 +258,9 @@ mod system {
             let mapped = len.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?;
             let (base, is_locked) = match map(mapped) {
                 Ok(base) => (base, locked::unlock(base, mapped)),
-                // Reserved addresses may count as locked, and exceed that limit. Then unlocked ones may fit.
-                Err(error) => (locked::map_unlocked(mapped).ok_or(error)?, true),
+                // Reserved addresses count as locked, and exceed that limit. Unlocked ones may fit.
+                Err(error) if locked::is_limit(&error) => (locked::map_unlocked(mapped).ok_or(error)?, true),
+                Err(error) => return Err(error),
             };
             let mapping = Self { base, len: mapped, is_locked };
             mapping.advise(base, mapped, SMALL);
@@ -390,6 +391,11 @@ mod system {
         use std::io;
         use std::ptr::NonNull;
 
+        /// Whether the limit on locked memory refused a mapping.
+        pub(super) fn is_limit(error: &io::Error) -> bool {
+            error.raw_os_error() == Some(libc::EAGAIN)
+        }
+
         /// Reserves addresses that do not count as locked. One page is mapped, unlocked and then grown, which keeps it
         /// unlocked.
         pub(super) fn map_unlocked(len: usize) -> Option<NonNull<u8>> {
@@ -454,7 +460,12 @@ mod system {
 
     #[cfg(not(target_os = "linux"))]
     mod locked {
+        use std::io;
         use std::ptr::NonNull;
+
+        pub(super) fn is_limit(_error: &io::Error) -> bool {
+            false
+        }
 
         pub(super) fn map_unlocked(_len: usize) -> Option<NonNull<u8>> {
             None

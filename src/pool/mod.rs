@@ -723,19 +723,20 @@ mod tests {
             };
             drop(pool);
         }];
+        let size = crate::os::region::page_size();
         for end in ends {
-            let pool = Pool::builder().size_class(4096, 4).alignment(4096).build().unwrap();
-            let (idle, keeps_the_region) = (pool.get(4096).unwrap(), pool.get(4096).unwrap());
+            let pool = Pool::builder().size_class(size, 4).alignment(size).build().unwrap();
+            let (idle, keeps_the_region) = (pool.get(size).unwrap(), pool.get(size).unwrap());
             let page = idle.as_ptr();
             // SAFETY:
             // - the buffer's own page, which stays mapped as long as the other buffer is out
-            unsafe { assert_eq!(libc::mlock(page.cast(), 4096), 0) };
+            unsafe { assert_eq!(libc::mlock(page.cast(), size), 0) };
             drop(idle);
             set_errno(libc::EXDEV);
             end(pool);
             assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EXDEV));
             // SAFETY: as above
-            unsafe { assert_eq!(libc::madvise(page.cast_mut().cast(), 4096, libc::MADV_DONTNEED), -1) };
+            unsafe { assert_eq!(libc::madvise(page.cast_mut().cast(), size, libc::MADV_DONTNEED), -1) };
             drop(keeps_the_region);
         }
     }
