@@ -2,6 +2,8 @@
 
 #include "bytepool/bytepool.hpp"
 
+#include <cstring>
+
 namespace bytepool {
 
 namespace detail {
@@ -28,9 +30,16 @@ void memory_resource::do_deallocate(void *data, std::size_t bytes, std::size_t) 
     detail::bytepool_cpp_put_raw(key_, data, bytes, *pool_);
 }
 
+// The class is final, so an object of it has its table of virtual functions. A dynamic_cast would read type information
+// that another resource does not have if it was compiled with -fno-rtti.
 bool memory_resource::do_is_equal(const std::pmr::memory_resource &other) const noexcept {
-    const auto *resource = dynamic_cast<const memory_resource *>(&other);
-    return resource != nullptr && detail::same_pool(*pool_, *resource->pool_);
+    const auto table_of = [](const std::pmr::memory_resource &resource) {
+        const void *table = nullptr;
+        std::memcpy(&table, static_cast<const void *>(&resource), sizeof table);
+        return table;
+    };
+    return table_of(other) == table_of(*this) &&
+           detail::same_pool(*pool_, *static_cast<const memory_resource &>(other).pool_);
 }
 
 } // namespace bytepool

@@ -194,7 +194,7 @@ impl std::error::Error for BuildError {
 
 /// Why a get failed.
 ///
-/// The pool is as it was.
+/// No buffer was handed out.
 ///
 /// Its text names the figures. A failed get of any language counts in
 /// [`Stats::limit_failures`](crate::Stats::limit_failures) if the limit was the reason.
@@ -217,7 +217,7 @@ impl std::error::Error for BuildError {
 pub enum GetError {
     /// The pool is closed, or this context was freed.
     Closed,
-    /// The buffer would take the pool over its `max_bytes`, and no idle slot was left to give up.
+    /// The buffer would take the pool over its `max_bytes`, also after idle memory was given up.
     Limit {
         /// The pool's `max_bytes`.
         limit: usize,
@@ -336,7 +336,8 @@ pub enum Misuse {
         /// The address.
         address: usize,
     },
-    /// The buffer was put already, or belongs to a `PooledBuffer`.
+    /// The buffer is not out as a raw pointer: it was put already, never handed out, or has a `PooledBuffer` or
+    /// sharers.
     DoublePut {
         /// The address.
         address: usize,

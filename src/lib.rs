@@ -1,5 +1,11 @@
-// Of two definitions the first counts. So the README's link to DESIGN.md leads to a module here.
+// Of two definitions the first counts. So here the README's links lead to a module and to the published sources, and
+// its picture is in the page.
 #![doc = "[DESIGN.md]: design"]
+#![doc = "[SECURITY.md]: https://docs.rs/crate/bytepool/latest/source/SECURITY.md"]
+#![doc = "[Platforms]: https://docs.rs/crate/bytepool/latest/source/docs/guide/platforms.md"]
+#![doc = "[choosing size classes]: https://docs.rs/crate/bytepool/latest/source/docs/guide/size-classes.md"]
+#![doc = "[the guide]: https://docs.rs/crate/bytepool/latest/source/docs/guide/adapters.md"]
+#![doc = include_str!("../benches/peers/speed.md")]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(bytepool_shuttle, allow(dead_code, unused_imports, reason = "a model does not fork"))]

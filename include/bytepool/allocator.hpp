@@ -19,15 +19,12 @@
 
 namespace bytepool {
 
-namespace detail {
-[[noreturn]] void throw_get_error();
-} // namespace detail
-
-// Takes memory from the pool of a context, by bytepool_get and bytepool_put. It does not own the context, which may be
-// freed before the container ends: then nothing more is handed out, and what is out can still be put. So a container
-// may outlive everything else.
+// Takes memory from the pool of a context, by bytepool_get and bytepool_put. It does not own the context. A container
+// may outlive the context and every handle on the pool. Then it can free memory but not get any.
 //
-// Two are equal if they have the same context. A container that is moved or swapped takes its allocator along.
+// Two allocators are equal if they have the same context; two contexts of one pool make unequal ones. Move assignment
+// and swap take the allocator along. Copy construction takes the source's allocator. Copy assignment keeps the
+// target's. There is no default constructor. An allocator of a context that was moved from gets nothing.
 template <typename T>
 class allocator {
   public:

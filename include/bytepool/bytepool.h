@@ -18,32 +18,33 @@
  * it. No function is async-signal-safe, and children of vfork and of raw clone must not call any.
  *
  * **Fork.** Both processes may use all pools after a fork, whatever other threads were doing. In the child the buffers
- * that only other threads knew stay outstanding. One rule holds where dlopen loads the library: a handler of
- * pthread_atfork that was registered before must not wait for a thread that may be in a call of the library.
+ * that other threads held stay outstanding. One rule holds where dlopen loads the library: a handler of pthread_atfork
+ * that was registered before must not wait for a thread that may be in a call of the library.
  *
  * **Cancellation and stacks.** No function is a point of cancellation, and cancellation is off while the library runs a
  * callback of yours. So a wait of bytepool_get_timeout cannot be cancelled. It ends with memory, at its deadline, or
  * when the pool closes. A thread in a call must not be cancelled asynchronously. Every function of a release build runs
- * on a stack of 16 KiB, or of PTHREAD_STACK_MIN bytes where that is more. A debug build needs 64 KiB. A put or a free
- * leaves errno as it was.
+ * on a stack of 16 KiB, on s390x of 32 KiB, or of PTHREAD_STACK_MIN bytes where that is more. A debug build needs 64
+ * KiB. A put or a free leaves errno as it was.
  *
- * **Contexts.** A context is one handle on a pool. bytepool_new, bytepool_clone or Rust makes it, and bytepool_free
- * gives it up. The library never dereferences it. A stale, NULL or invented one is refused as INVALID_CONTEXT, and
- * reaches no other pool. After its free a context still names its pool, as long as any handle or outstanding buffer
- * keeps the pool. Meanwhile it puts, and answers what only reads, as bytepool_usable_size and bytepool_read_stats do.
- * What can hand out memory fails with CLOSED.
+ * **Contexts.** A context is one handle on a pool. bytepool_new, bytepool_clone, Rust or C++ makes it, and
+ * bytepool_free gives it up. The library never dereferences it. A stale, NULL or invented one is refused as
+ * INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds of 1 in
+ * 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the pool. As
+ * long as that lasts it can put buffers and read figures. Every other function fails with CLOSED, and a second free
+ * with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before, inside or after it.
  *
  * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
- * interior pointer or another pool's buffer. Such a put changes nothing. Any call with an invalid context is misuse as
- * well. Misuse is counted, reported to the misuse handler, and then sets the last error, before the function returns. Of
- * puts of one buffer that race exactly one wins.
+ * interior pointer or another pool's buffer. Such a put changes nothing. A call with an invalid context is misuse as
+ * well, except a put of NULL, which does nothing. Misuse is counted, reported to the misuse handler, and then sets the
+ * last error, before the function returns. Of puts of one buffer that race exactly one wins.
  *
- * **Errors.** A function that fails returns NULL, 0 or a status other than BYTEPOOL_OK, and sets the calling thread's
- * last error. bytepool_last_error tells it. No exception and no Rust panic leaves any function: one that is caught is
- * PANIC. The comments name errors without their BYTEPOOL_ERR_.
+ * **Errors.** A function that fails sets the calling thread's last error. If it returns a value, that is NULL, 0 or a
+ * status other than BYTEPOOL_OK. A 0 that is an answer sets no error. bytepool_last_error tells it. No exception and no
+ * Rust panic leaves any function: one that is caught is PANIC. The comments name errors without their BYTEPOOL_ERR_.
  */
 #ifndef BYTEPOOL_BYTEPOOL_H
 #define BYTEPOOL_BYTEPOOL_H
@@ -67,7 +68,7 @@ typedef int32_t bytepool_status;
 
 enum {
     BYTEPOOL_OK = 0,
-    BYTEPOOL_ERR_INVALID_ARGUMENT = 1, /* a NULL, zero or contradictory argument, or a struct_size of no version */
+    BYTEPOOL_ERR_INVALID_ARGUMENT = 1, /* a NULL, zero or contradictory argument, or an unknown struct_size */
     BYTEPOOL_ERR_INVALID_CONTEXT = 2,  /* NULL, stale or invented, or freed twice */
     BYTEPOOL_ERR_CLOSED = 3,           /* the pool is closed, or this context was freed */
     BYTEPOOL_ERR_LIMIT = 4,            /* max_bytes would be exceeded, or a limit of the library */
@@ -75,7 +76,7 @@ enum {
     BYTEPOOL_ERR_OUT_OF_MEMORY = 6,    /* the system has no memory or address space */
     BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: no buffer of this pool starts here. A second put of a buffer that came
                                         * from the system allocator is one, too */
-    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: a slot that was put already, or a buffer with a PooledBuffer */
+    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: a slot that is not out as a raw pointer, as after a put */
     BYTEPOOL_ERR_SIZE_MISMATCH = 9,    /* misuse: not the size asked for, nor one of the same class */
     BYTEPOOL_ERR_PANIC = 10            /* a defect, or a rounding function that panicked */
 };
@@ -96,7 +97,7 @@ const char *bytepool_status_message(bytepool_status status);
 
 /* ---- making and closing a pool ---- */
 
-/* A size class: up to `capacity` idle buffers of `buffer_size` bytes are kept. */
+/* A size class: the pool keeps up to `capacity` idle buffers of `buffer_size` bytes. More can be out. */
 typedef struct bytepool_size_class {
     size_t buffer_size;
     size_t capacity;
@@ -104,12 +105,12 @@ typedef struct bytepool_size_class {
 
 /* Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
  * holds `smallest` bytes to the first that holds `largest`. Buffer sizes rise in steps of 64 bytes up to 512, and then
- * four times a doubling. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB they are 60 classes, and
- * take 7.5 GiB of addresses.
+ * four times a doubling. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB there are 60 classes,
+ * which take 7.5 GiB of addresses.
  *
  * Returns how many classes there are, at most 64, and writes the first `max` of them to `out`, which may be NULL.
- * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 4 GiB, or if more than 64
- * classes would be needed.
+ * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 3.5 GiB, or if more than
+ * 64 classes would be needed.
  *
  *     bytepool_size_class classes[64];
  *     config.size_classes = classes;
@@ -128,9 +129,9 @@ enum {
      * of it counts as mapped. A class has exactly its capacity of slots, and more buffers come from the system
      * allocator. */
     BYTEPOOL_PINNED = 16,
-    /* Spreads slots whose size is a multiple of the page by a cache line each, so that the first bytes of many buffers
-     * do not compete for the same places of the processor's cache. It costs a cache line for each slot, or the
-     * pool's alignment if that is more. Such buffers no longer start at a page. */
+    /* Makes slots of whole pages a cache line longer, or longer by the pool's alignment if that is more. So the first
+     * bytes of many buffers do not compete for the same places of the processor's cache. Such buffers no longer start
+     * at a page. It has no effect in a pool whose alignment is a page or more. */
     BYTEPOOL_COLORING = 32
 };
 
@@ -146,15 +147,16 @@ typedef struct bytepool_config {
      * called on any thread that uses the pool, with no lock of ours held. It must not throw or jump out. */
     size_t (*round)(size_t size);
     uint32_t flags;  /* BYTEPOOL_ZERO_ON_GET and so on, combined by | */
-    uint32_t unused; /* not read */
-    /* One get in so many is tracked: where it was called, when and by which thread. bytepool_dump_outstanding tells
-     * that, and so does stderr when the pool closes. 1 tracks each get. 0 leaves it to the environment variable
-     * BYTEPOOL_TRACK; without the variable none is tracked. A pool that tracks or guards has no thread caches. */
+    uint32_t unused; /* reserved: set it to 0 */
+    /* One get in so many is tracked: the pool remembers where it was called, when and by which thread.
+     * bytepool_dump_outstanding reports that, and so do lines on stderr when the pool closes. 1 tracks each get. 0
+     * leaves it to the environment variable BYTEPOOL_TRACK; without the variable none is tracked. A pool that tracks or
+     * guards has no thread caches. */
     uint32_t track_every;
     /* One get in so many is guarded: its buffer lies between unreadable pages. It ends at a page's end as closely as
-     * the alignment allows, and stays unreadable for a while after its put. An overflow, or a use after the put, faults
-     * at once, and a line on stderr says which buffer it was. 0 leaves it to the environment variable BYTEPOOL_GUARD;
-     * without the variable none is guarded. */
+     * the alignment allows, and stays unreadable for a while after its put. An access to those pages, or after the put,
+     * faults at once, and a line on stderr says which buffer it was. 0 leaves it to the environment variable
+     * BYTEPOOL_GUARD; without the variable none is guarded. */
     uint32_t guard_every;
 } bytepool_config;
 
@@ -162,13 +164,13 @@ typedef struct bytepool_config {
     { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Makes a pool. *out_context becomes its first handle, which the caller frees by bytepool_free. On failure *out_context
- * is NULL. A pool reserves addresses. Memory is used as buffers are handed out. Errors: INVALID_ARGUMENT, LIMIT,
- * OUT_OF_MEMORY, PANIC. */
+ * is NULL. Making a pool takes addresses only. Memory is used as buffers are handed out. Errors: INVALID_ARGUMENT,
+ * LIMIT, OUT_OF_MEMORY, PANIC. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Makes another handle on the same pool, which the caller frees by bytepool_free. Its value differs from those of the
- * pool's last 2^28 contexts. On failure *out_context is NULL. Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this
- * context was freed, LIMIT if the pool has 16384 live handles, OUT_OF_MEMORY. */
+/* Makes another handle on the same pool, which the caller frees by bytepool_free. Its value is used again only after
+ * 2^28 later contexts of the pool. On failure *out_context is NULL. Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED
+ * if this context was freed, LIMIT if the pool has 16384 live handles, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
 /* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Idle memory goes
@@ -194,7 +196,7 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
 #define BYTEPOOL_GET(context, size) bytepool_get_at((context), (size), __FILE__, __LINE__)
 
 /* Gets a buffer by the rules of bytepool_get, but waits where that fails with LIMIT. It sleeps until memory is put or
- * given back, for at most `timeout_ns` nanoseconds; UINT64_MAX means without end. A timeout of 0 waits for nothing.
+ * given back, for at most `timeout_ns` nanoseconds; UINT64_MAX means without end. A timeout of 0 does not wait.
  *
  * Those who wait are served first come first served. A bytepool_get does not queue, and may overtake them. A wait that
  * has begun outlasts the free of its own context if the pool has other handles.
@@ -203,9 +205,9 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
  * can never fit max_bytes. CLOSED as soon as the pool closes, which the free of its last handle does, too. */
 void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
-/* Puts a buffer back, which then is the pool's. `size` is the size that was asked for. For a buffer of a size class
- * another size of the same class will do. NULL data does nothing. Errors: those of bytepool_put_checked, by the last
- * error. */
+/* Puts a buffer back. The caller may not use it any more. `size` is the size that was asked for. For a buffer of a size
+ * class another size of the same class will do. NULL data does nothing. Errors: those of bytepool_put_checked, by the
+ * last error. */
 void bytepool_put(void *context, void *data, size_t size);
 
 /* Puts a buffer back by the rules of bytepool_put, and returns how it went: OK, INVALID_CONTEXT, FOREIGN_POINTER,
@@ -229,18 +231,18 @@ bytepool_status bytepool_put_many(void *context, void *const *data, size_t count
  * those of bytepool_get; OUT_OF_MEMORY if the product overflows. */
 void *bytepool_calloc(void *context, size_t count, size_t size);
 
-/* Gives an outstanding buffer `new_size` bytes, with the old content as far as both sizes have room: see
- * bytepool_usable_size. Returns the same pointer, or another one after the old buffer was put. NULL data is a plain
- * get. 0 bytes are a real buffer.
+/* Gives an outstanding buffer `new_size` bytes. It keeps its first bytes: as many as the old buffer has room for, but
+ * at most `new_size`. Returns the same pointer, or another one after the old buffer was put. NULL data is a plain get.
+ * 0 bytes are a real buffer.
  *
  * On failure it returns NULL, and the old buffer is as it was and still the caller's. Errors: those of bytepool_get and
- * bytepool_put_unsized. To a smaller size it does not fail in an open pool. Where no smaller buffer is to be had, the
- * old one stays. Put that with exactly `new_size`, or unsized: another size of the smaller class is refused.
+ * bytepool_put_unsized. A shrink does not fail in an open pool. If no smaller buffer can be had, the old one stays.
+ * Then put it with exactly `new_size`, or unsized.
  *
- * From oversize to oversize the system does it, and moves pages where it can. This counts as no get and no put, and the
- * buffer keeps its alignment. Only what it grows by has to fit max_bytes. While the system copies, it may hold the old
- * bytes as well: less than 32 MiB for each such call that runs, beside max_bytes. A pool that zeroes on put, tracks or
- * guards gets another buffer instead. */
+ * An oversize buffer that stays oversize is resized by the system's realloc, which moves pages where it can. This
+ * counts as no get and no put, and the buffer keeps its alignment. Only what it grows by has to fit max_bytes. While
+ * the system copies, such a call may take less than 32 MiB more, which max_bytes does not count. A pool that zeroes on
+ * put, tracks or guards gets another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* Does what bytepool_realloc does, and checks the size that the buffer has. `old_size` follows the rules of
@@ -249,10 +251,11 @@ void *bytepool_realloc(void *context, void *data, size_t new_size);
 void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t new_size);
 
 /* Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It comes from the
- * smallest class that fits and whose slots are all so aligned. A class is so aligned if its slot_size is a multiple of
- * `alignment`, up to 64 KiB, or 2 MiB with huge pages. Without such a class the buffer comes from the system allocator.
- * Put it with `size`. A bytepool_realloc that moves it keeps no more than the pool's own alignment. Returns NULL on
- * failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if `alignment` is no power of two. */
+ * smallest class that fits and whose slots all have that alignment. They have it if slot_size is a multiple of
+ * `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with huge pages. Without such a class the buffer
+ * comes from the system allocator. Put it with `size`. A bytepool_realloc that moves it keeps no more than the pool's
+ * own alignment. Returns NULL on failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if `alignment` is no
+ * power of two. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
 /* Gets a buffer with a copy of the `size` bytes at `data`. `data` may be NULL if `size` is 0, and stays the caller's.
@@ -266,9 +269,9 @@ void *bytepool_copy(void *context, const void *data, size_t size);
  * pointer is no misuse. Errors: INVALID_CONTEXT, PANIC. */
 size_t bytepool_usable_size(void *context, const void *data);
 
-/* Returns what a get of `size` bytes has room for: the buffer size of its class; where no class fits, the size itself
- * after rounding. It is `size` where the pool guards or a checker of memory watches. A caller that may grow its buffer
- * can as well ask for so many bytes. Returns 0 on failure. Errors: INVALID_CONTEXT, PANIC. */
+/* Returns the room of the buffer that a get of `size` bytes gives: the buffer size of its class; where no class fits,
+ * the size itself after rounding. It is `size` where the pool guards or a checker of memory watches. A buffer that will
+ * grow can ask for that many bytes at once. Returns 0 on failure. Errors: INVALID_CONTEXT, PANIC. */
 size_t bytepool_good_size(void *context, size_t size);
 
 /* ---- the default pool ---- */
@@ -278,8 +281,8 @@ size_t bytepool_good_size(void *context, size_t size);
  * pool stays open until NULL is given, or until bytepool_close.
  *
  * NULL gives that handle up. Then no more memory is handed out, and buffers that are out can still be freed. The same
- * pool again has no effect. Another pool is refused as INVALID_ARGUMENT, because a buffer of the first would be none of
- * the second. To change pools, give NULL first, and only when all buffers are back: later frees of others would be
+ * pool again has no effect. Another pool is refused as INVALID_ARGUMENT, because it would refuse the first pool's
+ * buffers. To change pools, give NULL first, and only when all buffers are back: later frees of others would be
  * refused.
  *
  * Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT, OUT_OF_MEMORY. */
@@ -287,8 +290,7 @@ bytepool_status bytepool_set_default(void *context);
 
 /* Gets a buffer of `size` bytes from the default pool, as malloc does from the heap. The caller frees it by
  * bytepool_default_free. 0 bytes are a real buffer. Returns NULL on failure. Errors: those of bytepool_get;
- * INVALID_CONTEXT if there is no default pool, which is no misuse. It may be called before and after a fork, and in the
- * child. */
+ * INVALID_CONTEXT if there is no default pool, which is no misuse. */
 void *bytepool_default_malloc(size_t size);
 
 /* Gets a buffer of count * size zero bytes from the default pool. The rest is as for bytepool_default_malloc, and
@@ -312,8 +314,8 @@ size_t bytepool_default_good_size(size_t size);
 /* ---- memory and statistics ---- */
 
 /* Gives idle memory back to the system, until at most `keep_idle_bytes` of idle slots are left. Only whole pages go, so
- * a slot smaller than a page goes only if all others on its page are idle. Returns by how many bytes mapped_bytes fell:
- * 0 if there was nothing to give, and on failure. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
+ * a slot smaller than a page goes only if all others on its page are idle. Returns how many bytes of slots went back: 0
+ * if there was nothing to give, and on failure. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
 size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
 /* The figures of a pool. Start from BYTEPOOL_STATS_INIT. While no other call runs,
@@ -321,14 +323,14 @@ size_t bytepool_trim(void *context, size_t keep_idle_bytes);
  *     mapped_bytes    = the sum over classes of (touched + system_overflow) * slot_size, and oversize_bytes
  *     allocated_bytes = the sum over the classes' allocated_bytes, and oversize_bytes
  *
- * max_bytes bounds mapped_bytes. Beside it are bookkeeping_bytes, and the tables of the thread caches, which no figure
- * counts. */
+ * max_bytes bounds mapped_bytes. It does not count bookkeeping_bytes, nor the tables of the thread caches, which are in
+ * no figure. */
 typedef struct bytepool_stats {
     size_t struct_size;
     size_t size_class_count;
     size_t max_bytes;            /* 0: no limit */
     size_t mapped_bytes;         /* bytes taken from the system for buffers */
-    size_t allocated_bytes;      /* the original library's figure: see bytepool_class_stats */
+    size_t allocated_bytes;      /* the figure of cgobytepool: see bytepool_class_stats */
     size_t oversize_bytes;       /* of outstanding oversize buffers, after rounding */
     size_t oversize_buffers;     /* outstanding */
     uint64_t gets;               /* that succeeded */
@@ -354,18 +356,18 @@ typedef struct bytepool_stats {
 typedef struct bytepool_class_stats {
     size_t struct_size;
     size_t buffer_size;     /* bytes, after rounding */
-    size_t slot_size;       /* bytes a buffer takes of the region */
+    size_t slot_size;       /* bytes from the start of one buffer to that of the next */
     size_t capacity;        /* idle buffers that are kept */
     size_t touched;         /* slots that are memory */
-    size_t outstanding;     /* buffers handed out and not yet put, up to the capacity */
+    size_t outstanding;     /* buffers that are out, up to the capacity */
     size_t idle;            /* touched slots that the pool holds */
     size_t cached;          /* the part of idle that is in thread caches */
-    size_t overflow;        /* buffers handed out and not yet put beyond the capacity */
-    size_t allocated_bytes; /* the original library's figure */
+    size_t overflow;        /* buffers that are out beyond the capacity */
+    size_t allocated_bytes; /* the figure of cgobytepool */
     uint64_t gets;          /* that succeeded, overflow included */
     uint64_t puts;          /* that succeeded, overflow included */
     size_t system_overflow; /* the part of overflow that comes from the system allocator */
-    size_t peak;            /* the most slots that were out, looked up once in a batch */
+    size_t peak;            /* the most slots that were out; up to 64 too few for each thread */
 } bytepool_class_stats;
 
 #define BYTEPOOL_CLASS_STATS_INIT                                                                                      \
@@ -380,8 +382,8 @@ typedef struct bytepool_region {
 
 /* Lists the memory of a pool made with BYTEPOOL_PINNED: all slots of all classes. Returns how many regions there are,
  * and writes the first `max` of them to `out`, which may be NULL. The regions stay the pool's, and stay memory until it
- * closes. Every buffer of the pool lies in one of them, unless it is oversize, overflow, guarded, or got under a checker
- * of memory. Returns 0 for any other pool, for a closed one, and on failure. Errors: INVALID_CONTEXT, PANIC. */
+ * closes. Every buffer of the pool lies in one of them, unless it is oversize, overflow, guarded, or got under a
+ * checker of memory. Returns 0 for any other pool, for a closed one, and on failure. Errors: INVALID_CONTEXT, PANIC. */
 size_t bytepool_pinned_regions(void *context, bytepool_region *out, size_t max);
 
 /* Writes the pool's figures to *out, as many as its struct_size has room for. Errors: INVALID_ARGUMENT,
@@ -430,17 +432,17 @@ typedef struct bytepool_misuse {
     size_t struct_size;   /* of the library's version: later ones only append */
     bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
     void *context;        /* as given */
-    const void *data;     /* as given; NULL if the function takes none */
-    size_t size;          /* as given; 0 if the function takes none */
+    const void *data;     /* as given; NULL if the function takes none, or an array */
+    size_t size;          /* as given, by bytepool_realloc_sized as the old one; 0 if the function takes none */
     size_t buffer_size;   /* of the class that owns data, or an oversize buffer's own, in bytes; 0: owner unknown */
 } bytepool_misuse;
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
 /* Sets the function that is called for every misuse in this process, on the thread that misused and before its call
- * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second. Before
- * the next line it says how many it left out. A handler may call any function of this library. No lock of ours is held,
- * and nothing is half done, while it runs. It must not throw or jump out. The handler of before may still be running on
+ * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second. Then a
+ * line says how many were left out. A handler may call any function of this library. No lock of ours is held, and
+ * nothing is half done, while it runs. It must not throw or jump out. The previous handler may still be running on
  * another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
@@ -449,8 +451,8 @@ uint64_t bytepool_invalid_context_count(void);
 
 /* ---- small things ---- */
 
-/* Rounds by the original library's default: ((size + 256) >> 3) << 3. Returns `size` itself where that overflows. It
- * fits bytepool_config.round. */
+/* Rounds by the default of cgobytepool, the library that this one grew out of: ((size + 256) >> 3) << 3. Returns `size`
+ * itself where that overflows. It fits bytepool_config.round. */
 size_t bytepool_round_original(size_t size);
 
 /* Returns the library's version: major * 1000000 + minor * 1000 + patch. */

@@ -18,13 +18,15 @@
 // Threads   Any thread may call the const functions of Pool and Context and allocate from a memory_resource, at any
 //           time. A Context is moved, reset, released and destroyed by one thread at a time. A PooledBuffer or a
 //           SharedBuffer is like any value: it may move between threads, and one thread at a time may change it.
-// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. What makes pools, contexts
-//           and owners throws rust::Error. A wrong size throws std::length_error, a wrong index std::out_of_range. The
-//           text names limit and value. Destructors and moves never throw.
-//           Functions whose name starts with try_ do not throw. Those that get a buffer, a pool or a context say why
-//           they failed in a `bytepool_status &why`.
-//           Under -fno-exceptions what throws is not there, except the members of Pool, pinned_regions, and the copy
-//           and the slice of a SharedBuffer. A failure of these ends the program there. -fno-rtti will do, too.
+// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. new_pool, pool_of_context,
+//           Pool::clone, PooledBuffer::adopt and the constructors of Context and memory_resource throw rust::Error.
+//           resize and append throw std::length_error above the capacity. at and slice throw std::out_of_range. The
+//           text names the limit and the value where there are any. Destructors and moves never throw.
+//           Functions whose name starts with try_ do not throw. They say why they failed in a `bytepool_status &why`,
+//           and bytepool_last_error says it, too.
+//           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
+//           copies and slices of a SharedBuffer stay; there they end the program if they fail. The headers also work
+//           with -fno-rtti.
 // Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
@@ -51,8 +53,9 @@
 
 namespace bytepool {
 
-// A pool: one handle on it, always behind a rust::Box, and closed with the last. private/bridge.h declares it, as cxx
-// made it, with these members and no others; a test compares them. Each may be called from any thread at any time.
+// One handle on a pool. A program always holds it in a rust::Box. The pool closes when its last handle ends.
+// private/bridge.h declares it, as cxx made it, with these members and no others; a test compares them. Each may be
+// called from any thread at any time.
 //
 //     struct Pool {
 //         // Another handle on the same pool. Throws rust::Error if the system has no memory.
@@ -72,8 +75,8 @@ namespace bytepool {
 //         // The alignment of every buffer, in bytes.
 //         std::size_t alignment() const noexcept;
 //
-//         // How many bytes a get of `size` bytes has room for. What will grow may as well ask for so many. Throws
-//         // rust::Error if the rounding function panics.
+//         // The room of the buffer that a get of `size` bytes returns, in bytes. A buffer that will grow can ask for
+//         // that many at once. Throws rust::Error if the rounding function panics.
 //         std::size_t good_size(std::size_t size) const;
 //
 //         // The pool's figures. `std::cout << pool->stats()` prints them.
@@ -89,7 +92,7 @@ namespace bytepool {
 //     };
 struct Pool;
 
-// Up to `capacity` buffers of `buffer_size` bytes are kept.
+// The pool keeps up to `capacity` idle buffers of `buffer_size` bytes. More can be out.
 using SizeClass = ::bytepool_size_class;
 // A pool's figures; bytepool.h explains each.
 using Stats = ::bytepool_stats;
@@ -144,7 +147,7 @@ namespace detail {
     return c;
 }
 
-// A header of another version than the library is an invalid argument.
+// If the header does not fit the library, `why` is BYTEPOOL_ERR_INVALID_ARGUMENT.
 [[nodiscard]] inline std::optional<rust::Box<Pool>> box_of(Pool *pool, bytepool_status &why) noexcept {
     if (pool == nullptr) {
         why = version_fits() ? why : bytepool_status{BYTEPOOL_ERR_INVALID_ARGUMENT};
@@ -179,21 +182,21 @@ inline void check_version() {
 }
 } // namespace detail
 
-// A pool; the Box is one handle on it, and pool->clone() makes another. The last handle's end closes the pool. Throws
-// rust::Error; and std::runtime_error if this header does not fit the library.
+// Makes a pool. The Box is one handle on it, and pool->clone() makes another. The pool closes when its last handle
+// ends. Throws rust::Error, and std::runtime_error if this header does not fit the library.
 [[nodiscard]] inline rust::Box<Pool> new_pool(const PoolConfig &config) {
     detail::check_version();
     return detail::new_pool_of_config(detail::config_of(config));
 }
 
-// The same of these classes, all else by default. Throws as the first.
+// Makes a pool of these classes; everything else has its default. Throws what new_pool(PoolConfig) throws.
 [[nodiscard]] inline rust::Box<Pool> new_pool(rust::Slice<const SizeClass> size_classes) {
     detail::check_version();
     return detail::new_pool_of_classes(size_classes);
 }
 
 namespace detail {
-// Whether a type has SizeClasses in a row: std::data and std::size tell where.
+// Whether a type has contiguous SizeClasses: std::data and std::size tell where.
 template <typename Classes, typename = void>
 struct has_classes : std::false_type {};
 template <typename Classes>
@@ -203,13 +206,15 @@ struct has_classes<Classes, std::void_t<decltype(std::data(std::declval<const Cl
                    SizeClass> {};
 } // namespace detail
 
-// The same of a std::vector, std::span, std::array or array of classes, constexpr or not. Throws as the first.
+// Makes a pool of the classes in a std::vector, std::span, std::array or array, constexpr or not; everything else has
+// its default. Throws what new_pool(PoolConfig) throws.
 template <typename Classes, std::enable_if_t<detail::has_classes<Classes>::value, int> = 0>
 [[nodiscard]] rust::Box<Pool> new_pool(const Classes &size_classes) {
     return new_pool(rust::Slice<const SizeClass>(std::data(size_classes), std::size(size_classes)));
 }
 
-// The same with the classes written out. Throws as the first.
+// Makes a pool of the classes that are written out; everything else has its default. Throws what new_pool(PoolConfig)
+// throws.
 [[nodiscard]] inline rust::Box<Pool> new_pool(std::initializer_list<SizeClass> size_classes) {
     return new_pool(rust::Slice<const SizeClass>(size_classes.begin(), size_classes.size()));
 }
@@ -237,8 +242,8 @@ namespace detail {
 }
 #endif
 
-// The memory of a pool that was made `pinned`, all slots of all classes, in pieces of at most 1 GiB; none of any other
-// pool.
+// The memory of a pool that was made `pinned`: all slots of all classes, in pieces of at most 1 GiB. For any other pool
+// the vector is empty. Throws std::bad_alloc.
 [[nodiscard]] inline std::vector<PinnedRegion> pinned_regions(const Pool &pool) {
     std::vector<PinnedRegion> regions(pool.pinned_regions(rust::Slice<PinnedRegion>()));
     const std::size_t count = pool.pinned_regions(rust::Slice<PinnedRegion>(regions.data(), regions.size()));
@@ -252,7 +257,7 @@ namespace detail {
 extern "C" std::size_t bytepool_cpp_dump_outstanding(const Pool &pool, bytepool_outstanding_handler handler,
                                                      void *user_data) noexcept;
 
-// A bytepool_outstanding_handler for a vector. What there is no memory for is missing from it.
+// A bytepool_outstanding_handler for a vector. An element is left out if there is no memory for it.
 inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
     try {
         static_cast<std::vector<Outstanding> *>(all)->push_back(*buffer);
@@ -273,7 +278,8 @@ inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
 
 } // namespace bytepool
 
-// A line for each figure: its name, and what it is. Beside the structs, so that they are found.
+// Writes one line for each figure: its name and its value. They are in the global namespace, as the structs are, so
+// that argument-dependent lookup finds them.
 std::ostream &operator<<(std::ostream &out, const bytepool_stats &stats);
 std::ostream &operator<<(std::ostream &out, const bytepool_class_stats &stats);
 

@@ -17,11 +17,11 @@ namespace bytepool {
 class [[nodiscard]] Context {
   public:
 #ifdef BYTEPOOL_EXCEPTIONS
-    // Throws rust::Error if the pool has its limit of live contexts, or the system no memory.
+    // Makes a context. Throws rust::Error if the pool already has 16384 live contexts, or if the system has no memory.
     [[nodiscard]] explicit Context(const Pool &pool)
         : context_(detail::context_of_pool(pool)), alignment_(pool.alignment()) {}
 #endif
-    // The same without exceptions: nullopt on failure, and `why` says what it was.
+    // Makes a context. Returns nullopt on failure, and `why` says what it was.
     [[nodiscard]] static std::optional<Context> try_new(const Pool &pool, bytepool_status &why) noexcept {
         void *context = detail::try_context(pool, why);
         return context == nullptr ? std::nullopt : std::optional(Context(context, pool.alignment()));
@@ -45,7 +45,7 @@ class [[nodiscard]] Context {
     explicit operator bool() const noexcept {
         return context_ != nullptr;
     }
-    // Of every buffer of the pool, in bytes.
+    // The alignment of every buffer of the pool, in bytes.
     [[nodiscard]] std::size_t alignment() const noexcept {
         return alignment_;
     }

@@ -7,29 +7,35 @@
 #include "bytepool/bytepool.h"
 
 // Defined if there are exceptions. Under -fno-exceptions the try_ forms serve, and bytepool.hpp says what is left that
-// would throw. MSVC may throw without the standard's macro.
-#if defined(__cpp_exceptions) || defined(_MSC_VER)
+// would throw.
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
 #define BYTEPOOL_EXCEPTIONS 1
 #endif
 
 namespace bytepool {
 
-// No buffer, and why. It is a std::bad_alloc, so what handles a lack of memory handles a pool at its limit. Copies do
-// not throw: the text is inside, cut at 239 bytes.
+// Thrown when a get fails. It is a std::bad_alloc, so what handles a lack of memory handles a pool at its limit. Copies
+// do not throw: the text is inside, cut at 239 bytes.
 class get_error : public std::bad_alloc {
   public:
-    // Of the calling thread's last error.
+    // Made of the calling thread's last error.
     get_error() noexcept;
 
     // BYTEPOOL_ERR_LIMIT, CLOSED, OUT_OF_MEMORY, INVALID_ARGUMENT (an alignment that is no power of two) or another.
     [[nodiscard]] bytepool_status status() const noexcept { return status_; }
-    // Names limit and value.
+    // Names the limit and the value where there are any.
     [[nodiscard]] const char *what() const noexcept override;
 
   private:
     bytepool_status status_;
     char text_[240];
 };
+
+#ifdef BYTEPOOL_EXCEPTIONS
+namespace detail {
+[[noreturn]] void throw_get_error();
+} // namespace detail
+#endif
 
 } // namespace bytepool
 

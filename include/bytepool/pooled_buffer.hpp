@@ -35,7 +35,6 @@ extern "C" bool bytepool_cpp_get(const Pool &pool, std::size_t size, BufferParts
 extern "C" void bytepool_cpp_put(const BufferParts &parts) noexcept;
 
 #ifdef BYTEPOOL_EXCEPTIONS
-[[noreturn]] void throw_get_error();
 [[noreturn]] void throw_length_error(std::size_t size, std::size_t capacity);
 [[noreturn]] void throw_out_of_range(std::size_t index, std::size_t size);
 #endif
@@ -44,8 +43,8 @@ inline GetRequest request_of(std::size_t size, const source_location &where) noe
     return {size, 1, 0, false, where.file_name(), where.line(), where.column()};
 }
 
-// Of a std::chrono::duration, whose header takes as long to compile as all else here. The longest that nanoseconds can
-// say, and what is longer, is without end.
+// Converts a std::chrono::duration without including <chrono>, which takes as long to compile as all else here.
+// nanoseconds::max() and anything longer mean no deadline.
 template <typename Duration>
 [[nodiscard]] constexpr std::uint64_t nanoseconds_of(const Duration &timeout) noexcept {
     using Period = typename Duration::period;
@@ -72,7 +71,7 @@ inline constexpr bool is_char = std::is_same<T, char>::value;
 template <typename T>
 inline constexpr bool is_text_pointer = std::is_same<T, const char *>::value || std::is_same<T, char *>::value;
 
-// Whether a type is a range of bytes in a row, and no array of characters, which may be a text.
+// Whether a type is a contiguous range of bytes, but not an array of characters, because that is taken as a text.
 template <typename Range, typename = void>
 struct is_bytes : std::false_type {};
 template <typename Range>
@@ -82,10 +81,12 @@ struct is_bytes<Range, std::void_t<decltype(std::size(std::declval<const Range &
                          !std::is_convertible<const Range &, const char *>::value &&
                          !(std::is_array<Range>::value && is_char<std::remove_extent_t<Range>>)> {};
 
-// Bytes to copy: of a text, or of whatever range has bytes in a row.
+// Bytes to copy: of a text, or of any contiguous range of bytes.
 class Bytes {
   public:
-    // A text ends with its zero, or with its array. A template, so that neither an array nor 0 becomes a pointer.
+    // A text ends at its first zero, or at the end of its array. So an array of char that holds binary data is cut at
+    // its first zero: pass a std::string_view. A pointer must not be null. Templates, so that neither an array nor 0
+    // becomes a pointer.
     template <typename Text, std::enable_if_t<is_text_pointer<Text>, int> = 0>
     Bytes(const Text &text) noexcept // NOLINT(google-explicit-constructor)
         : data_(text), size_(std::strlen(text)) {}
@@ -156,13 +157,14 @@ class [[nodiscard]] PooledBuffer {
     }
 
 #ifdef BYTEPOOL_EXCEPTIONS
-    // A buffer of `size` bytes, holding what it held last, or zeros. Throws get_error.
+    // Gets a buffer of `size` bytes. They are what the last owner left, or zeros. Throws get_error.
     [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size,
                                const source_location where = source_location::current())
         : parts_(got(pool, size, where)) {}
 
-    // A buffer with a copy of a text (without its zero), of a std::string_view, a std::span of bytes, or another range
-    // that has bytes in a row. Throws get_error.
+    // Gets a buffer with a copy of a text without its zero, of a std::string_view, of a std::span of bytes, or of
+    // another contiguous range of bytes. A char array is a text, so binary data in one is cut at its first zero. Throws
+    // get_error.
     [[nodiscard]] static PooledBuffer copy(const Pool &pool, const detail::Bytes &bytes,
                                            const source_location where = source_location::current()) {
         PooledBuffer buffer(pool, bytes.size(), where);
@@ -170,8 +172,8 @@ class [[nodiscard]] PooledBuffer {
         return buffer;
     }
 
-    // A buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits and
-    // whose slots are all so aligned, else from the system allocator. Throws get_error.
+    // Gets a buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits
+    // and whose slots are all so aligned, else from the system allocator. Throws get_error.
     [[nodiscard]] static PooledBuffer aligned(const Pool &pool, std::size_t alignment, std::size_t size,
                                               const source_location where = source_location::current()) {
         PooledBuffer buffer;
@@ -179,10 +181,10 @@ class [[nodiscard]] PooledBuffer {
         return buffer;
     }
 
-    // As the constructor, but where that fails at the limit, waits until memory is put or given back, up to `timeout`,
-    // a std::chrono::duration, as bytepool_get_timeout; nanoseconds::max() means without end, and 0 or less does not
-    // wait. nullopt if there was no room in time. Throws get_error for everything else: what could never fit the limit,
-    // a closed pool, a system without memory.
+    // Gets a buffer, and waits for memory where the constructor fails at the limit. It waits at most `timeout`, a
+    // std::chrono::duration. nanoseconds::max() means no deadline. Zero or less does not wait. Returns nullopt if there
+    // was no room in time. Throws get_error for everything else: what could never fit the limit, a closed pool, a
+    // system without memory.
     template <typename Duration>
     [[nodiscard]] static std::optional<PooledBuffer>
     get_timeout(const Pool &pool, std::size_t size, const Duration &timeout,
@@ -202,9 +204,9 @@ class [[nodiscard]] PooledBuffer {
         }
     }
 
-    // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put,
-    // and becomes the size (at most the capacity, which in a pool that guards or under a checker is the size asked
-    // for). Throws rust::Error if it is no such buffer; then it is still the caller's.
+    // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put. It
+    // becomes the size of the PooledBuffer, cut to the capacity. Throws rust::Error if it is no such buffer; then it is
+    // still the caller's.
     [[nodiscard]] static PooledBuffer adopt(const Pool &pool, void *data, std::size_t size) {
         PooledBuffer buffer;
         buffer.parts_ = detail::adopt(pool, static_cast<std::uint8_t *>(data), size);
@@ -212,19 +214,20 @@ class [[nodiscard]] PooledBuffer {
     }
 #endif
 
-    // As the constructor, without exceptions: nullopt on failure, and bytepool_last_error says why.
+    // Gets a buffer as the constructor does. Returns nullopt on failure, and bytepool_last_error says why.
     [[nodiscard]] static std::optional<PooledBuffer>
     try_get(const Pool &pool, std::size_t size, const source_location where = source_location::current()) noexcept {
         bytepool_status why = BYTEPOOL_OK;
         return try_get(pool, size, why, where);
     }
-    // The same, which says why it failed: BYTEPOOL_ERR_LIMIT, CLOSED, OUT_OF_MEMORY, or BYTEPOOL_OK if it did not.
+    // Gets a buffer as the constructor does, and writes the status to `why`: BYTEPOOL_OK, BYTEPOOL_ERR_LIMIT, CLOSED,
+    // OUT_OF_MEMORY or PANIC.
     [[nodiscard]] static std::optional<PooledBuffer>
     try_get(const Pool &pool, std::size_t size, bytepool_status &why,
             const source_location where = source_location::current()) noexcept {
         return tried(pool, detail::request_of(size, where), why);
     }
-    // As `copy`.
+    // Does what `copy` does. Returns nullopt and a status in `why` instead of throwing.
     [[nodiscard]] static std::optional<PooledBuffer>
     try_copy(const Pool &pool, const detail::Bytes &bytes, bytepool_status &why,
              const source_location where = source_location::current()) noexcept {
@@ -234,13 +237,14 @@ class [[nodiscard]] PooledBuffer {
         }
         return buffer;
     }
-    // As `aligned`.
+    // Does what `aligned` does. Returns nullopt and a status in `why` instead of throwing.
     [[nodiscard]] static std::optional<PooledBuffer>
     try_aligned(const Pool &pool, std::size_t alignment, std::size_t size, bytepool_status &why,
                 const source_location where = source_location::current()) noexcept {
         return tried(pool, aligned_request(alignment, size, where), why);
     }
-    // As `get_timeout`; BYTEPOOL_ERR_TIMEOUT if there was no room in time.
+    // Does what `get_timeout` does. Returns nullopt and a status in `why` instead of throwing: BYTEPOOL_ERR_TIMEOUT if
+    // there was no room in time.
     template <typename Duration>
     [[nodiscard]] static std::optional<PooledBuffer>
     try_get_timeout(const Pool &pool, std::size_t size, const Duration &timeout, bytepool_status &why,
@@ -248,8 +252,8 @@ class [[nodiscard]] PooledBuffer {
         return tried(pool, timed_request(size, timeout, where), why);
     }
 
-    // Gives the raw pointer up, to be put by C or adopted again. NULL if there is no memory. bytepool_put and adopt need
-    // the size that the buffer had, which is gone afterwards: take it before. bytepool_put_unsized needs none.
+    // Gives the raw pointer up, to be put by C or adopted again. Returns NULL if there is no memory. bytepool_put and
+    // adopt need the size: read it first, because it is 0 afterwards. bytepool_put_unsized needs none.
     //
     //     const std::size_t size = buffer.size();
     //     bytepool_put(context, buffer.release(), size);
@@ -282,8 +286,8 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] std::size_t size() const noexcept {
         return parts_.size;
     }
-    // The most bytes the buffer can have: its class's size; where the pool guards (by environment, too) or a checker of
-    // memory watches, the size asked for.
+    // The most bytes that the buffer can have: its class's size. In a pool that guards, and under a checker of memory,
+    // it is the size asked for. The environment variable BYTEPOOL_GUARD makes any pool guard.
     [[nodiscard]] std::size_t capacity() const noexcept {
         return parts_.capacity;
     }
@@ -308,7 +312,7 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] const_iterator end() const noexcept {
         return parts_.data + parts_.size;
     }
-    // Unchecked, as std::vector's; so are front and back, which an empty buffer does not have.
+    // operator[], front and back do not check. front and back need a buffer that is not empty.
     [[nodiscard]] std::uint8_t &operator[](std::size_t index) noexcept {
         return parts_.data[index];
     }
@@ -356,9 +360,9 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] std::string_view string_view() const noexcept {
         return {reinterpret_cast<const char *>(parts_.data), parts_.size};
     }
-    // An asio::mutable_buffer, or Boost's: `asio::buffer(buffer)`, and wherever one is taken. A const buffer goes to
-    // `asio::buffer(buffer.string_view())`, or with Asio 1.28 and later as it is. Not of a temporary, which would put
-    // the memory before it is used.
+    // Converts to asio::mutable_buffer or Boost's: `asio::buffer(buffer)`, and wherever one is taken. A const buffer
+    // goes to `asio::buffer(buffer.string_view())`, or with Asio 1.28 and later as it is. A temporary does not convert:
+    // it would put the memory before it is used.
     template <typename Buffer, std::enable_if_t<detail::is_mutable_buffer<Buffer>::value, int> = 0>
     operator Buffer() &noexcept { // NOLINT(google-explicit-constructor)
         return Buffer(static_cast<void *>(parts_.data), parts_.size);
@@ -370,14 +374,15 @@ class [[nodiscard]] PooledBuffer {
     void clear() noexcept {
         parts_.size = 0;
     }
-    // Changes the size; bytes that appear hold whatever was there. `false`, and nothing changed, above the capacity.
+    // Changes the size. New bytes are what an earlier owner left, or zeros. Returns `false`, and changes nothing, above
+    // the capacity.
     [[nodiscard]] bool try_resize(std::size_t size) noexcept {
         const bool fits = size <= parts_.capacity;
         parts_.size = fits ? size : parts_.size;
         return fits;
     }
-    // Adds a copy of these bytes, given as to `copy`, at the end. `false`, and nothing changed, if they do not fit the
-    // capacity.
+    // Adds a copy of these bytes at the end; they are given as to `copy`. Returns `false`, and changes nothing, if they
+    // do not fit the capacity.
     [[nodiscard]] bool try_append(const detail::Bytes &bytes) noexcept {
         const bool fits = bytes.size() <= parts_.capacity - parts_.size;
         if (fits) {
@@ -387,13 +392,13 @@ class [[nodiscard]] PooledBuffer {
         return fits;
     }
 #ifdef BYTEPOOL_EXCEPTIONS
-    // As try_resize. Throws std::length_error above the capacity.
+    // Changes the size as try_resize does. Throws std::length_error above the capacity.
     void resize(std::size_t size) {
         if (!try_resize(size)) {
             detail::throw_length_error(size, parts_.capacity);
         }
     }
-    // As try_append. Throws std::length_error above the capacity.
+    // Adds bytes as try_append does. Throws std::length_error above the capacity.
     void append(const detail::Bytes &bytes) {
         if (!try_append(bytes)) {
             detail::throw_length_error(parts_.size + bytes.size(), parts_.capacity);

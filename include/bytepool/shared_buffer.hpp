@@ -16,7 +16,8 @@ extern "C" bool bytepool_cpp_add_share(const BufferParts &parts) noexcept;
 extern "C" void bytepool_cpp_release_share(const BufferParts &parts) noexcept;
 extern "C" bool bytepool_cpp_unshare(const BufferParts &parts) noexcept;
 
-// The copy constructor must be there under -fno-exceptions, too: then these end the program.
+// The copy constructor must be there under -fno-exceptions, too. An exception that no caller can catch ends the
+// program.
 [[noreturn]] void throw_too_many_shares();
 [[noreturn]] void throw_bad_slice(std::size_t offset, std::size_t size, std::size_t whole);
 
@@ -31,8 +32,8 @@ struct is_const_buffer<T, std::void_t<decltype(std::declval<const T &>().data())
 
 // A buffer, or a part of it, with many holders. A copy or a slice is another holder of the same bytes, which nobody may
 // change; it copies none, and allocates nothing. The last holder's end puts the buffer, on whatever thread. It counts
-// as outstanding, once, as long as anything of it is held: a small slice pins all of it, and PooledBuffer::copy(pool,
-// slice) does not.
+// as outstanding, once, as long as anything of it is held. A small slice keeps the whole buffer.
+// PooledBuffer::copy(pool, slice) makes a small one of its own.
 //
 // Like any value it may move between threads, and one thread at a time may change it; its copies are independent. It
 // keeps its memory alive on its own. A moved-from one is empty and has no memory.
@@ -67,7 +68,7 @@ class [[nodiscard]] SharedBuffer {
     }
     SharedBuffer(SharedBuffer &&other) noexcept
         : parts_(std::exchange(other.parts_, PooledBuffer::none())), data_(std::exchange(other.data_, nullptr)) {}
-    // Copies or moves what is assigned, as the constructors.
+    // Assigns by copy or by move. A copy can throw what the copy constructor throws.
     SharedBuffer &operator=(SharedBuffer other) noexcept {
         swap(other);
         return *this;
@@ -85,7 +86,8 @@ class [[nodiscard]] SharedBuffer {
         }
         return SharedBuffer(parts_, data_);
     }
-    // Another holder, of `size` bytes from `offset` on: nullopt if there are fewer, or 2^31 holders already.
+    // Another holder, of `size` bytes from `offset` on. Returns nullopt if there are not so many bytes, or if there are
+    // 2^31 holders already.
     [[nodiscard]] std::optional<SharedBuffer> try_slice(std::size_t offset, std::size_t size) const noexcept {
         if (!has(offset, size)) {
             return std::nullopt;
@@ -96,7 +98,8 @@ class [[nodiscard]] SharedBuffer {
         }
         return slice;
     }
-    // Another holder, of `size` bytes from `offset` on. Throws std::out_of_range if there are fewer, and as a copy.
+    // Another holder, of `size` bytes from `offset` on. Throws std::out_of_range if there are not so many bytes, and
+    // what the copy constructor throws.
     [[nodiscard]] SharedBuffer slice(std::size_t offset, std::size_t size) const & {
         return SharedBuffer(*this).slice(offset, size);
     }
@@ -110,8 +113,8 @@ class [[nodiscard]] SharedBuffer {
         return slice;
     }
 
-    // The buffer, to be changed again, if there is no other holder and these bytes begin where it does; its size is
-    // theirs. Else nullopt, and nothing changed.
+    // Returns the buffer for writing if this is its only holder and starts at its first byte. The buffer's size is this
+    // holder's. Else returns nullopt, and this holder keeps its share.
     [[nodiscard]] std::optional<PooledBuffer> try_into_buffer() &&noexcept {
         if (parts_.data == nullptr || data_ != parts_.data || !detail::bytepool_cpp_unshare(parts_)) {
             return std::nullopt;
@@ -133,7 +136,7 @@ class [[nodiscard]] SharedBuffer {
 
     [[nodiscard]] const_iterator begin() const noexcept { return data_; }
     [[nodiscard]] const_iterator end() const noexcept { return data_ + parts_.size; }
-    // Unchecked, as std::vector's; so are front and back, which an empty buffer does not have.
+    // operator[], front and back do not check. front and back need a buffer that is not empty.
     [[nodiscard]] const std::uint8_t &operator[](std::size_t index) const noexcept { return data_[index]; }
     [[nodiscard]] const std::uint8_t &front() const noexcept { return data_[0]; }
     [[nodiscard]] const std::uint8_t &back() const noexcept { return data_[parts_.size - 1]; }
@@ -160,8 +163,8 @@ class [[nodiscard]] SharedBuffer {
     [[nodiscard]] std::string_view string_view() const noexcept {
         return {reinterpret_cast<const char *>(data_), parts_.size};
     }
-    // An asio::const_buffer, or Boost's: `asio::buffer(shared)`, and wherever one is taken. Not of a temporary, which
-    // may be the last holder.
+    // Converts to asio::const_buffer or Boost's: `asio::buffer(shared)`, and wherever one is taken. A temporary does
+    // not convert: it may be the last holder.
     template <typename Buffer, std::enable_if_t<detail::is_const_buffer<Buffer>::value, int> = 0>
     operator Buffer() const &noexcept { // NOLINT(google-explicit-constructor)
         return Buffer(static_cast<const void *>(data_), parts_.size);

@@ -19,7 +19,7 @@ use crate::class::location::{Buffer, PutSize};
 use crate::os::thread_pointer;
 use crate::os::thread_state::{Active, FAST};
 
-/// A put that the fast path did not finish, and what it found out: to go on with at once.
+/// A put that the fast path did not finish, and what it found out, so that the caller can go on at once.
 #[derive(Clone, Copy)]
 #[repr(C)] // in two registers
 pub(crate) struct Unfinished {

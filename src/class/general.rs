@@ -5,9 +5,9 @@
 //! steps of 64 bytes              | four a doubling  | four a doubling     |
 //! ```
 //!
-//! Up to 512 a step is a granule: a slot takes no less. Above, a buffer is at most a quarter larger than what was asked
-//! for, a tenth in the mean. Fewer classes a doubling waste more inside buffers. More strand idle buffers of sizes that
-//! are not asked for any more, and 64 classes would not reach as far.
+//! Up to 512 a step is a granule: a slot takes no less. Above 256 bytes a buffer is at most a quarter larger than what
+//! was asked for, a tenth in the mean. Fewer classes a doubling waste more inside buffers. More strand idle buffers of
+//! sizes that are not asked for any more, and 64 classes would not reach as far.
 //!
 //! **Capacity.** A class keeps up to 64 MiB of idle buffers, whatever their size: as much as it has room for beyond.
 //! What is kept was in use before, so a large capacity costs addresses, and memory only to those who had a use for it.

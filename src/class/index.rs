@@ -13,11 +13,11 @@ pub(crate) const GRANULE: usize = 64;
 const PER_DOUBLING: usize = 16;
 /// How many steps there are: enough for all buffer sizes, which stay below 2^32. A power of two.
 pub(crate) const STEPS: usize = 32 * PER_DOUBLING;
-/// The step of size 1. Those of larger sizes begin at 0 and ascend up to here.
+/// The step of size 1, the last but its own doubling. Size 2 has step 0, and steps ascend from there.
 const STEP_OF_ONE: usize = STEPS - PER_DOUBLING;
 
-/// The step of a size, any size. Sizes of 2^32 and more share the steps of smaller ones: that of 2^32 is that of 1.
-/// That of 0 is that of 2.
+/// The step of a size, any size. Sizes of 2^32 and more share the steps of smaller ones: 2^32 has that of 1. Size 0 has
+/// that of 2.
 ///
 /// A double that holds the size begins with the sign, eleven bits of exponent, and the four bits after the leading one.
 /// So the step is the same few instructions for small and large sizes.

@@ -24,8 +24,9 @@
 //!   is its partner ([`wait_for_fast_path`](crate::os::thread_state::wait_for_fast_path)): after it the bias owner is
 //!   not between its read and its write, and reads what was written since. So what is still there, stays.
 //!
-//! Each end of a bias has a number, so that nobody takes the bias off a mark for whose owner he did not wait. Whoever
-//! finds an end under way waits for himself and finishes it: a thread that is stopped in the middle keeps nobody.
+//! Each end of a bias has a number, so that no thread takes a bias off without having waited for its owner. A thread
+//! that finds an end under way does the wait itself and finishes the end. So a thread that is stopped in the middle
+//! delays no other.
 //!
 //! The bias owner's own slow paths exchange atomically.
 //!
@@ -57,13 +58,13 @@ pub(crate) const OWNED: Mark = Mark::MAX;
 const BIAS_SHIFT: u32 = 32;
 /// Of a mark whose bias is being ended.
 const ENDING: Mark = 1 << 63;
-/// The ends of a bias that have a number of their own. The bits above stay apart from [`SHARED`].
+/// How many numbers there are for ends of a bias. So few keep such marks apart from [`SHARED`].
 const END_NUMBERS: u32 = 1 << 30;
-/// With the number of sharers added. It and all above are of no raw pointer.
+/// A shared slot's mark is this and the number of sharers. From here on no mark is of a raw pointer.
 const SHARED: Mark = !SIZE_BITS;
-/// So many threads may add themselves at once before the count would become [`OWNED`].
+/// The most sharers. As many threads may add themselves at once before the count becomes [`OWNED`].
 pub(crate) const MAX_SHARERS: u32 = 1 << 31;
-/// Of a raw mark: the size.
+/// Of a raw mark: the size plus 1.
 const SIZE_BITS: Mark = (1 << BIAS_SHIFT) - 1;
 // A thread's number fits between the two, and no end's number makes a mark a shared one.
 const _: () = assert!(MAX_THREADS < 1 << 31);

@@ -14,7 +14,7 @@
 //! - [`huge`]: huge pages
 //! - [`mapped_bytes`]: what is memory, and the limit on it
 //! - [`table`]: all classes of a pool, and its region
-//! - `arithmetic`: `index`, for the fuzz targets
+//! - `arithmetic`: shows `index` to the fuzz targets
 //! - [`location`]: an outstanding buffer, as the layers above pass it on
 //!
 //! This file has one class of a pool: its span of the region, with all of these parts.
@@ -255,7 +255,7 @@ impl Class {
         let open_to = |target: usize| region.open(self.span.start + opened, target - opened).map(|()| target);
         // Where address space is short, what this slot needs may still fit.
         let target = open_to(generous).or_else(|_| open_to(end.next_multiple_of(page_size())))?;
-        // Release: partner in `open`.
+        // Release: partner in `is_open`.
         self.opened.store(target, Release);
         Ok(())
     }

@@ -147,7 +147,7 @@ impl Core {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        // Acquire pairs with the SeqCst swap in `close`.
+        // Acquire pairs with the SeqCst swap in `close_memory`.
         self.closed.load(Acquire)
     }
 

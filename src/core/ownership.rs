@@ -1,5 +1,5 @@
-//! Where an outstanding buffer is, and who holds it. Put, adopt, release, reallocation and the checked put are all one
-//! transition: from the holder that the caller expects to another one, or to nobody.
+//! Where an outstanding buffer is, and who holds it. Put, adopt, release, the checked put and a reallocation in place
+//! are all one transition: from the holder that the caller expects to another one, or to nobody.
 //!
 //! ```text
 //! put       raw, with this size      -> nobody          release   PooledBuffer          -> raw

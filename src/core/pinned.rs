@@ -27,7 +27,8 @@ use crate::os::fork::ForkGuard;
 pub struct PinnedRegion {
     /// Where its first slot starts.
     pub start: NonNull<u8>,
-    /// Its length in bytes, a multiple of `slot_size`; at most 1 GiB, which io_uring accepts at a time.
+    /// Its length in bytes, a multiple of `slot_size`. At most 1 GiB, which io_uring accepts at a time, unless one slot
+    /// is larger.
     pub len: usize,
     /// From the start of one buffer to that of the next, in bytes.
     pub slot_size: usize,

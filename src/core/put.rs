@@ -119,7 +119,7 @@ impl Core {
     /// Puts a slot that nobody holds on the shelf, and does what the shelf then asks for.
     pub(super) fn shelve(&self, guard: &ForkGuard, class: &Class, slot: u32) {
         class.shelf.put(slot);
-        // SeqCst: the order against `close` is told in `Shelf::put`.
+        // SeqCst: the order against `close_memory` is told in `Shelf::put`.
         if self.closed.load(SeqCst) {
             self.discard_after_close(guard, class, slot);
         } else if class.has_excess() {

@@ -1,7 +1,8 @@
 //! What a pool counts, and the equations between the figures.
 //!
-//! Only puts are counted; gets follow from them. Figures read while other threads work are each true of some recent
-//! moment. The equations between them hold at every quiet moment, when no call is running.
+//! Of slots only puts are counted; gets follow from them. Of oversize buffers gets are counted. Figures read while
+//! other threads work are each true of some recent moment. The equations between them hold at every quiet moment, when
+//! no call is running.
 
 #[cfg(feature = "serde")]
 mod serialize;
@@ -210,8 +211,7 @@ pub struct ClassStats {
     pub gets: u64,
     /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
-    /// How many batches moved between thread caches and the shelf. So often a cached class wrote what other threads
-    /// read.
+    /// How many batches moved between thread caches and the shelf. Each move is one write that other threads see.
     pub moves: u64,
     /// Puts that had to end another thread's bias, which takes some microseconds. They stay few where threads hand
     /// slots over all the time: the class then goes without bias.
@@ -219,7 +219,7 @@ pub struct ClassStats {
 }
 
 impl ClassStats {
-    /// Fills in a class's own figures. The caller added before what caches and tasks have of it.
+    /// Fills in a class's own figures. The caller has already added the parts of caches and tasks.
     fn add(&mut self, class: &Class) {
         // A get or put in flight may be seen half done. Saturating keeps such a figure plausible.
         self.buffer_size = class.buffer_size();

@@ -129,8 +129,9 @@ impl Core {
 
     /// Gives every waiter what it demands, first come first served.
     ///
-    /// All waiters compete for bytes, so who cannot get enough keeps those behind from taking any; idle slots are given
-    /// up for it. What idle slots are left then are of no use to it: those behind may have the ones of their class.
+    /// All waiters compete for bytes, so a waiter that lacks bytes keeps those behind it from taking any; idle slots
+    /// are given up for it. What idle slots are left then are of no use to it: those behind may have the ones of their
+    /// class.
     pub(super) fn serve(&self, guard: &ForkGuard, queue: &mut Queue) {
         let closed = self.is_closed();
         let mut bytes_are_taken = false;

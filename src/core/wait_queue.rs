@@ -48,8 +48,8 @@ pub(crate) enum Grant {
     Closed,
 }
 
-/// What one waiter sleeps on, and is woken by. Its lock is the one that asks for no fork guard, as its waiter sleeps
-/// with it: in the child of a fork both are nobody's.
+/// What one waiter sleeps on, and is woken by. Its lock takes no fork guard, because the waiter sleeps with it. A
+/// forked child has neither the waiter nor the parker.
 pub(crate) struct Parker {
     unparked: Mutex<bool>,
     condvar: Condvar,
@@ -69,8 +69,8 @@ impl Parker {
         self.condvar.notify_one();
     }
 
-    /// Sleeps until it is unparked, or was before, or the deadline has passed; without one, never. The process may fork
-    /// meanwhile.
+    /// Sleeps until it is unparked, or was before, or the deadline has passed. Without a deadline only the first two
+    /// end the sleep. The process may fork meanwhile.
     pub(crate) fn park(&self, guard: &mut ForkGuard, deadline: Option<Instant>) {
         guard.unguarded(|| {
             let mut unparked = self.lock();
@@ -93,7 +93,7 @@ impl Parker {
 enum Sleeper {
     /// Its [`WaiterGuard`] borrows the parker, and takes the waiter out of the queue before that ends.
     Thread(NonNull<Parker>),
-    /// None in its first poll, and when it was called.
+    /// `None` until the first poll ends, and after the waker was called.
     Task(Option<Waker>),
 }
 

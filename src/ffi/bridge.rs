@@ -10,6 +10,7 @@ mod tracked;
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 use crate::class::ledger::Holder;
 use crate::class::location::{PackedLocation, PutSize};
@@ -162,8 +163,8 @@ mod cpp {
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
-        /// How many bytes a get of `size` bytes has room for. What will grow may as well ask for so many. Throws
-        /// rust::Error if the rounding function panics.
+        /// The room of the buffer that a get of `size` bytes returns, in bytes. A buffer that will grow can ask for
+        /// that many at once. Throws rust::Error if the rounding function panics.
         #[cxx_name = "good_size"]
         fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
         /// The pool's figures. `std::cout << pool->stats()` prints them.
@@ -350,15 +351,17 @@ unsafe fn request_of(request: &GetRequest) -> Request<'_> {
 fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
     match refused {
         Refused::Error(error) => {
-            set_last_error(error);
-            match error {
-                GetError::Limit { limit, requested, .. } | GetError::Pinned { limit, requested, .. }
+            let error = match error {
+                // A timeout of 0 has passed at once.
+                GetError::Limit { limit, mapped, requested } | GetError::Pinned { limit, mapped, requested, .. }
                     if is_timed && requested <= limit =>
                 {
-                    Status::Timeout
+                    GetError::Timeout { timeout: Duration::ZERO, limit, mapped, requested }
                 }
-                _ => Status::from(&error),
-            }
+                other => other,
+            };
+            set_last_error(error);
+            Status::from(&error)
         }
         Refused::Panic | Refused::NoPool => {
             set_last_error(Status::Panic);

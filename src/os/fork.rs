@@ -61,7 +61,7 @@ impl ForkGuard {
             }
         }
         assert_none_is_held();
-        // Who is woken may be the one that this thread goes to wait for.
+        // This thread may be about to wait for the task that it wakes.
         if wakes::are_due() {
             self.call_wakers();
         }

@@ -4,7 +4,7 @@
 //! - [`region`]: reserved addresses, and the pages in them
 //! - [`block`]: one buffer outside the region; [`mapping`] is for large ones
 //! - [`stderr`]: lines of text for the user
-//! - [`caller`]: what a call leaves as it found it: errno, and the thread's cancellation; panics end there
+//! - [`caller`]: what a call leaves as it found it: errno, and the thread's cancellation. It also catches panics
 //! - [`barrier`]: a fence on every thread of the process
 //! - [`fork`]: the guard that keeps the process from forking in the middle of something
 //! - [`lock`]: locks, which ask for that guard
@@ -12,7 +12,7 @@
 //! - [`thread_pointer`] and [`thread_state`]: what each thread has, and what others see of it
 //! - [`cells`]: a table whose cells stay where they are; [`anchor`] and [`handle`] are made of it
 //! - [`address_map`]: a map from addresses
-//! - [`hooks`]: the two places where the system calls the library's upper layers
+//! - [`hooks`]: the two places where this layer calls those above
 //!
 //! Nothing here knows what a pool is.
 

@@ -1,5 +1,5 @@
-//! Tasks to be woken. A waker is the user's code, and who grants a task something holds locks: so the waker is laid
-//! here, and called when the thread gives its last fork guard up, be it to sleep.
+//! Tasks to be woken. A waker is the user's code, and a thread that grants a task something holds locks. So it leaves
+//! the waker here, and calls it when its last fork guard ends, or before it sleeps.
 //!
 //! ```text
 //! serve, under locks -> push -> [ thread, waker | thread, waker ] -> pop -> wake, without guard and lock

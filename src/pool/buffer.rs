@@ -23,8 +23,9 @@ use crate::os::fork::ForkGuard;
 ///
 /// Dropping it puts the buffer.
 ///
-/// It derefs to its bytes, `len` of them, and cannot grow beyond `capacity`. It keeps the pool's memory, so it may
-/// outlive every handle. A put from C with its pointer is refused while the `PooledBuffer` exists.
+/// It derefs to its bytes, `len` of them, which are at most `capacity`. `grow` moves them to a larger buffer. The
+/// pool's memory stays as long as the buffer is out, so it may outlive every handle. A buffer that is forgotten stays
+/// out. A put from C with its pointer is refused while the `PooledBuffer` exists.
 ///
 /// It may be sent to any thread, and dropped there.
 ///
@@ -93,8 +94,7 @@ impl PooledBuffer {
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now on
-    /// - all its usable bytes, as [`Pool::usable_size`] counts them, are initialised; those of a class's slots
-    ///   are, unless safe code wrote padding or a `MaybeUninit` there since the get
+    /// - all its usable bytes, as [`Pool::usable_size`] counts them, are initialised. The slots of a class fulfil this, unless padding or a `MaybeUninit` was written there since the get
     pub unsafe fn from_raw(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<Self, Misuse> {
         let pool = pool.reference();
         // SAFETY:
@@ -148,8 +148,8 @@ impl PooledBuffer {
         self.len == 0
     }
 
-    /// The most bytes that the buffer can have: the buffer size of its class, or its own size where no class fits. In a
-    /// program of C or C++ under AddressSanitizer, valgrind or their like it is the size asked for.
+    /// The most bytes that the buffer can have: the buffer size of its class, or its own size where no class fits.
+    /// Under AddressSanitizer, valgrind or their like, and for a guarded buffer, it is the size asked for.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity

@@ -104,11 +104,12 @@ impl Builder {
     /// Adds classes for sizes of all kinds: from the first class that holds `smallest` bytes to the first that holds
     /// `largest`.
     ///
-    /// The classes are 64 bytes apart up to 512, and then four a doubling. A get of more than 256 bytes has a buffer
-    /// that is at most a quarter larger. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB it is 60
-    /// classes, and 7.5 GiB of addresses.
+    /// The classes are 64 bytes apart up to 512, and then four a doubling. Above 256 bytes a buffer is at most a
+    /// quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB
+    /// there are 60 classes, which take 7.5 GiB of addresses.
     ///
-    /// [`build`](Self::build) refuses a `largest` of 0 or below `smallest`, and more than 64 classes.
+    /// [`build`](Self::build) refuses a `largest` that is 0, below `smallest` or above 3.5 GiB, and more than 64
+    /// classes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -271,7 +272,7 @@ impl Builder {
         self
     }
 
-    /// Whether slots whose size is a multiple of the page are spread by one cache line each. Then the first bytes of
+    /// Makes slots of whole pages one cache line longer, so that they start at different lines. Then the first bytes of
     /// many buffers, such as packet headers, do not compete for the same few places of the processor's cache. Off by
     /// default.
     ///
@@ -311,8 +312,8 @@ impl Builder {
     }
 
     /// Guards one get in `every`: its buffer lies between unreadable pages, and ends with a page as closely as the
-    /// alignment allows. After its put it stays unreadable for a while. So an overflow faults at once, and so does a
-    /// use after the put. A line on stderr says which buffer it was.
+    /// alignment allows. After its put it stays unreadable for a while. So an access to those pages faults at once, and
+    /// so does a use after the put. A line on stderr says which buffer it was.
     ///
     /// 0, the default, leaves it to the environment variable `BYTEPOOL_GUARD`, a number of the same meaning; without it
     /// none is guarded. Pools that guard do without thread caches.

@@ -211,7 +211,7 @@ impl PooledBytes {
     fn share(&self, start: NonNull<u8>, len: usize) -> Self {
         // SAFETY:
         // - this value is a share
-        assert!(unsafe { self.share.add() }, "a buffer can have 2^31 sharers");
+        assert!(unsafe { self.share.add() }, "the buffer already has 2^31 sharers");
         Self { share: self.share, start, len }
     }
 }

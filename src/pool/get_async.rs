@@ -19,10 +19,10 @@ use crate::os::fork::ForkGuard;
 
 /// The future of [`Pool::get_async`]. Its output is a [`PooledBuffer`], or a [`GetError`].
 ///
-/// A future that is dropped before it ends leaves the queue. What it was granted meanwhile goes to the next waiter.
-/// From the grant on, its buffer counts as outstanding. So a future that was granted a buffer and is not polled keeps
-/// it from others. While any future waits, or was granted a buffer and is not polled, no thread gets a new cache of the
-/// pool.
+/// A future that is dropped before it ends leaves the queue. One that is forgotten stays there, and keeps what it is
+/// granted, until the pool closes. What it was granted meanwhile goes to the next waiter. From the grant on, its buffer
+/// counts as outstanding. So a future that was granted a buffer and is not polled keeps it from others. While any
+/// future waits, or was granted a buffer and is not polled, no thread gets a new cache of the pool.
 ///
 /// It may be polled and dropped on any thread.
 ///
@@ -57,8 +57,8 @@ impl Pool {
     /// first served. It has no deadline of its own: to give up, drop the future, as a runtime's timeout does.
     ///
     /// The thread whose call frees the memory, or closes the pool, calls the task's waker, and no other thread does. It
-    /// does so as the last thing of that call and without a lock. If that call is made inside a waker, the task's waker
-    /// is called after that one has returned. A panic of the waker ends there.
+    /// does so without a lock: at the end of that call, or before the call sleeps or runs your code. If that call is
+    /// made inside a waker, the task's waker is called after that one has returned. A panic of the waker ends there.
     ///
     /// In the child of a fork a future stays in the queue. The thread that forked calls the wakers that other threads
     /// had yet to call, in its next call to any pool. A waker that another thread was calling is not called again.

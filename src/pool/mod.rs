@@ -47,7 +47,7 @@ use crate::os::memory;
 ///
 /// The value is a handle: a clone is another handle on the same pool.
 ///
-/// The pool closes when its last handle is dropped. A context that was given to C is a handle, too. Then the idle
+/// A context that was given to C is a handle, too. When the last handle is dropped, the pool closes. Then its idle
 /// memory goes back to the system at once, and outstanding buffers stay good until they are put.
 ///
 /// Every method may be called from any thread at any time.
@@ -231,8 +231,9 @@ impl Pool {
     /// Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes. Its bytes hold what the buffer
     /// held last, or zeros.
     ///
-    /// The smallest class serves that fits and has all its slots so aligned. A class whose buffer size is a multiple of
-    /// `alignment` has them, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the system
+    /// The smallest class serves that fits and whose slots all have that alignment. They have it if the slot size is a
+    /// multiple of `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with
+    /// [`huge_pages`](Builder::huge_pages). Without such a class the system
     /// allocator serves.
     ///
     /// ```
@@ -353,8 +354,9 @@ impl Pool {
     /// Gets a raw buffer of `size` uninitialised bytes that starts at a multiple of `alignment` bytes. The caller owns
     /// it until [`put_raw`](Self::put_raw), which names the size only.
     ///
-    /// The smallest class serves that fits and has all its slots so aligned. A class whose buffer size is a multiple of
-    /// `alignment` has them, up to 64 KiB and without [`coloring`](Builder::coloring). Without such a class the system
+    /// The smallest class serves that fits and whose slots all have that alignment. They have it if the slot size is a
+    /// multiple of `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with
+    /// [`huge_pages`](Builder::huge_pages). Without such a class the system
     /// allocator serves.
     ///
     /// ```
@@ -472,7 +474,8 @@ impl Pool {
     /// Gives a raw buffer another size, `new_size` bytes. It keeps the bytes that both sizes have room for. The result
     /// is the same pointer, or another; then the old buffer was put. The caller owns the result.
     ///
-    /// A shrink does not fail in an open pool: without another buffer the old one stays. Put that one with exactly
+    /// In an open pool a shrink always succeeds. If no smaller buffer can be had, the old one stays. Put that one with
+    /// exactly
     /// `new_size`, or by [`put_raw_unsized`](Self::put_raw_unsized). Another size of the smaller class is refused, for
     /// the buffer is still one of the larger class.
     ///
@@ -512,6 +515,7 @@ impl Pool {
             return Ok(data);
         }
         let caller = Caller::Rust(Location::caller());
+        let data = as_memory_holds(data);
         // SAFETY:
         // - the caller owns the buffer
         let moved =
@@ -536,11 +540,11 @@ impl Pool {
         cached.unwrap_or_else(|| self.core.usable_size(&ForkGuard::new(), data))
     }
 
-    /// How many bytes a get of `size` bytes has room for. A buffer that will grow may as well be asked for with so
-    /// many.
+    /// The room of the buffer that a get of `size` bytes gives. A buffer that will grow can ask for that many bytes at
+    /// once.
     ///
-    /// It is the buffer size of the class. Where no class fits it is `size` itself, after rounding. So it is in a pool
-    /// that guards buffers, and in a program that a checker of memory watches.
+    /// It is the buffer size of the class. Where no class fits it is `size` itself, after rounding. In a pool that
+    /// guards buffers, and in a program that a checker of memory watches, it is `size`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -555,7 +559,7 @@ impl Pool {
     }
 
     /// Lists the memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a
-    /// GPU. It is all slots of all classes, in pieces of at most 1 GiB. A slot that is larger is a piece of its own.
+    /// GPU. It is all slots of all classes, in regions of at most 1 GiB. A slot that is larger is a region of its own.
     ///
     /// A buffer of the pool lies in one of the pieces, unless it is oversize or overflow. The list is empty for any
     /// other pool and for a closed one.
@@ -605,8 +609,8 @@ impl Pool {
         self.core.is_closed()
     }
 
-    /// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns by
-    /// how many bytes [`Stats::mapped_bytes`] fell.
+    /// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns how
+    /// many bytes of slots went back. Waiting gets may take some of them before it returns.
     ///
     /// Whole pages go back. So a slot that is smaller than a page goes only when all of its page is idle.
     ///
@@ -690,8 +694,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// The same pointer. To the compiler its bytes are from here on what memory holds: safe code may have written some that
-/// are not initialised, and the next owner reads them.
+/// The same pointer, hidden from the compiler. Safe code may have written bytes there that are not initialised, and the
+/// next owner reads them: what memory holds.
 #[inline(always)]
 fn as_memory_holds(data: NonNull<u8>) -> NonNull<u8> {
     std::hint::black_box(data)

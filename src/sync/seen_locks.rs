@@ -40,7 +40,7 @@ pub(crate) struct MutexGuard<'a, T> {
 }
 
 impl<'a, T> MutexGuard<'a, T> {
-    /// For who unlocks it otherwise than by a drop.
+    /// For code that unlocks it without a drop.
     fn into_parts(self) -> (&'a AtomicBool, std::sync::MutexGuard<'a, T>) {
         let Self { seen, inner } = self;
         (seen.0, inner)

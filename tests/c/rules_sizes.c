@@ -114,7 +114,7 @@ static void wrong_old_sizes(void) {
             figures before = figures_of(context);
             unsigned long calls = seen.calls;
             CHECK_PTR(bytepool_realloc_sized(context, data, wrong[i], new_sizes[j]), NULL);
-            CHECK_REPORT(seen, calls, BYTEPOOL_ERR_SIZE_MISMATCH, context, data, new_sizes[j], room[i]);
+            CHECK_REPORT(seen, calls, BYTEPOOL_ERR_SIZE_MISMATCH, context, data, wrong[i], room[i]);
             before.pool.size_mismatches++;
             CHECK_SAME_FIGURES(context, before);
             CHECK(is_counted(data, asked[i]));

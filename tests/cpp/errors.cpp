@@ -59,8 +59,8 @@ void refuses(int line, bytepool_status status, Get get) {
     forget_the_last_error();
     bytepool_status why = -1;
     const bool refused = !get(why).has_value();
-    if (!check_counted(refused && why == status)) {
-        std::printf("%s:%d: status %d\n", __FILE__, line, why);
+    if (!check_counted(refused && why == status && bytepool_last_error() == status)) {
+        std::printf("%s:%d: status %d, last error %d\n", __FILE__, line, why, bytepool_last_error());
     }
 }
 #define REFUSES(status, get) refuses(__LINE__, status, [&]([[maybe_unused]] bytepool_status &why) { return get; })

@@ -194,6 +194,22 @@ void many_threads() {
 
 void ignore(const bytepool_misuse *, void *) {}
 
+void assigned_to_itself() {
+    auto pool = small_pool();
+    SharedBuffer shared = PooledBuffer::copy(*pool, "hello").share();
+    SharedBuffer &self = shared;
+    shared = self;
+    shared = std::move(self);
+    CHECK(shared.string_view() == "hello");
+    bytepool::Context context(*pool);
+    void *address = context.get();
+    bytepool::Context &own = context;
+    context = std::move(own);
+    CHECK_PTR(context.get(), address);
+    shared.reset();
+    CHECK_EQ(checked_stats(*pool).puts, 1);
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -206,5 +222,6 @@ int main(int argc, char **argv) {
     it_outlives_the_pool();
     c_cannot_put_it();
     many_threads();
+    assigned_to_itself();
     return check_end("shared_buffer");
 }

@@ -71,7 +71,7 @@ void a_place_can_be_passed_on() {
 void a_memory_resource_is_tracked_without_a_place() {
     const auto pool = tracking_pool(1);
     bytepool::memory_resource resource(*pool);
-    for (const std::size_t alignment : {8, 8192}) {
+    for (const std::size_t alignment : {std::size_t{8}, std::size_t{8192}}) {
         void *data = resource.allocate(1000, alignment);
         check_told(bytepool::dump_outstanding(*pool).at(0), data, 1000, 0);
         resource.deallocate(data, 1000, alignment);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[path = "../../benches/peers/src/readme.rs"]
 mod speed;
 
-use speed::{Results, bars, shown, with_section};
+use speed::{Results, bars, link_with, shown, with_section};
 
 const AGAIN: &str = "run `cargo run --release --manifest-path benches/peers/Cargo.toml -- draw`";
 
@@ -33,7 +33,12 @@ fn the_speed_table_is_the_last_comparison() {
 fn the_picture_has_the_figures_of_the_last_comparison() {
     let picture = fs::read_to_string(file("benches/peers/speed.svg")).unwrap();
     let readme = fs::read_to_string(file("README.md")).unwrap();
-    assert!(readme.contains("](benches/peers/speed.svg)"), "the README does not show the picture");
+    assert!(
+        readme.contains("][speed]") && readme.contains("\n[speed]: benches/peers/speed.svg\n"),
+        "the README does not show the picture"
+    );
+    let link = fs::read_to_string(file("benches/peers/speed.md")).unwrap();
+    assert!(link == link_with(&picture), "the documentation shows another picture: {AGAIN}");
     // A text of the picture stands on a line of its own. The peers and their bars come last.
     let mut expected = Vec::new();
     for (head, peers) in bars(&results()).into_iter().filter(|(_, peers)| !peers.is_empty()) {

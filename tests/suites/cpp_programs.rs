@@ -61,6 +61,12 @@ fn without_exceptions() {
 }
 
 #[test]
+fn without_type_information() {
+    let flags = vec!["-fno-rtti"];
+    Program::built(&["no_rtti.cpp"], &Build { name: "-no-rtti".into(), flags, ..Build::plain() }).check();
+}
+
+#[test]
 fn buffers_as_containers() {
     check(&["bytes.cpp"]);
 }

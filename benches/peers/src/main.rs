@@ -106,7 +106,9 @@ fn run(rounds: usize, time: Duration) -> Measured {
 /// The picture and the README's table, from the results as they are in the file.
 fn draw() -> Result<(), Box<dyn Error>> {
     let results = readme::Results::read(&file(RESULTS))?;
-    fs::write(file(PICTURE), picture::draw(&results)?)?;
+    let picture = picture::draw(&results)?;
+    fs::write(file(LINK), readme::link_with(&picture))?;
+    fs::write(file(PICTURE), picture)?;
     let text = fs::read_to_string(file(README))?;
     fs::write(
         file(README),
@@ -118,6 +120,8 @@ fn draw() -> Result<(), Box<dyn Error>> {
 
 const RESULTS: &str = "results.json";
 const PICTURE: &str = "speed.svg";
+/// The picture again, for the crate's documentation, which has no other files.
+const LINK: &str = "speed.md";
 const README: &str = "../../README.md";
 
 fn file(name: &str) -> PathBuf {
@@ -143,6 +147,8 @@ mod tests {
     #[test]
     fn the_picture_is_drawn_from_the_results() {
         let results = readme::Results::read(&file(RESULTS)).unwrap();
-        assert_eq!(fs::read_to_string(file(PICTURE)).unwrap(), picture::draw(&results).unwrap());
+        let picture = picture::draw(&results).unwrap();
+        assert_eq!(fs::read_to_string(file(PICTURE)).unwrap(), picture);
+        assert_eq!(fs::read_to_string(file(LINK)).unwrap(), readme::link_with(&picture));
     }
 }

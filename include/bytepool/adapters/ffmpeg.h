@@ -3,7 +3,8 @@
  *     AVBufferRef *frame = bytepool_ffmpeg_buffer(context, size);
  *     AVBufferPool *frames = bytepool_ffmpeg_pool(context, size);
  *
- * A buffer may be the last to keep the pool: the context may be freed before it. */
+ * A buffer may be the last to keep the pool: the context may be freed before it. It needs libavutil 57 or later, where
+ * sizes are size_t. */
 #ifndef BYTEPOOL_ADAPTERS_FFMPEG_H
 #define BYTEPOOL_ADAPTERS_FFMPEG_H
 

@@ -6,6 +6,8 @@
 #ifndef BYTEPOOL_ADAPTERS_SQLITE_H
 #define BYTEPOOL_ADAPTERS_SQLITE_H
 
+#include <limits.h>
+
 #include "bytepool/bytepool.h"
 
 #include <sqlite3.h>
@@ -27,11 +29,13 @@ static inline void *bytepool_sqlite_realloc(void *data, int size) {
 }
 
 static inline int bytepool_sqlite_size(void *data) {
-    return (int)bytepool_default_usable_size(data);
+    const size_t size = bytepool_default_usable_size(data);
+    return size > INT_MAX ? INT_MAX : (int)size;
 }
 
 static inline int bytepool_sqlite_round_up(int size) {
-    return (int)bytepool_default_good_size((size_t)size);
+    const size_t good = bytepool_default_good_size((size_t)size);
+    return good > INT_MAX ? size : (int)good;
 }
 
 static inline int bytepool_sqlite_init(void *unused) {

@@ -20,7 +20,7 @@ static inline uv_buf_t bytepool_uv_get(void *context, size_t size) {
     return uv_buf_init((char *)bytepool_get(context, size), (unsigned int)size);
 }
 
-/* In the read callback, whatever it is told. An empty buffer is nothing. */
+/* Call it in every read callback, also after an error. A buffer without memory is ignored. */
 static inline void bytepool_uv_put(void *context, const uv_buf_t *buffer) {
     bytepool_put_unsized(context, buffer->base);
 }

@@ -83,7 +83,8 @@ unsafe fn realloc(
             Ok(moved) => return moved.address(old).as_ptr().cast(),
             Err(ReallocError::Get(error)) => set_last_error(error),
             Err(ReallocError::Misuse(misuse)) => {
-                refuse_pointer(guard, &misuse, context, data, new_size);
+                let given = if let PutSize::Sized(size) = old_size { size } else { new_size };
+                refuse_pointer(guard, &misuse, context, data, given);
             }
         }
         ptr::null_mut()

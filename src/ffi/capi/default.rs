@@ -1,7 +1,7 @@
 //! The process's default pool, for libraries whose hooks have no context.
 //!
-//! There are two contexts, both of the handle that [`bytepool_set_default`] made. One is for what hands out memory,
-//! until it is unset. The other is for puts, and stays after that, because buffers may still be out.
+//! [`bytepool_set_default`] makes one context, which is kept in two places. The first is for gets, and is cleared when
+//! the default is unset. The second is for puts. It stays, because buffers may still be out.
 
 use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::Ordering::Relaxed;
