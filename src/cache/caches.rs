@@ -275,6 +275,7 @@ fn keep(cache: NonNull<AnyCache>) -> Option<Evicted> {
     let cache = CacheRef::from_any(cache);
     let caches = cache.caches();
     caches.references.retain(1);
+    // Relaxed: written before the caches could be reached.
     NonNull::new(caches.owner.load(Relaxed))
 }
 

@@ -62,6 +62,7 @@ impl Quota {
     }
 
     pub(crate) fn give(&self, slots: usize) {
+        // Relaxed: nothing but the count depends on it.
         self.left.fetch_add(slots as u32, Relaxed);
     }
 }

@@ -171,6 +171,9 @@ mod written {
 }
 
 /// Elsewhere the notes end inside the library.
+///
+/// # Safety
+/// - the function takes up to three integers or pointers, and may be called with these
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(super) unsafe fn call(function: Function, arguments: [usize; 3]) -> usize {
     // SAFETY:

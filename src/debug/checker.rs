@@ -66,6 +66,7 @@ mod unix {
         let mut data: *mut c_void = ptr::null_mut();
         // SAFETY:
         // - `data` is writable, and the alignment a power of two and a multiple of a pointer's size
+        // - the function takes the three arguments that it is called with
         let status = unsafe {
             match checker {
                 Some(Checker::Sanitizer) => {
@@ -94,6 +95,7 @@ mod unix {
         let data = data.as_ptr().cast::<c_void>();
         // SAFETY:
         // - allocated there, and freed once (caller)
+        // - the function takes one argument, and ignores the rest
         unsafe {
             match checker(guard) {
                 Some(Checker::Sanitizer) => {
@@ -126,6 +128,8 @@ mod none {
         memory::allocate_buffer(size, alignment, content)
     }
 
+    /// # Safety
+    /// - none: nothing was allocated
     pub(in super::super) unsafe fn free(_: &ForkGuard, _: NonNull<u8>) {
         unreachable!("no pool is instrumented");
     }

@@ -353,7 +353,8 @@ fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
         Refused::Error(error) => {
             let error = match error {
                 // A timeout of 0 has passed at once.
-                GetError::Limit { limit, mapped, requested } | GetError::Pinned { limit, mapped, requested, .. }
+                GetError::Limit { limit, mapped, requested }
+                | GetError::Pinned { limit, mapped, requested, .. }
                     if is_timed && requested <= limit =>
                 {
                     GetError::Timeout { timeout: Duration::ZERO, limit, mapped, requested }

@@ -177,6 +177,7 @@ pub(super) fn fence_all_threads() -> bool {
 /// thread begins anything that rests on it. When this returns, all see what threads did without a fence before.
 #[cold]
 pub(super) fn give_up(take_away: impl FnOnce()) {
+    // SeqCst, also below: partner in `is_in_use` and `was_in_use`.
     if STATE.compare_exchange(REGISTERED, REFUSED, SeqCst, SeqCst).is_err() {
         return wait_until(|| STATE.load(SeqCst) == GIVEN_UP);
     }

@@ -113,6 +113,8 @@ mod system {
         Err(OutOfMemory { bytes: len })
     }
 
+    /// # Safety
+    /// - none: nothing was mapped
     pub(crate) unsafe fn remap(
         _data: NonNull<u8>,
         _len: usize,
@@ -122,6 +124,8 @@ mod system {
         None
     }
 
+    /// # Safety
+    /// - none: nothing was mapped
     pub(crate) unsafe fn unmap(_data: NonNull<u8>, _len: usize) {}
 }
 

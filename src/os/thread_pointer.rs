@@ -6,8 +6,9 @@
 //! Its initial value is a state without entries, so the pointer is never null.
 //!
 //! - x86-64 and aarch64 Linux with glibc use it. One initial-exec variable makes the whole library's thread-local block
-//!   static, the standard library's part included: 160 bytes, which `readelf -lW` shows as the segment TLS. glibc keeps about 1,600 bytes for libraries loaded by `dlopen`. Where many such libraries are loaded, that may run
-//!   out: docs/guide/platforms.md says what to do then.
+//!   static, the standard library's part included: 160 bytes, which `readelf -lW` shows as the segment TLS. glibc keeps
+//!   about 1,600 bytes for libraries loaded by `dlopen`. Where many such libraries are loaded, that may run out:
+//!   docs/guide/platforms.md says what to do then.
 //! - A `thread_local!` serves elsewhere, and with `--cfg bytepool_thread_local`. It serves on musl too, which refuses
 //!   to `dlopen` a library with static thread-locals.
 //!

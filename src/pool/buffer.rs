@@ -94,7 +94,8 @@ impl PooledBuffer {
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of `pool`, the caller owns it, and nobody else uses it from now on
-    /// - all its usable bytes, as [`Pool::usable_size`] counts them, are initialised. The slots of a class fulfil this, unless padding or a `MaybeUninit` was written there since the get
+    /// - all its usable bytes, as [`Pool::usable_size`] counts them, are initialised. The slots of a class fulfil
+    ///   this, unless padding or a `MaybeUninit` was written there since the get
     pub unsafe fn from_raw(pool: &Pool, data: NonNull<u8>, size: usize) -> Result<Self, Misuse> {
         let pool = pool.reference();
         // SAFETY:

@@ -475,9 +475,8 @@ impl Pool {
     /// is the same pointer, or another; then the old buffer was put. The caller owns the result.
     ///
     /// In an open pool a shrink always succeeds. If no smaller buffer can be had, the old one stays. Put that one with
-    /// exactly
-    /// `new_size`, or by [`put_raw_unsized`](Self::put_raw_unsized). Another size of the smaller class is refused, for
-    /// the buffer is still one of the larger class.
+    /// exactly `new_size`, or by [`put_raw_unsized`](Self::put_raw_unsized). Another size of the smaller class is
+    /// refused, for the buffer is still one of the larger class.
     ///
     /// The system resizes an oversize buffer that stays oversize, and moves pages where it can. That is no get and no
     /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. While the system copies it may
