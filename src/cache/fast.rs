@@ -109,9 +109,31 @@ pub(crate) fn usable_size(key: u64, address: usize) -> Option<usize> {
     ledger::raw_size(bin.mark(slot).load(Relaxed)).map(|_| bin.buffer_size)
 }
 
+/// What a raw buffer has room for that this thread's cache would take, if `old_size` is right, as for a put. `None`: the
+/// pool must look.
+#[inline]
+pub(crate) fn room_of_own(key: u64, address: usize, old_size: PutSize) -> Option<usize> {
+    let (cache, _active) = enter(key)?;
+    let (bin, slot) = cache.slot_of(address)?;
+    let found = bin.mark(slot).load(Relaxed);
+    let is_its = ledger::is_biased(found, cache.bias) && cache.is_of_size(bin, found, old_size);
+    (is_its && bin.has_room()).then_some(bin.buffer_size)
+}
+
+/// The buffer size of the class that serves a get of `size` bytes. `None`: the pool must look.
+#[inline]
+pub(crate) fn good_size(key: u64, size: usize) -> Option<usize> {
+    let (cache, _active) = enter(key)?;
+    Some(cache.bin_for(size).buffer_size).filter(|&good| good != usize::MAX)
+}
+
 /// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.
+///
+/// # Safety
+/// - if there is such a class of the key's pool, it has the slot, which starts at `address`
+/// - the slot is held as [`Holder::Owned`], and the caller owns it
 #[inline(always)]
-pub(crate) fn put_owned(key: u64, address: usize, class: u32, slot: u32) -> bool {
+pub(crate) unsafe fn put_owned(key: u64, address: usize, class: u32, slot: u32) -> bool {
     let Some((cache, _active)) = enter(key) else { return false };
     class < cache.class_count && cache.bin(class as u8).put(address, slot as usize)
 }

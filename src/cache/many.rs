@@ -143,6 +143,10 @@ impl Bin {
             unsafe { (*top.add(put)).write(address, slot as u32) };
             put += 1;
         }
+        // A bin that serves nothing may be every thread's: nobody writes to it.
+        if put == 0 {
+            return 0;
+        }
         // SAFETY: as above
         self.top.store(unsafe { top.add(put) }, Relaxed);
         self.puts.store(self.puts.load(Relaxed) + put as u64, Relaxed);

@@ -21,7 +21,9 @@ mod thread_cache;
 
 #[cfg(all(test, feature = "capi", not(bytepool_shuttle)))]
 pub(crate) use self::bin::reached;
-pub(crate) use self::fast::{Unfinished, get, put, put_owned, put_unsized, resize, usable_size};
+pub(crate) use self::fast::{
+    Unfinished, get, good_size, put, put_owned, put_unsized, resize, room_of_own, usable_size,
+};
 #[cfg(feature = "capi")]
 pub(crate) use self::many::{get_many, get_many_fast, put_many, put_many_fast};
 pub(crate) use self::slow::{

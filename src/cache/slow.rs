@@ -119,12 +119,16 @@ impl CacheRef {
     /// too.
     #[inline]
     pub(super) fn may_resize(&self, bin: &Bin, found: Mark, old_size: PutSize, size: usize) -> bool {
-        let is_of_bin = |size| ptr::eq(self.bin_for(size), bin);
-        let is_old = |raw| match old_size {
+        self.is_of_size(bin, found, old_size) && ptr::eq(self.bin_for(size), bin)
+    }
+
+    /// Whether the mark is of a raw buffer of this size, or another of its class.
+    #[inline]
+    pub(super) fn is_of_size(&self, bin: &Bin, found: Mark, size: PutSize) -> bool {
+        ledger::raw_size(found).is_some_and(|raw| match size {
             PutSize::Unsized => true,
-            PutSize::Sized(old_size) => old_size == raw || is_of_bin(old_size),
-        };
-        ledger::raw_size(found).is_some_and(is_old) && is_of_bin(size)
+            PutSize::Sized(size) => size == raw || ptr::eq(self.bin_for(size), bin),
+        })
     }
 
     fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {

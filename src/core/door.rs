@@ -212,6 +212,42 @@ pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize,
         || cache::resize_slow(&ForkGuard::new(), key, address, old_size, size)
 }
 
+/// Makes a raw buffer one of another class: a new buffer of `size` bytes, with as many of its bytes as fit. `old_size` is
+/// as for a put. `None`: nothing was done, the pool must look.
+///
+/// # Safety
+/// - if `data` is an outstanding buffer of the handle's pool, the caller owns it, and nobody else uses it
+#[inline]
+pub(crate) unsafe fn resize_by_move<H: Handle>(
+    handle: H,
+    data: NonNull<u8>,
+    old_size: PutSize,
+    size: usize,
+) -> Option<NonNull<u8>> {
+    let key = handle.key();
+    let room = cache::room_of_own(key, data.addr().get(), old_size)?;
+    let new = cache::get(key, size, Holder::Raw(size))?.data;
+    // SAFETY:
+    // - the old buffer is the caller's, and has room for as many bytes
+    // - the new one has at least as many as asked for, and is another, because the old one is out
+    unsafe { new.copy_from_nonoverlapping(data, room.min(size)) };
+    if cache::put_unsized(key, data.addr().get()) {
+        return Some(new);
+    }
+    // Its bias was ended since, or somebody else put it. The pool finds out.
+    // SAFETY:
+    // - just got
+    let undone = unsafe { put_slow(handle, new.as_ptr(), PutSize::Sized(size)) };
+    debug_assert!(undone.is_ok());
+    None
+}
+
+/// The buffer size of the class that serves a get of `size` bytes. `None`: the pool must look.
+#[inline]
+pub(crate) fn good_size<H: Handle>(handle: H, size: usize) -> Option<usize> {
+    cache::good_size(handle.key(), size)
+}
+
 /// What a raw buffer in a slot has room for. `None`: the pool must look.
 #[inline]
 pub(crate) fn usable_size<H: Handle>(handle: H, data: NonNull<u8>) -> Option<usize> {
@@ -220,9 +256,14 @@ pub(crate) fn usable_size<H: Handle>(handle: H, data: NonNull<u8>) -> Option<usi
 
 /// Puts the slot of a `PooledBuffer` to this thread's cache. For what is no slot, `class` is a number that no class
 /// has. `false`: nothing was done, [`put_owned_slow`] must look.
+///
+/// # Safety
+/// - as for [`put_owned_slow`], with `class` and `slot` of the location
 #[inline(always)]
-pub(crate) fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u32) -> bool {
-    cache::put_owned(handle.key(), data.addr(), class, slot)
+pub(crate) unsafe fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u32) -> bool {
+    // SAFETY:
+    // - as the caller promised
+    unsafe { cache::put_owned(handle.key(), data.addr(), class, slot) }
 }
 
 /// Puts the buffer of a `PooledBuffer`.

@@ -421,7 +421,10 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // - the buffer holds a reference until it is put, so the pool exists; its pointer is not null
     let handle = unsafe { OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>())) };
     // Field by field: a wide load right after narrow stores defeats store forwarding.
-    if !door::put_owned(handle, parts.data, parts.class_number, parts.slot) {
+    // SAFETY:
+    // - the parts are of a `PooledBuffer` that the caller gives up
+    let put = unsafe { door::put_owned(handle, parts.data, parts.class_number, parts.slot) };
+    if !put {
         // SAFETY: as the caller promised
         unsafe { put_slow(parts) };
     }

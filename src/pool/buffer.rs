@@ -255,7 +255,10 @@ impl Drop for PooledBuffer {
         // - the buffer holds a reference until it is put
         let handle = unsafe { OfBuffer::new(self.pool) };
         let (class, slot) = self.location.class_and_slot();
-        if !door::put_owned(handle, self.data.as_ptr(), class, slot) {
+        // SAFETY:
+        // - `data` and `location` are of the outstanding buffer that this value owns, which ends
+        let put = unsafe { door::put_owned(handle, self.data.as_ptr(), class, slot) };
+        if !put {
             // SAFETY:
             // - not put yet, and dropped once
             unsafe { self.put_slow() };

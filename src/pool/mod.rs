@@ -517,6 +517,10 @@ impl Pool {
         let data = as_memory_holds(data);
         // SAFETY:
         // - the caller owns the buffer
+        if let Some(new) = unsafe { door::resize_by_move(&self.core, data, PutSize::Unsized, new_size) } {
+            return Ok(new);
+        }
+        // SAFETY: as above
         let moved =
             unsafe { self.core.realloc(&mut ForkGuard::new(), data, PutSize::Unsized, new_size, caller)? };
         Ok(moved.address(data))
@@ -554,7 +558,8 @@ impl Pool {
     /// # }
     /// ```
     pub fn good_size(&self, size: usize) -> usize {
-        self.core.good_size(&mut ForkGuard::new(), size)
+        let cached = door::good_size(&self.core, size);
+        cached.unwrap_or_else(|| self.core.good_size(&mut ForkGuard::new(), size))
     }
 
     /// Lists the memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a

@@ -68,6 +68,11 @@ unsafe fn realloc(
     if door::resize(ContextHandle(context), old, old_size, new_size) {
         return data;
     }
+    // SAFETY:
+    // - the caller owns the buffer
+    if let Some(new) = unsafe { door::resize_by_move(ContextHandle(context), old, old_size, new_size) } {
+        return new.as_ptr().cast();
+    }
     boundary(ptr::null_mut(), |guard| {
         let Some(resolved) = resolve(guard, context) else {
             refuse_context(guard, context, data, new_size);
@@ -111,9 +116,11 @@ pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void
 
 /// How many bytes a get of `size` bytes has room for.
 ///
-/// What will grow may as well be asked for with so many. Returns 0 on failure: an invalid context, or a panic of the
+/// A buffer that will grow can ask for that many at once. Returns 0 on failure: an invalid context, or a panic of the
 /// rounding function.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_good_size(context: *mut c_void, size: usize) -> usize {
-    number_of(|guard| Ok(resolve_or_refuse(guard, context, size)?.pool.good_size(guard, size)))
+    door::good_size(ContextHandle(context), size).unwrap_or_else(|| {
+        number_of(|guard| Ok(resolve_or_refuse(guard, context, size)?.pool.good_size(guard, size)))
+    })
 }
