@@ -142,7 +142,7 @@ class [[nodiscard]] PooledBuffer {
     using const_iterator = const std::uint8_t *;
 
     // No memory, size and capacity 0.
-    [[nodiscard]] PooledBuffer() noexcept = default;
+    [[nodiscard]] constexpr PooledBuffer() noexcept = default;
     PooledBuffer(const PooledBuffer &) = delete;
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
@@ -423,7 +423,7 @@ class [[nodiscard]] PooledBuffer {
 
     explicit PooledBuffer(const detail::BufferParts &parts) noexcept : parts_(parts) {}
 
-    static detail::BufferParts none() noexcept {
+    static constexpr detail::BufferParts none() noexcept {
         return {nullptr, 0, 0, nullptr, 0, 0};
     }
 

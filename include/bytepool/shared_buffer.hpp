@@ -52,7 +52,7 @@ class [[nodiscard]] SharedBuffer {
     using const_iterator = const std::uint8_t *;
 
     // No memory, size 0.
-    [[nodiscard]] SharedBuffer() noexcept = default;
+    [[nodiscard]] constexpr SharedBuffer() noexcept = default;
     // The first holder. A buffer without memory gives one without.
     [[nodiscard]] explicit SharedBuffer(PooledBuffer &&buffer) noexcept
         : parts_(std::exchange(buffer.parts_, PooledBuffer::none())), data_(parts_.data) {

@@ -20,6 +20,15 @@
 
 namespace {
 
+// Made before anything runs.
+#ifdef __cpp_constinit
+constinit bytepool::PooledBuffer no_buffer;
+constinit bytepool::SharedBuffer no_shared_buffer;
+#else
+bytepool::PooledBuffer no_buffer;
+bytepool::SharedBuffer no_shared_buffer;
+#endif
+
 using bytepool::PooledBuffer;
 using namespace std::string_view_literals;
 
@@ -222,6 +231,7 @@ void as_a_mutable_buffer() {
 
 int main(int argc, char **argv) {
     check_begin(argc, argv);
+    CHECK(!no_buffer && !no_shared_buffer);
     copies_of_whatever_has_bytes();
     appending();
     elements();
