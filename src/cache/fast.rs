@@ -109,8 +109,8 @@ pub(crate) fn usable_size(key: u64, address: usize) -> Option<usize> {
     ledger::raw_size(bin.mark(slot).load(Relaxed)).map(|_| bin.buffer_size)
 }
 
-/// What a raw buffer has room for that this thread's cache would take, if `old_size` is right, as for a put. `None`: the
-/// pool must look.
+/// What a raw buffer has room for that this thread's cache would take, if `old_size` is right, as for a put. `None`:
+/// the pool must look.
 #[inline]
 pub(crate) fn room_of_own(key: u64, address: usize, old_size: PutSize) -> Option<usize> {
     let (cache, _active) = enter(key)?;

@@ -99,8 +99,8 @@ impl Deref for CacheRef {
     #[inline(always)]
     fn deref(&self) -> &ThreadCache {
         // SAFETY:
-        // - it is good: a CacheRef comes from a thread's entry while active or under its lock, from the pool's list under
-        //   its lock, or from whoever made it
+        // - it is good: a CacheRef comes from a thread's entry while active or under its lock, from the pool's list
+        //   under its lock, or from whoever made it
         unsafe { self.0.as_ref() }
     }
 }

@@ -212,8 +212,8 @@ pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize,
         || cache::resize_slow(&ForkGuard::new(), key, address, old_size, size)
 }
 
-/// Makes a raw buffer one of another class: a new buffer of `size` bytes, with as many of its bytes as fit. `old_size` is
-/// as for a put. `None`: nothing was done, the pool must look.
+/// Makes a raw buffer one of another class: a new buffer of `size` bytes, with as many of its bytes as fit. `old_size`
+/// is as for a put. `None`: nothing was done, the pool must look.
 ///
 /// # Safety
 /// - if `data` is an outstanding buffer of the handle's pool, the caller owns it, and nobody else uses it
