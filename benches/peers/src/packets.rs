@@ -14,12 +14,12 @@ pub fn cases<P: Peer>(suite: &mut Suite, name: &str, peer: P) {
     for live in LIVE {
         // SAFETY:
         // - `on_live` gives it buffers of SIZE bytes, written
-        let run = on_live(peer, live, |data| unsafe { header(data) });
+        let run = on_live(peer, name.to_owned(), live, |data| unsafe { header(data) });
         suite.add(&format!("headers of {live} live"), name, run);
     }
     // SAFETY:
     // - as above, and all peers align to 8
-    let run = on_live(peer, 256, |data| unsafe { whole(data) });
+    let run = on_live(peer, name.to_owned(), 256, |data| unsafe { whole(data) });
     suite.add("256 live, read whole", name, run);
 }
 
@@ -57,6 +57,7 @@ unsafe fn whole(data: *mut u8) -> u64 {
 /// `live` buffers are got, then worked on one after the other, again and again, and put. Time of the work on one.
 fn on_live<P: Peer>(
     peer: P,
+    name: String,
     live: usize,
     work: impl Fn(*mut u8) -> u64 + 'static,
 ) -> impl FnMut(u64) -> Sample {
@@ -70,6 +71,7 @@ fn on_live<P: Peer>(
                 unsafe {
                     let buffer = peer.get(size);
                     let data = peer.data(buffer);
+                    assert!(!data.is_null(), "a peer is out of memory: {name}");
                     data.write_bytes(0, size);
                     data.add(MARK).write_volatile(mark(index));
                     (buffer, data)
