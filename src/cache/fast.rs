@@ -90,9 +90,11 @@ pub(crate) fn put_unsized(key: u64, address: usize) -> bool {
 #[inline(always)]
 pub(crate) fn resize(key: u64, address: usize, old_size: PutSize, size: usize) -> bool {
     let Some((cache, _active)) = enter(key) else { return false };
-    let Some((bin, slot)) = cache.slot_of(address) else { return false };
+    // The new size's class, so only a buffer of that class is found.
+    let bin = cache.bin_for(size);
+    let Some(slot) = bin.slot_at(address) else { return false };
     let found = bin.mark(slot).load(Relaxed);
-    let is_its = ledger::is_biased(found, cache.bias) && cache.may_resize(bin, found, old_size, size);
+    let is_its = ledger::is_biased(found, cache.bias) && cache.is_of_size(bin, found, old_size);
     if is_its {
         // Relaxed, and at most over an end of the bias, as a put's: see `Bin::put`.
         bin.mark(slot).store(ledger::with_size(found, size), Relaxed);

@@ -119,16 +119,17 @@ impl CacheRef {
     /// too.
     #[inline]
     pub(super) fn may_resize(&self, bin: &Bin, found: Mark, old_size: PutSize, size: usize) -> bool {
-        self.is_of_size(bin, found, old_size) && ptr::eq(self.bin_for(size), bin)
+        let is_raw = ledger::raw_size(found).is_some();
+        is_raw && self.is_of_size(bin, found, old_size) && ptr::eq(self.bin_for(size), bin)
     }
 
-    /// Whether the mark is of a raw buffer of this size, or another of its class.
+    /// Whether a raw buffer's mark is of this size, or another of its class.
     #[inline]
     pub(super) fn is_of_size(&self, bin: &Bin, found: Mark, size: PutSize) -> bool {
-        ledger::raw_size(found).is_some_and(|raw| match size {
+        match size {
             PutSize::Unsized => true,
-            PutSize::Sized(size) => size == raw || ptr::eq(self.bin_for(size), bin),
-        })
+            PutSize::Sized(size) => ledger::raw_size(found) == Some(size) || ptr::eq(self.bin_for(size), bin),
+        }
     }
 
     fn take_or_fill(&self, bin: &Bin, holder: Holder) -> Option<Buffer> {

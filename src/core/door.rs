@@ -204,21 +204,38 @@ unsafe fn put_in_guard<H: Handle>(
 }
 
 /// Makes a raw buffer one of another size of its class, in place; `old_size` is as for a put. `false`: nothing was
-/// done, the pool must look.
-#[inline]
+/// done, [`resize_slow`] must look.
+#[inline(always)]
 pub(crate) fn resize<H: Handle>(handle: H, data: NonNull<u8>, old_size: PutSize, size: usize) -> bool {
-    let (key, address) = (handle.key(), data.addr().get());
-    cache::resize(key, address, old_size, size)
-        || cache::resize_slow(&ForkGuard::new(), key, address, old_size, size)
+    cache::resize(handle.key(), data.addr().get(), old_size, size)
 }
 
-/// Makes a raw buffer one of another class: a new buffer of `size` bytes, with as many of its bytes as fit. `old_size`
-/// is as for a put. `None`: nothing was done, the pool must look.
+/// Gives a raw buffer another size as far as the thread's cache can: in place, or by a new buffer. `None`: nothing was
+/// done, the pool must look.
 ///
 /// # Safety
 /// - if `data` is an outstanding buffer of the handle's pool, the caller owns it, and nobody else uses it
-#[inline]
-pub(crate) unsafe fn resize_by_move<H: Handle>(
+pub(crate) unsafe fn resize_slow<H: Handle>(
+    handle: H,
+    data: NonNull<u8>,
+    old_size: PutSize,
+    size: usize,
+) -> Option<NonNull<u8>> {
+    // SAFETY:
+    // - the caller owns the buffer
+    let moved = unsafe { resize_by_move(handle, data, old_size, size) };
+    moved.or_else(|| {
+        let (key, address) = (handle.key(), data.addr().get());
+        cache::resize_slow(&ForkGuard::new(), key, address, old_size, size).then_some(data)
+    })
+}
+
+/// Makes a raw buffer one of another class: a new buffer of `size` bytes, with as many of its bytes as fit. `old_size`
+/// is as for a put. `None`: nothing was done, the slow half must look.
+///
+/// # Safety
+/// - as for [`resize_slow`]
+unsafe fn resize_by_move<H: Handle>(
     handle: H,
     data: NonNull<u8>,
     old_size: PutSize,

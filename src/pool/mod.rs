@@ -517,7 +517,7 @@ impl Pool {
         let data = as_memory_holds(data);
         // SAFETY:
         // - the caller owns the buffer
-        if let Some(new) = unsafe { door::resize_by_move(&self.core, data, PutSize::Unsized, new_size) } {
+        if let Some(new) = unsafe { door::resize_slow(&self.core, data, PutSize::Unsized, new_size) } {
             return Ok(new);
         }
         // SAFETY: as above

@@ -49,6 +49,17 @@ __attribute__((noinline)) static uint64_t counted_put_unsized(void *context, uin
     return sum;
 }
 
+__attribute__((noinline)) static uint64_t counted_grown(void *context, uint64_t count) {
+    uint64_t sum = 0;
+    for (uint64_t index = 0; index < count; index++) {
+        void *data = bytepool_get(context, SIZE / 2);
+        sum += touch(data, index);
+        data = bytepool_realloc(context, data, SIZE);
+        bytepool_put(context, data, SIZE);
+    }
+    return sum;
+}
+
 __attribute__((noinline)) static void counted_gets(void *context, void **batch) {
     for (uint64_t index = 0; index < BATCH; index++) {
         batch[index] = bytepool_get(context, SIZE);
@@ -155,6 +166,8 @@ int main(int argc, char **argv) {
         sum = counted_pair(context, count);
     } else if (strcmp(argv[1], "put_unsized") == 0) {
         sum = counted_put_unsized(context, count);
+    } else if (strcmp(argv[1], "grown") == 0) {
+        sum = counted_grown(context, count);
     } else if (strcmp(argv[1], "hand_over") == 0) {
         sum = hand_over(context, count);
         period = BATCH;
@@ -162,7 +175,7 @@ int main(int argc, char **argv) {
         sum = overflow(context, count);
         marked = count - CAPACITY - BATCH - 1;
     } else {
-        prove(0, "the case is one of pair, put_unsized, hand_over and overflow");
+        prove(0, "the case is one of pair, put_unsized, grown, hand_over and overflow");
     }
 
     prove(sum == sum_of_marks(marked, period), "what was written is read back");

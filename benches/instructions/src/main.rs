@@ -33,9 +33,10 @@ enum Program {
 }
 
 /// Name in the file, and who runs it under what name.
-const CASES: [(&str, Program, &str); 9] = [
+const CASES: [(&str, Program, &str); 10] = [
     ("pair in C, 4096 bytes", Program::C, "pair"),
     ("pair in C, put without size", Program::C, "put_unsized"),
+    ("pair in C, grown in between", Program::C, "grown"),
     ("hand-over in C, 64 by turns", Program::C, "hand_over"),
     ("overflow in C", Program::C, "overflow"),
     ("PooledBuffer in Rust", Program::Rust, owner::CASE),

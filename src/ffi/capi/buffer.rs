@@ -28,9 +28,13 @@ pub unsafe extern "C" fn bytepool_realloc(
     data: *mut c_void,
     new_size: usize,
 ) -> *mut c_void {
+    let in_place = |old| door::resize(ContextHandle(context), old, PutSize::Unsized, new_size);
+    if NonNull::new(data.cast()).is_some_and(in_place) {
+        return data;
+    }
     // SAFETY:
     // - as the caller promised
-    unsafe { realloc(context, data, PutSize::Unsized, new_size) }
+    unsafe { realloc_slow(context, data, new_size) }
 }
 
 /// Gives the buffer at `data` another size, and checks the size that it has.
@@ -50,14 +54,43 @@ pub unsafe extern "C" fn bytepool_realloc_sized(
     old_size: usize,
     new_size: usize,
 ) -> *mut c_void {
+    let in_place = |old| door::resize(ContextHandle(context), old, PutSize::Sized(old_size), new_size);
+    if NonNull::new(data.cast()).is_some_and(in_place) {
+        return data;
+    }
+    // SAFETY:
+    // - as the caller promised
+    unsafe { realloc_sized_slow(context, data, old_size, new_size) }
+}
+
+/// # Safety
+/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody else uses it
+// It does not unwind and has its caller's signature, so the call is a tail call.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn realloc_slow(context: *mut c_void, data: *mut c_void, new_size: usize) -> *mut c_void {
+    // SAFETY:
+    // - as the caller promised
+    unsafe { realloc(context, data, PutSize::Unsized, new_size) }
+}
+
+/// # Safety
+/// - as for [`realloc_slow`]
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn realloc_sized_slow(
+    context: *mut c_void,
+    data: *mut c_void,
+    old_size: usize,
+    new_size: usize,
+) -> *mut c_void {
     // SAFETY:
     // - as the caller promised
     unsafe { realloc(context, data, PutSize::Sized(old_size), new_size) }
 }
 
 /// # Safety
-/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody else uses it
-#[inline(always)]
+/// - as for [`realloc_slow`]
 unsafe fn realloc(
     context: *mut c_void,
     data: *mut c_void,
@@ -65,12 +98,9 @@ unsafe fn realloc(
     new_size: usize,
 ) -> *mut c_void {
     let Some(old) = NonNull::new(data.cast::<u8>()) else { return bytepool_get(context, new_size) };
-    if door::resize(ContextHandle(context), old, old_size, new_size) {
-        return data;
-    }
     // SAFETY:
     // - the caller owns the buffer
-    if let Some(new) = unsafe { door::resize_by_move(ContextHandle(context), old, old_size, new_size) } {
+    if let Some(new) = unsafe { door::resize_slow(ContextHandle(context), old, old_size, new_size) } {
         return new.as_ptr().cast();
     }
     boundary(ptr::null_mut(), |guard| {
