@@ -60,9 +60,12 @@ pub fn suite() -> (Suite, Vec<Missing>) {
     everywhere(&mut suite, "bare list", bare, || bare, Threads::EachItsOwn);
     scale::slots(&mut suite, OURS, |slots| bytepool.pool(&[(scale::SMALL, slots)]));
     scale::slots(&mut suite, "bare list", |_| bare);
+    scale::beyond_the_capacity(&mut suite, OURS, || bytepool.pool(&[scale::KEPT]));
+    scale::beyond_the_capacity(&mut suite, "bare list", || bare);
     let glibc = Malloc::open("libc.so.6").expect("this program runs on glibc");
     everywhere(&mut suite, "glibc", glibc, || glibc, Threads::Any);
     packets::cases(&mut suite, "glibc", glibc);
+    scale::beyond_the_capacity(&mut suite, "glibc", || glibc);
     allocators(&mut suite, &mut missing);
     pools(&mut suite, &mut missing);
 

@@ -34,7 +34,7 @@ fn random(case: &str) -> bool {
     case.starts_with("random 256 x")
 }
 
-static GOALS: [Goal; 36] = [
+static GOALS: [Goal; 37] = [
     goal("C pair of 512 B, 4 KiB, 16 KiB against tcmalloc", 1.0, |case, peer| {
         pair(case) && peer == "tcmalloc"
     }),
@@ -79,6 +79,9 @@ static GOALS: [Goal; 36] = [
     }),
     goal("two threads relative to the bare list's", 1.15, |case, against| {
         case == "pair, two threads, CPU" && scaled(against)
+    }),
+    goal("beyond a capacity of 1,000, to 400,000 out, likewise", 1.3, |case, against| {
+        case.ends_with(" out") && scaled(against)
     }),
     goal("4 to 64 threads, 1000 and more slots, likewise", 1.3, |_, against| scaled(against)),
     goal("4 KiB and 16 KiB against glibc, jemalloc, mimalloc", 0.5, |case, peer| {

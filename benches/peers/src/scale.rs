@@ -11,6 +11,16 @@ use crate::threads::{self, Before};
 pub const SLOTS: [(usize, &str); 3] =
     [(10, "random, 10 slots"), (1000, "random, 1000 slots"), (1_000_000, "random, 1000000 slots")];
 
+/// Buffers that are out of a class that keeps [`KEPT`].
+pub const OUT: [(usize, &str); 4] = [
+    (500, "random, 500 out"),
+    (2500, "random, 2500 out"),
+    (20_000, "random, 20000 out"),
+    (400_000, "random, 400000 out"),
+];
+/// Their class: its buffer size and its capacity.
+pub const KEPT: (usize, usize) = (64, 1000);
+
 /// Of buffers in the cases of many slots: so small that a million are not too many.
 pub const SMALL: usize = 512;
 
@@ -28,6 +38,12 @@ pub fn threads<P: Peer>(suite: &mut Suite, name: &str, fresh: &impl Fn() -> P, s
 pub fn slots<P: Peer>(suite: &mut Suite, name: &str, pool: impl Fn(usize) -> P) {
     for (count, case) in SLOTS {
         suite.add(case, name, random_among(pool(count), SMALL, count / 2));
+    }
+}
+
+pub fn beyond_the_capacity<P: Peer>(suite: &mut Suite, name: &str, pool: impl Fn() -> P) {
+    for (count, case) in OUT {
+        suite.add(case, name, random_among(pool(), KEPT.0, count));
     }
 }
 

@@ -46,9 +46,12 @@ const AMONG_OURS: [(&str, &str); 4] = [
 
 /// Bytepool's own cases of scale relative to a smaller one, relative to the same of the bare list: which, which smaller,
 /// and its name in the table.
-const SCALING: [(&str, &str, &str); 7] = [
+const SCALING: [(&str, &str, &str); 10] = [
     ("random, 1000 slots", "random, 10 slots", "10 slots"),
     ("random, 1000000 slots", "random, 10 slots", "10 slots"),
+    ("random, 2500 out", "random, 500 out", "500 out"),
+    ("random, 20000 out", "random, 500 out", "500 out"),
+    ("random, 400000 out", "random, 500 out", "500 out"),
     ("pair, two threads, CPU", "pair, one thread, CPU", "one thread"),
     ("burst of 64, two threads mixed, CPU", "burst of 64, one thread, CPU", "one thread"),
     ("pair, 4 threads, CPU", "pair, one thread, CPU", "one thread"),
