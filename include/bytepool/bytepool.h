@@ -31,8 +31,8 @@
  * bytepool_free gives it up. The library never dereferences it. A stale, NULL or invented one is refused as
  * INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds of 1 in
  * 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the pool. As
- * long as that lasts it can put buffers and read figures. Every other function fails with CLOSED, and a second free
- * with INVALID_CONTEXT.
+ * long as that lasts it can put buffers, and read figures and sizes. Every other function fails with CLOSED, and a
+ * second free with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before, inside or after it.

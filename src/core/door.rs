@@ -248,10 +248,12 @@ unsafe fn resize_by_move<H: Handle>(
     // - the old buffer is the caller's, and has room for as many bytes
     // - the new one has at least as many as asked for, and is another, because the old one is out
     unsafe { new.copy_from_nonoverlapping(data, room.min(size)) };
-    if cache::put_unsized(key, data.addr().get()) {
+    if cache::put_unsized(key, data.addr().get())
+        || cache::put_slow(&ForkGuard::new(), key, data.addr().get(), old_size).is_ok()
+    {
         return Some(new);
     }
-    // Its bias was ended since, or somebody else put it. The pool finds out.
+    // The cache was taken away since, or somebody else put it. The pool finds out.
     // SAFETY:
     // - just got
     let undone = unsafe { put_slow(handle, new.as_ptr(), PutSize::Sized(size)) };

@@ -103,9 +103,10 @@ unsafe fn realloc(
     if let Some(new) = unsafe { door::resize_slow(ContextHandle(context), old, old_size, new_size) } {
         return new.as_ptr().cast();
     }
+    let given = if let PutSize::Sized(size) = old_size { size } else { new_size };
     boundary(ptr::null_mut(), |guard| {
         let Some(resolved) = resolve(guard, context) else {
-            refuse_context(guard, context, data, new_size);
+            refuse_context(guard, context, data, given);
             return ptr::null_mut();
         };
         let outcome = match resolved.is_live {
@@ -118,7 +119,6 @@ unsafe fn realloc(
             Ok(moved) => return moved.address(old).as_ptr().cast(),
             Err(ReallocError::Get(error)) => set_last_error(error),
             Err(ReallocError::Misuse(misuse)) => {
-                let given = if let PutSize::Sized(size) = old_size { size } else { new_size };
                 refuse_pointer(guard, &misuse, context, data, given);
             }
         }
