@@ -72,7 +72,7 @@ const CAPACITY: usize = 1024;
 /// More than it takes for a pool to serve overflow from a region.
 const OFTEN: usize = 100;
 
-/// An address near the start of a pool's region, or of the one that serves its overflow.
+/// The address of a page near the start of a pool's region, or of the slots that serve its overflow.
 fn region_of(pool: &Pool, of_overflow: bool) -> usize {
     let all: Vec<_> = (0..CAPACITY + 2 * OFTEN).map(|_| pool.get_raw(SIZE).unwrap()).collect();
     let part = if of_overflow { &all[CAPACITY + OFTEN..] } else { &all[..CAPACITY] };
@@ -82,7 +82,10 @@ fn region_of(pool: &Pool, of_overflow: bool) -> usize {
         // - got above, and used no more
         unsafe { pool.put_raw(data, SIZE) }.unwrap();
     }
-    start
+    // SAFETY:
+    // - asks only
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    start.next_multiple_of(usize::try_from(page).unwrap())
 }
 
 #[test]

@@ -31,8 +31,8 @@
  * bytepool_free gives it up. The library never dereferences it. A stale, NULL or invented one is refused as
  * INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds of 1 in
  * 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the pool. As
- * long as that lasts it can put buffers, and read figures and sizes. Every other function fails with CLOSED, and a
- * second free with INVALID_CONTEXT.
+ * long as that lasts it can put buffers, and read figures and sizes. What hands out memory or changes the pool fails
+ * with CLOSED, and a second free with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before, inside or after it.
@@ -42,9 +42,10 @@
  * well, except a put of NULL, which does nothing. Misuse is counted, reported to the misuse handler, and then sets the
  * last error, before the function returns. Of puts of one buffer that race exactly one wins.
  *
- * **Errors.** A function that fails sets the calling thread's last error. If it returns a value, that is NULL, 0 or a
- * status other than BYTEPOOL_OK. A 0 that is an answer sets no error. bytepool_last_error tells it. No exception and no
- * Rust panic leaves any function: one that is caught is PANIC. The comments name errors without their BYTEPOOL_ERR_.
+ * **Errors.** A function that fails sets the calling thread's last error. bytepool_last_error returns that. The
+ * function's value, if it has one, is then NULL, 0 or a status other than BYTEPOOL_OK. A 0 that is an answer sets no
+ * error. No exception and no Rust panic leaves any function: one that is caught is PANIC. The comments name errors
+ * without their BYTEPOOL_ERR_.
  */
 #ifndef BYTEPOOL_BYTEPOOL_H
 #define BYTEPOOL_BYTEPOOL_H
@@ -253,9 +254,9 @@ void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t 
 /* Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It comes from the
  * smallest class that fits and whose slots all have that alignment. They have it if slot_size is a multiple of
  * `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with huge pages. Without such a class the buffer
- * comes from the system allocator. Put it with `size`. A bytepool_realloc that moves it keeps no more than the pool's
- * own alignment. Returns NULL on failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if `alignment` is no
- * power of two. */
+ * comes from the system allocator. Put it with `size`. A bytepool_realloc that moves it gives the pool's own alignment,
+ * unless the buffer is oversize and stays so. Returns NULL on failure. Errors: those of bytepool_get, and
+ * INVALID_ARGUMENT if `alignment` is no power of two. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
 /* Gets a buffer with a copy of the `size` bytes at `data`. `data` may be NULL if `size` is 0, and stays the caller's.
@@ -282,8 +283,8 @@ size_t bytepool_good_size(void *context, size_t size);
  *
  * NULL gives that handle up. Then no more memory is handed out, and buffers that are out can still be freed. The same
  * pool again has no effect. Another pool is refused as INVALID_ARGUMENT, because it would refuse the first pool's
- * buffers. To change pools, give NULL first, and only when all buffers are back: later frees of others would be
- * refused.
+ * buffers. To change pools, give NULL first, and only when all buffers are back: a later free of one that is out would
+ * be refused once another pool is set.
  *
  * Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT, OUT_OF_MEMORY. */
 bytepool_status bytepool_set_default(void *context);
@@ -433,17 +434,17 @@ typedef struct bytepool_misuse {
     bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
     void *context;        /* as given */
     const void *data;     /* as given; NULL if the function takes none, or an array */
-    size_t size;          /* as given, by bytepool_realloc_sized as the old one; 0 if the function takes none */
+    size_t size;          /* as given; of bytepool_realloc_sized the old size; 0 if the function takes none */
     size_t buffer_size;   /* of the class that owns data, or an oversize buffer's own, in bytes; 0: owner unknown */
 } bytepool_misuse;
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
 /* Sets the function that is called for every misuse in this process, on the thread that misused and before its call
- * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second. Then a
- * line says how many were left out. A handler may call any function of this library. No lock of ours is held, and
- * nothing is half done, while it runs. It must not throw or jump out. The previous handler may still be running on
- * another thread when this returns. */
+ * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second. If it
+ * left some out, it says how many before the next line that it writes. A handler may call any function of this library.
+ * No lock of ours is held, and nothing is half done, while it runs. It must not throw or jump out. The previous handler
+ * may still be running on another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
 /* Returns how many calls of this process were refused for an invalid context. No pool's statistics can count them. */

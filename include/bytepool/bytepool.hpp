@@ -22,8 +22,7 @@
 //           Pool::clone, PooledBuffer::adopt and the constructors of Context and memory_resource throw rust::Error.
 //           resize and append throw std::length_error above the capacity. at and slice throw std::out_of_range. The
 //           text names the limit and the value where there are any. Destructors and moves never throw.
-//           Functions whose name starts with try_ do not throw. They say why they failed in a `bytepool_status &why`,
-//           and bytepool_last_error says it, too.
+//           Functions whose name starts with try_ do not throw. Those that get a buffer, a pool or a context say why they failed in a `bytepool_status &why`, and bytepool_last_error says it, too. The others return false or nullopt.
 //           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
 //           copies and slices of a SharedBuffer stay; there they end the program if they fail. The headers also work
 //           with -fno-rtti.
@@ -278,8 +277,8 @@ inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
 
 } // namespace bytepool
 
-// Writes one line for each figure: its name and its value. They are in the global namespace, as the structs are, so
-// that argument-dependent lookup finds them.
+// Writes one line for each figure: its name and its value. The operators are in the global namespace, as the structs
+// are, so that argument-dependent lookup finds them.
 std::ostream &operator<<(std::ostream &out, const bytepool_stats &stats);
 std::ostream &operator<<(std::ostream &out, const bytepool_class_stats &stats);
 

@@ -21,7 +21,7 @@ class get_error : public std::bad_alloc {
     // Made of the calling thread's last error.
     get_error() noexcept;
 
-    // BYTEPOOL_ERR_LIMIT, CLOSED, OUT_OF_MEMORY, INVALID_ARGUMENT (an alignment that is no power of two) or another.
+    // BYTEPOOL_ERR_LIMIT, CLOSED, OUT_OF_MEMORY or another. INVALID_ARGUMENT: the alignment is no power of two.
     [[nodiscard]] bytepool_status status() const noexcept { return status_; }
     // Names the limit and the value where there are any.
     [[nodiscard]] const char *what() const noexcept override;

@@ -15,9 +15,10 @@
 namespace bytepool {
 
 // Puts std::pmr containers into a pool. It is one handle on the pool. It must outlive everything that was allocated
-// through it. Resources of one pool are equal: one can free what another allocated. Above the pool's alignment an
-// allocation comes from a class whose slots are so aligned, else from the system allocator. A failed allocation throws
-// get_error, which is a std::bad_alloc; the constructor throws rust::Error if the system has no memory.
+// through it. Resources of one pool are equal: one can free what another allocated. An allocation of a stricter
+// alignment than the pool's comes from a class whose slots have that alignment, or else from the system allocator. A
+// failed allocation throws get_error, which is a std::bad_alloc; the constructor throws rust::Error if the system has
+// no memory.
 class memory_resource final : public std::pmr::memory_resource {
   public:
     explicit memory_resource(const Pool &pool);

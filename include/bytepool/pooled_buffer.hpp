@@ -286,8 +286,9 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] std::size_t size() const noexcept {
         return parts_.size;
     }
-    // The most bytes that the buffer can have: its class's size. In a pool that guards, and under a checker of memory,
-    // it is the size asked for. The environment variable BYTEPOOL_GUARD makes any pool guard.
+    // The most bytes that the buffer can have: its class's size, or an oversize buffer's own. In a pool that guards,
+    // and under a checker of memory, it is the size asked for. The environment variable BYTEPOOL_GUARD makes any pool
+    // guard.
     [[nodiscard]] std::size_t capacity() const noexcept {
         return parts_.capacity;
     }

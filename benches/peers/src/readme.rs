@@ -113,7 +113,7 @@ pub const GROUPS: [Group; 3] = [
         ],
     },
     Group {
-        head: "Allocators that check each free",
+        head: "Allocators that check frees",
         cases: &IN_C,
         peers: &[
             peer(

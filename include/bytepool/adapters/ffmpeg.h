@@ -3,8 +3,8 @@
  *     AVBufferRef *frame = bytepool_ffmpeg_buffer(context, size);
  *     AVBufferPool *frames = bytepool_ffmpeg_pool(context, size);
  *
- * A buffer may be the last to keep the pool: the context may be freed before it. It needs libavutil 57 or later, where
- * sizes are size_t. */
+ * A buffer may be the last to keep the pool: the context may be freed before it. This header needs libavutil 57 or
+ * later, where sizes are size_t. */
 #ifndef BYTEPOOL_ADAPTERS_FFMPEG_H
 #define BYTEPOOL_ADAPTERS_FFMPEG_H
 
@@ -36,8 +36,8 @@ static inline AVBufferRef *bytepool_ffmpeg_buffer(void *context, size_t size) {
     return buffer;
 }
 
-/* A pool of FFmpeg's that gets its buffers here, for av_buffer_pool_uninit; NULL where there is no memory. It keeps each
- * until it ends. */
+/* A pool of FFmpeg's that gets its buffers here, for av_buffer_pool_uninit; NULL where there is no memory. It keeps
+ * each until it ends. */
 static inline AVBufferPool *bytepool_ffmpeg_pool(void *context, size_t size) {
     return av_buffer_pool_init2(size, context, bytepool_ffmpeg_buffer, NULL);
 }

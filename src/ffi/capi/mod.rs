@@ -2,7 +2,7 @@
 //!
 //! Every function may be called from any thread at any time. One that fails returns NULL, 0 or a status other than
 //! [`Status::Ok`], and sets [`bytepool_last_error`] of the calling thread. No panic leaves any of them. A context that
-//! is NULL, stale or invented is refused as [`Status::InvalidContext`], and reaches no pool.
+//! is NULL, stale or invented is refused as [`Status::InvalidContext`]. A stale one never reaches another pool.
 //!
 //! ```
 //! use bytepool::ffi::capi::{bytepool_free, bytepool_get, bytepool_put};

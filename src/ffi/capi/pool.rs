@@ -64,7 +64,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
 
 /// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left.
 ///
-/// Returns by how many bytes the mapped bytes fell. It is 0 if there was nothing to give, and on failure: an invalid or
+/// Returns how many bytes of slots went back. It is 0 if there was nothing to give, and on failure: an invalid or
 /// a freed context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
