@@ -5,7 +5,7 @@
 #![doc = "[Platforms]: https://docs.rs/crate/bytepool/latest/source/docs/guide/platforms.md"]
 #![doc = "[choosing size classes]: https://docs.rs/crate/bytepool/latest/source/docs/guide/size-classes.md"]
 #![doc = "[the guide]: https://docs.rs/crate/bytepool/latest/source/docs/guide/adapters.md"]
-#![doc = include_str!("../benches/peers/speed.md")]
+#![doc = include_str!("../docs/speed.md")]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(bytepool_shuttle, allow(dead_code, unused_imports, reason = "a model does not fork"))]

@@ -37,7 +37,7 @@ fn the_picture_has_the_figures_of_the_last_comparison() {
         readme.contains("][speed]") && readme.contains("\n[speed]: benches/peers/speed.svg\n"),
         "the README does not show the picture"
     );
-    let link = fs::read_to_string(file("benches/peers/speed.md")).unwrap();
+    let link = fs::read_to_string(file("docs/speed.md")).unwrap();
     assert!(link == link_with(&picture), "the documentation shows another picture: {AGAIN}");
     // A text of the picture stands on a line of its own. The peers and their bars come last.
     let mut expected = Vec::new();

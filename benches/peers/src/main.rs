@@ -121,7 +121,7 @@ fn draw() -> Result<(), Box<dyn Error>> {
 const RESULTS: &str = "results.json";
 const PICTURE: &str = "speed.svg";
 /// The picture again, for the crate's documentation, which has no other files.
-const LINK: &str = "speed.md";
+const LINK: &str = "../../docs/speed.md";
 const README: &str = "../../README.md";
 
 fn file(name: &str) -> PathBuf {
