@@ -81,3 +81,26 @@ impl Core {
         })
     }
 }
+
+#[cfg(all(test, not(bytepool_shuttle)))]
+mod tests {
+    use crate::core::testing::TestPool;
+
+    /// Of a pool that is not pinned: it takes addresses only.
+    #[test]
+    fn a_region_has_whole_slots_and_a_gibibyte_at_most_unless_one_slot_is_larger() {
+        const MIB: usize = 1 << 20;
+        let pool = TestPool::new(&[(320 * MIB, 4), (1088 * MIB, 2)], usize::MAX);
+        for (class, lens) in pool.classes.iter().zip([&[960, 320], &[1088, 1088]]) {
+            let pieces: Vec<_> = pool.pieces_of(class).collect();
+            assert_eq!(pieces.iter().map(|piece| piece.len / MIB).collect::<Vec<_>>(), lens);
+            assert!(pieces.iter().all(|piece| piece.len % piece.slot_size == 0));
+            // Side by side, from the first slot to the last.
+            let mut next = pool.classes.address_of(class, 0).addr().get();
+            for piece in &pieces {
+                assert_eq!((piece.start.addr().get(), piece.slot_size), (next, class.slot_size()));
+                next += piece.len;
+            }
+        }
+    }
+}
