@@ -319,7 +319,7 @@ fn class(pool: &Pool) -> ClassStats {
     pool.stats().classes[0]
 }
 
-/// Whether this build has thread caches, which a system without `membarrier` does not.
+/// Whether this build has thread caches, which one under a checker of memory does not.
 fn has_caches(pool: &Pool) -> bool {
     fill_cache(pool);
     class(pool).cached > 0

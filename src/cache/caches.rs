@@ -35,8 +35,6 @@ pub(crate) struct Caches {
     /// What the layers above know the pool by. Set with the first cache.
     owner: AtomicPtr<()>,
     allowed: bool,
-    /// The caches were drained because the heavy fence is refused.
-    are_given_up: AtomicBool,
     /// No cache is made while a get at the limit looks for idle slots. Changed under the list's lock.
     paused: AtomicBool,
     /// Operations left of the pause.
@@ -58,9 +56,11 @@ impl Caches {
         own_key: u64,
         references: References,
     ) -> Result<Self, OutOfMemory> {
-        // Registering for the fence takes the kernel milliseconds once a process has threads. So it is done here, not
-        // in the first get.
-        let allowed = allowed && (barrier::is_available() || barrier::was_in_use());
+        // Registering for the heavy fence takes the kernel milliseconds once a process has threads. So it is done here,
+        // not in the first get.
+        if allowed {
+            barrier::prepare();
+        }
         Ok(Self {
             list: Lock::new(Vec::new()),
             generation: AtomicU32::new(fork::generation()),
@@ -68,7 +68,6 @@ impl Caches {
             references,
             owner: AtomicPtr::new(ptr::null_mut()),
             allowed,
-            are_given_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             pause_left: AtomicU32::new(0),
             bin_of_chunk: bins_of_chunks(classes.class_of_chunk())?,
@@ -137,14 +136,7 @@ impl Caches {
         is_valid: impl FnOnce() -> bool,
     ) -> [Option<Evicted>; 2] {
         self.settle_fork(guard);
-        if !self.allowed {
-            return [None; 2];
-        }
-        if !barrier::is_in_use() {
-            self.give_up_all(guard);
-            return [None; 2];
-        }
-        if !may_cache() {
+        if !self.allowed || !may_cache() {
             return [None; 2];
         }
         // Relaxed: a rough count of operations.
@@ -157,14 +149,17 @@ impl Caches {
         if !may_cache() || self.paused.load(Relaxed) || !is_valid() {
             return [None; 2];
         }
-        let of_this_thread = list.iter().find(|cache| ptr::eq(cache.state, state)).copied();
+        let fast = barrier::is_in_use();
+        let of_this_thread = list.iter().position(|cache| ptr::eq(cache.state, state));
         let cache = match of_this_thread {
-            Some(cache) => cache,
-            None => {
+            Some(at) if list[at].is_fast() == fast => list[at],
+            other => {
+                // From before the heavy fence was refused.
+                other.inspect(|&at| end_own(guard, &mut list, at));
                 if list.try_reserve(1).is_err() {
                     return [None; 2];
                 }
-                let Some(cache) = CacheRef::new(classes, self, state) else { return [None; 2] };
+                let Some(cache) = CacheRef::new(classes, self, state, fast) else { return [None; 2] };
                 // Relaxed: others find the cache in a thread's state, under the state's lock, which is taken after
                 // this.
                 self.owner.store(owner.as_ptr(), Relaxed);
@@ -175,7 +170,7 @@ impl Caches {
         // `key` comes last: it is more in demand, and the own key could evict it.
         [self.own_key, key].map(|key| {
             let own_key = |other| CacheRef::from_any(other).caches().own_key;
-            state.attach(guard, key, cache.as_any(), own_key, keep).flatten()
+            state.attach(guard, key, cache.as_any(), fast, own_key, keep).flatten()
         })
     }
 
@@ -204,16 +199,6 @@ impl Caches {
             // - made by CacheRef::new, detached from all entries, and its thread is not using it: it was inactive after
             //   the fence, and any later use finds the entry without it
             unsafe { cache.end() };
-        }
-    }
-
-    /// Empties the caches after the heavy fence was refused. No key leads to them any more.
-    fn give_up_all(&self, guard: &ForkGuard) {
-        // A thread with a state counts its fork guards there, where no other thread writes.
-        thread_state::own(guard, CacheRef::nowhere().as_any());
-        // Relaxed: the list's lock decides which thread empties them.
-        if !self.are_given_up.load(Relaxed) && !self.are_given_up.swap(true, Relaxed) {
-            self.drain(guard);
         }
     }
 
@@ -249,12 +234,9 @@ impl Caches {
     pub(crate) fn give_up(&self, guard: &ForkGuard, state: &'static ThreadState) {
         // Locked without a look for a fork: the end of a thread is no use of the pool.
         let mut list = self.list.lock(guard);
-        let Some(at) = list.iter().position(|cache| ptr::eq(cache.state, state)) else { return };
-        let cache = list.swap_remove(at);
-        state.detach(guard, cache.as_any(), None);
-        // SAFETY:
-        // - made by CacheRef::new and detached from all entries; its thread is this one, here
-        unsafe { cache.end() };
+        if let Some(at) = list.iter().position(|cache| ptr::eq(cache.state, state)) {
+            end_own(guard, &mut list, at);
+        }
     }
 
     /// Gives `add` what each cache has of each class.
@@ -268,6 +250,15 @@ impl Caches {
             }
         }
     }
+}
+
+/// Ends the cache at a position of a pool's list: one of the calling thread, whose state is not active.
+fn end_own(guard: &ForkGuard, list: &mut Vec<CacheRef>, at: usize) {
+    let cache = list.swap_remove(at);
+    cache.state.detach(guard, cache.as_any(), None);
+    // SAFETY:
+    // - made by CacheRef::new and detached from all entries; its thread is this one, here
+    unsafe { cache.end() };
 }
 
 /// The owner of a cache that is sure to exist, with a reference to it.

@@ -9,6 +9,7 @@ use super::fast;
 use super::slow::with_cache;
 use super::thread_cache::CacheRef;
 use crate::class::ledger::{self, Holder, Mark, NOBODY};
+use crate::os::barrier;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::FAST;
@@ -44,7 +45,7 @@ pub(crate) fn get_many(guard: &ForkGuard, key: u64, size: usize, out: &mut [*mut
 /// Puts raw buffers up to the first that is not biased to this thread. Returns how many.
 pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: usize) -> usize {
     let state = thread_pointer::get();
-    let Some(entry) = state.find(key) else { return 0 };
+    let Some(entry) = state.find(key).filter(|_| barrier::is_in_use()) else { return 0 };
     let mut put = 0;
     loop {
         let part = &data[put..data.len().min(put + MOST_AT_ONCE)];

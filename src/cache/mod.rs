@@ -27,6 +27,6 @@ pub(crate) use self::fast::{
 #[cfg(feature = "capi")]
 pub(crate) use self::many::{get_many, get_many_fast, put_many, put_many_fast};
 pub(crate) use self::slow::{
-    are_in_use, get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize_slow, take_fresh,
+    get_of_class, get_slow, is_attached, position, put_slow, put_taken, resize_slow, take_fresh,
 };
 pub(crate) use crate::os::thread_state::Position;

@@ -10,22 +10,12 @@ use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
 use crate::class::shelf::GROUP_SLOTS;
-use crate::os::barrier;
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::{Entry, Position, SLOW};
 
-/// Whether threads may have caches at all. `false` where the system has no heavy fence, or refuses it by now.
-#[inline]
-pub(crate) fn are_in_use() -> bool {
-    barrier::is_in_use()
-}
-
 /// Runs `using` on the cache that a key leads this thread to, at any position. `None`: there is none.
 pub(super) fn with_cache<R>(guard: &ForkGuard, key: u64, using: impl FnOnce(CacheRef) -> R) -> Option<R> {
-    if !are_in_use() {
-        return None;
-    }
     with_cache_of(guard, thread_pointer::get().find(key)?, using)
 }
 

@@ -49,7 +49,8 @@ pub(super) struct ThreadCache {
     /// The address of the region, and its length in bytes; 0 for no pool.
     pub(super) base: usize,
     pub(super) region_len: usize,
-    /// What is added to the marks of slots that are biased to the owning thread.
+    /// What is added to the marks of slots that are biased to the owning thread. 0 if the fast path never finds this
+    /// cache: then no slot is.
     pub(super) bias: Mark,
     pub(super) bin_of_chunk: *const BinOffset,
     pub(super) chunk_shift: u32,
@@ -127,6 +128,11 @@ impl CacheRef {
         self.0.cast()
     }
 
+    /// Whether the fast path may find it.
+    pub(super) fn is_fast(&self) -> bool {
+        self.bias != 0
+    }
+
     pub(super) fn classes(&self) -> &Classes {
         debug_assert!(!self.is_nowhere());
         // SAFETY:
@@ -158,8 +164,14 @@ fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
 
 /// Making and ending; statistics.
 impl CacheRef {
-    /// An empty cache for the thread of `state`, to go into the list `caches`. `None` without memory.
-    pub(super) fn new(classes: &Classes, caches: &Caches, state: &'static ThreadState) -> Option<Self> {
+    /// An empty cache for the thread of `state`, to go into the list `caches`; `fast` says whether the fast path may find
+    /// it. `None` without memory.
+    pub(super) fn new(
+        classes: &Classes,
+        caches: &Caches,
+        state: &'static ThreadState,
+        fast: bool,
+    ) -> Option<Self> {
         let (layout, slots_start) = layout(classes)?;
         let cache = memory::allocate_zeroed(layout).ok()?.cast::<ThreadCache>();
         // SAFETY:
@@ -169,7 +181,7 @@ impl CacheRef {
                 none: Bin::none(),
                 base: classes.region().base(),
                 region_len: classes.region().len(),
-                bias: bias_to(state.number()),
+                bias: if fast { bias_to(state.number()) } else { 0 },
                 bin_of_chunk: caches.bin_of_chunk.as_ptr(),
                 chunk_shift: classes.chunk_shift(),
                 class_count: classes.len() as u32,

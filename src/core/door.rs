@@ -70,7 +70,7 @@ pub(crate) fn get<H: Handle>(handle: H, size: usize, holder: Holder) -> Option<B
 /// A buffer as asked for.
 #[inline(always)]
 pub(crate) fn get_slow<H: Handle>(handle: H, request: &Request) -> Result<Buffer, Refused<GetError>> {
-    if request.is_plain() && cache::are_in_use() {
+    if request.is_plain() {
         let cached = cache::get_slow(&ForkGuard::new(), handle.key(), request.size, request.holder);
         if let Some(buffer) = cached {
             return Ok(buffer);
@@ -158,10 +158,7 @@ pub(crate) unsafe fn put_slow<H: Handle>(
     if data.is_null() {
         return Ok(());
     }
-    let put = match cache::are_in_use() {
-        true => cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size),
-        false => Err(None),
-    };
+    let put = cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size);
     let Err(position) = put else { return Ok(()) };
     // SAFETY:
     // - the caller owns the buffer

@@ -1,7 +1,8 @@
 //! The heavy half of an asymmetric fence. The fast path orders its store and load with a compiler fence only. A thread
 //! that needs the order asks the kernel to run a full fence on all others.
 //!
-//! A sandbox may forbid that after pools were made. Then what rests on it is given up, at the price of one wait.
+//! Where the system has no such fence, nobody is in the fast path, and each thread fences by itself. A sandbox may forbid
+//! it after pools were made. Then the fast path is given up, at the price of one wait.
 
 use super::caller::{KeptErrno, Uncancelled};
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -72,7 +73,7 @@ mod system {
     pub(super) use crate::sync::thread::sleep;
 
     pub(super) fn register() -> bool {
-        true
+        !crate::sync::refuses_fence()
     }
     pub(super) fn fence_all_threads() -> bool {
         let is_refused = crate::sync::refuses_fence();
@@ -103,42 +104,40 @@ mod system {
 /// What is known of the heavy fence.
 static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
 const UNKNOWN: u8 = 0;
-const MISSING: u8 = 1;
-const REGISTERED: u8 = 2;
+const REGISTERED: u8 = 1;
 /// The system refuses it by now: what rests on it is being given up.
-const REFUSED: u8 = 3;
-/// Nothing rests on it any more.
-const GIVEN_UP: u8 = 4;
+const REFUSED: u8 = 2;
+/// There is none, and nothing rests on it.
+const MISSING: u8 = 3;
 
-/// Whether this system has the heavy fence; registers for it when first asked. Without it there are no thread caches.
-pub(crate) fn is_available() -> bool {
-    // Relaxed, here and where the exchange fails: `is_in_use` looks again.
+/// Registers for the heavy fence, once for the process. Comes before a thread has a state.
+pub(crate) fn prepare() {
+    // Relaxed, here and where the exchange fails: the readers look again.
     if STATE.load(Relaxed) == UNKNOWN {
         let state = if system::register() { REGISTERED } else { MISSING };
-        // Two threads may register; what the first one found counts. SeqCst, here and in `is_in_use`:
+        // Two threads may register; what the first one found counts. SeqCst, here and in `was_prepared`:
         // `fork::wait_for_others` tells the order against the gate.
         let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, Relaxed);
     }
-    is_in_use()
 }
 
-/// Whether it is available, and somebody asked.
+/// Whether somebody [prepared](prepare).
+pub(crate) fn was_prepared() -> bool {
+    STATE.load(SeqCst) != UNKNOWN
+}
+
+/// Whether the system has the heavy fence, so that a thread may be in the fast path. Once it has not, it never has.
 pub(crate) fn is_in_use() -> bool {
     STATE.load(SeqCst) == REGISTERED
 }
 
-/// Whether somebody ever asked, and it was available then.
-pub(crate) fn was_in_use() -> bool {
-    STATE.load(SeqCst) >= REGISTERED
-}
-
-/// Orders what the calling thread wrote before against what it reads next. The heavy fence is its partner; once that is
-/// refused, this is a full fence.
+/// Orders what the calling thread wrote before against what it reads next. The heavy fence is its partner; without that
+/// this is a full fence.
 #[inline]
 pub(super) fn light_fence() {
     compiler_fence(SeqCst);
     // Relaxed: a thread that gives up waits until every store before this load is seen, or this load sees the change.
-    if STATE.load(Relaxed) >= REFUSED {
+    if STATE.load(Relaxed) != REGISTERED {
         fence(SeqCst);
     }
 }
@@ -156,13 +155,13 @@ pub(crate) fn register_again() {
     }
 }
 
-/// Runs a full fence on every running thread of this process. The others had one when they stopped. After the system
-/// refused, all threads fence by themselves, and this fences only the calling one. `false`: the system refuses now, and
+/// Runs a full fence on every running thread of this process. The others had one when they stopped. Where the system has
+/// none, all threads fence by themselves, and this fences only the calling one. `false`: the system refuses now, and
 /// what rests on the fence must be [given up](give_up).
 pub(super) fn fence_all_threads() -> bool {
     match STATE.load(SeqCst) {
         REFUSED => false,
-        GIVEN_UP => {
+        MISSING => {
             fence(SeqCst);
             true
         }
@@ -174,17 +173,20 @@ pub(super) fn fence_all_threads() -> bool {
 }
 
 /// Gives up what rests on the heavy fence, once and for ever, or waits until another thread did. After `take_away` no
-/// thread begins anything that rests on it. When this returns, all see what threads did without a fence before.
+/// thread begins anything that rests on it. When this returns, all see what threads did without a fence before, and the
+/// calling thread has fenced.
 #[cold]
 pub(super) fn give_up(take_away: impl FnOnce()) {
-    // SeqCst, also below: partner in `is_in_use` and `was_in_use`.
-    if STATE.compare_exchange(REGISTERED, REFUSED, SeqCst, SeqCst).is_err() {
-        return wait_until(|| STATE.load(SeqCst) == GIVEN_UP);
+    // SeqCst, also below: partner in `is_in_use`.
+    if STATE.compare_exchange(REGISTERED, REFUSED, SeqCst, SeqCst).is_ok() {
+        take_away();
+        let (_errno, _uncancelled) = (KeptErrno::new(), Uncancelled::new());
+        system::wait_for_stores();
+        STATE.store(MISSING, SeqCst);
+    } else {
+        wait_until(|| STATE.load(SeqCst) == MISSING);
     }
-    take_away();
-    let (_errno, _uncancelled) = (KeptErrno::new(), Uncancelled::new());
-    system::wait_for_stores();
-    STATE.store(GIVEN_UP, SeqCst);
+    fence(SeqCst);
 }
 
 /// Waits for another thread, which will not take long.

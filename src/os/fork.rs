@@ -238,11 +238,11 @@ fn take_over() {
 
 /// Waits until no thread but the calling one, which closed the gate, has a guard.
 ///
-/// A thread whose guards are counted in a state has registered for the heavy fence before. It registers and then looks
-/// at the gate. The forking thread closes the gate and then looks at the registration. All four are SeqCst, so one sees
-/// the other: the forking thread fences, or the other thread sees the gate closed.
+/// A thread whose guards are counted in a state has prepared for the heavy fence before. It prepares and then looks at
+/// the gate. The forking thread closes the gate and then looks whether somebody prepared. All four are SeqCst, so one
+/// sees the other: the forking thread fences, or the other thread sees the gate closed.
 fn wait_for_others() {
-    if barrier::was_in_use() {
+    if barrier::was_prepared() {
         thread_state::fence_all_threads(&ForkGuard::of_counted_thread());
     }
     let own = thread_pointer::own_state();
@@ -273,7 +273,7 @@ extern "C" fn before() {
     }
     FORKING.store(sync::guard_depth::address(), Relaxed);
     wait_for_others();
-    if barrier::was_in_use() {
+    if barrier::was_prepared() {
         thread_state::detach_all(&ForkGuard::of_counted_thread());
     }
 }

@@ -10,7 +10,9 @@
 //!   until the state is inactive.
 //! - A thread that ends a bias in a ledger waits until the bias owner's state is not [`FAST`], by
 //!   [`wait_for_fast_path`].
-//! - Where the system refuses the fence that both rest on, all entries are made to lead nowhere for ever.
+//! - Without the heavy fence nobody is `FAST`. No key is at its first position then, where the fast path looks. The
+//!   slow half finds it at another, and fences by itself.
+//! - Where the system refuses the heavy fence from some moment on, all entries are made to lead nowhere first.
 //! - States are never freed, only used again by later threads. So a thread that looks at one never reads freed memory.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -145,8 +147,8 @@ pub(crate) fn wait_for_fast_path(guard: &ForkGuard, owner: Option<u32>) {
 /// Orders what each thread wrote before against what it reads next: the caller, and all others. The caller's own state
 /// is inactive.
 ///
-/// Where the system refuses, the order is not needed any more when this returns: no thread finds a cache, and fork
-/// guards fence by themselves.
+/// Where the system refuses, all threads fence by themselves when this returns, and no entry leads to a cache from
+/// before.
 pub(crate) fn fence_all_threads(guard: &ForkGuard) {
     if !barrier::fence_all_threads() {
         barrier::give_up(|| {
@@ -297,11 +299,15 @@ impl ThreadState {
     ///
     /// The owner sets `activity` and then reads the cache. The detaching thread changes the entry and then reads
     /// `activity`. So one of them sees the other. On this side the compiler fence keeps the order. Its partner
-    /// [`fence_all_threads`] makes the processor keep it, too.
+    /// [`fence_all_threads`] makes the processor keep it, too. Only the slow half is entered without a heavy fence, and
+    /// then it fences.
     #[inline(always)]
     pub(crate) fn enter<const ACTIVITY: u8>(&'static self, entry: &Entry) -> (NonNull<AnyCache>, Active) {
         self.activity.store(ACTIVITY, Relaxed);
-        compiler_fence(SeqCst);
+        match ACTIVITY {
+            FAST => compiler_fence(SeqCst),
+            _ => barrier::light_fence(),
+        }
         // SAFETY:
         // - the cache of an entry that a key led to, or that is used, is not null: it is `nowhere`, or one that is
         //   freed only after it was detached from all entries and the state was seen inactive
@@ -327,31 +333,49 @@ impl ThreadState {
 
     /// Leads `key` to `cache` from now on. The key leads to no other cache, and the state is not active.
     ///
+    /// `fast` says whether the fast path may find it, which the heavy fence allows. Nothing happens if that has changed.
     /// `own_key` tells a cache's own key, which is no context. If another cache has to be evicted, `keep` is called
-    /// with it while it is sure to exist, and its result is returned. Nothing happens where caches were given up.
+    /// with it while it is sure to exist, and its result is returned.
     pub(crate) fn attach<R>(
         &self,
         guard: &ForkGuard,
         key: u64,
         cache: NonNull<AnyCache>,
+        fast: bool,
         own_key: impl Fn(NonNull<AnyCache>) -> u64,
         keep: impl FnOnce(NonNull<AnyCache>) -> R,
     ) -> Option<R> {
         let _changing = self.lock(guard);
         // Under the lock: so the thread that gives up detaches this cache, or is seen here.
-        if !barrier::is_in_use() {
+        if fast != barrier::is_in_use() {
             return None;
         }
+        if !fast {
+            self.forget_first(key);
+        }
+        let positions = || positions(key).skip(usize::from(!fast));
         // Reuse the key's entry; else take the first free position; else evict.
-        let same = positions(key).find(|&at| self.entries[at].key.load(Relaxed) == key);
-        if same.is_none() {
+        let same = positions().find(|&at| self.entries[at].key.load(Relaxed) == key);
+        if fast && same.is_none() {
             self.displace(key, own_key);
         }
-        let at = same.or_else(|| self.free_position(key)).unwrap_or(first_position(key));
+        let free = || positions().find(|&at| self.cache_at(at).is_none());
+        let at = same.or_else(free).or_else(|| positions().next())?;
         let evicted = self.cache_at(at).filter(|&other| other != cache).map(keep);
         self.lead(at, cache.as_ptr());
         self.entries[at].key.store(key, Relaxed);
         evicted
+    }
+
+    /// Makes the entry at the first position of `key` unused if it is the key's, from before the heavy fence was refused.
+    /// It leads nowhere since. Under the lock.
+    fn forget_first(&self, key: u64) {
+        let at = first_position(key);
+        if self.entries[at].key.load(Relaxed) == key {
+            debug_assert!(self.cache_at(at).is_none());
+            self.entries[at].key.store(unused_key(at), Relaxed);
+            self.lead(at, ptr::null_mut());
+        }
     }
 
     /// Moves a cache's own key off the first position of `key`, which is more in demand. Under the lock.

@@ -406,6 +406,66 @@ static void refuse_getrandom(void) {
     a_pools_life();
 }
 
+/* ---- a sandbox that forbids the fence, before pools are made ---- */
+
+static void *get_and_put_others(void *pool) {
+    void *data[8];
+    size_t i;
+    int round;
+    for (round = 0; round < 1000; round++) {
+        for (i = 0; i < COUNT_OF(data); i++) {
+            data[i] = bytepool_get(pool, 100);
+            REQUIRE(data[i] != NULL);
+            memset(data[i], round, 100);
+        }
+        if (round % 100 == 0) {
+            bytepool_trim(pool, 0);
+        }
+        bytepool_put_many(pool, data, 4, 100);
+        for (i = 4; i < COUNT_OF(data); i++) {
+            CHECK_EQ(bytepool_put_checked(pool, data[i], 100), BYTEPOOL_OK);
+        }
+    }
+    return NULL;
+}
+
+/* Threads cache, and what they cache is found. */
+static void never_have_membarrier(void) {
+    bytepool_stats stats = BYTEPOOL_STATS_INIT;
+    pthread_t threads[3];
+    void *pool, *data;
+    size_t i;
+    if (is_watched()) {
+        return; /* no thread caches */
+    }
+    silence();
+    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    if (!refuse(SYS_membarrier, EPERM)) {
+        printf("    skipped: never a fence, as this system has no seccomp, which an emulator has not\n");
+        fflush(stdout);
+        return;
+    }
+    pool = limited_pool_of(0, 0, 0);
+    REQUIRE(answer(SYS_membarrier, SECCOMP_RET_KILL_PROCESS));
+    bytepool_put(pool, bytepool_get(pool, 100), 100);
+    data = bytepool_get(pool, 100);
+    bytepool_put(pool, data, 100);
+    CHECK_EQ(class_stats_of(pool, 0).cached, 1);
+    CHECK_EQ(bytepool_put_checked(pool, data, 100), BYTEPOOL_ERR_DOUBLE_PUT);
+    for (i = 0; i < COUNT_OF(threads); i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, get_and_put_others, pool) == 0);
+    }
+    for (i = 0; i < COUNT_OF(threads); i++) {
+        REQUIRE(pthread_join(threads[i], NULL) == 0);
+    }
+    bytepool_trim(pool, 0);
+    CHECK_EQ(class_stats_of(pool, 0).idle, 0);
+    CHECK_EQ(bytepool_read_stats(pool, &stats), BYTEPOOL_OK);
+    CHECK_EQ(stats.gets, stats.puts);
+    CHECK_EQ(stats.double_puts, 1);
+    bytepool_free(pool);
+}
+
 /* ---- a sandbox after pools were made, which forbids the fence ---- */
 
 static void *of_another_thread[8];
@@ -453,9 +513,13 @@ static void refuse_membarrier(void) {
     data[6] = bytepool_realloc(pool, data[6], 4000);
     bytepool_put(pool, data[6], 4000);
     bytepool_trim(pool, 0);
+    /* What this thread cached before is found, and it caches again. */
     bytepool_put(other, bytepool_get(other, 100), 100);
-    CHECK_EQ(class_stats_of(other, 0).cached, 0);
+    bytepool_put(other, bytepool_get(other, 100), 100);
+    CHECK_EQ(class_stats_of(other, 0).cached, 1);
     CHECK_EQ(class_stats_of(other, 0).idle, 1);
+    CHECK_EQ(bytepool_trim(other, 0), 512);
+    CHECK_EQ(class_stats_of(other, 0).idle, 0);
     taken = bytepool_get(full, 100);
     CHECK_PTR(bytepool_get(full, 100), NULL);
     child = fork();
@@ -547,6 +611,9 @@ int main(int argc, char **argv) {
     if (argc > 2 && strtoul(argv[2], NULL, 10) > smallest_stack) {
         smallest_stack = (size_t)strtoul(argv[2], NULL, 10);
     }
+#ifdef __linux__
+    CHECK_EQ(in_process(never_have_membarrier), 0);
+#endif
     every_function_runs_on_the_smallest_stack();
     no_function_is_a_point_of_cancellation();
     a_report_neither_ends_nor_stops_the_process();

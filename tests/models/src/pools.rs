@@ -141,10 +141,20 @@ fn buffers_that_are_handed_over_come_back_once_each() {
     });
 }
 
-/// What threads had in their caches when the system refused the fence is found.
+/// What threads had in their caches when the system refused the fence is found, and what they cached since.
 #[test]
-fn pools_go_on_without_caches_where_the_fence_is_refused() {
-    check(1500, || {
+fn caches_are_drained_whole_where_the_fence_is_refused() {
+    drain_where_the_fence_is_refused(|| ());
+}
+
+#[test]
+fn caches_are_drained_whole_without_the_fence() {
+    drain_where_the_fence_is_refused(refuse_fence);
+}
+
+fn drain_where_the_fence_is_refused(before: fn()) {
+    check(1500, move || {
+        before();
         let pool = pool();
         let workers = [(); 2].map(|()| {
             spawn(&pool, |pool| {
@@ -159,18 +169,18 @@ fn pools_go_on_without_caches_where_the_fence_is_refused() {
                 pool.trim(0);
             })
         });
-        // While caches are given up, threads get some.
+        // While the fast path is given up, threads get caches.
         let late = spawn(&pool, |pool| get_use_and_put(&pool));
         workers.into_iter().for_each(thread::JoinHandle::join);
         drainers.into_iter().for_each(|drainer| {
             drainer.join();
         });
         late.join();
-        // Now at the latest: a pool without caches has no need of the fence.
         get_use_and_put(&pool);
+        get_use_and_put(&pool);
+        assert!(pool.stats().classes[0].cached > 0, "threads cache as before");
         pool.trim(0);
-        get_use_and_put(&pool);
-        assert_eq!(pool.stats().classes[0].cached, 0, "threads cache although nothing reaches their caches");
+        assert_eq!(pool.stats().classes[0].cached, 0);
         assert_whole(&pool);
         pool.close();
         assert_gone(&pool);

@@ -273,11 +273,31 @@ fn of_racing_puts_exactly_one_wins_where_the_fence_is_refused() {
         assert_eq!(winners.count(), 1);
         refuser.join();
         assert_eq!(pool.stats().double_puts, 2);
-        // No later one needs the fence.
         pool.trim(usize::MAX);
         assert_eq!(pool.stats().classes[0].cached, 0);
-        get_use_and_put(&pool);
-        assert_eq!(pool.stats().classes[0].cached, 0, "threads cache although nothing reaches their caches");
+        // No mark is biased any more.
+        let ends = pool.stats().classes[0].bias_ends;
+        let raw = get_biased(&pool);
+        assert!(spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()).join());
+        assert_eq!(pool.stats().classes[0].bias_ends, ends);
+        assert_whole(&pool);
+    });
+}
+
+/// The system never had the heavy fence: threads cache, and put by exchange.
+#[test]
+fn of_racing_puts_exactly_one_wins_without_the_fence() {
+    check(3000, || {
+        refuse_fence();
+        let pool = pool();
+        let raw = get_biased(&pool);
+        assert!(pool.stats().classes[0].cached > 0);
+        let others = [(); 2].map(|()| spawn(&pool, move |pool| put_raw(&pool, raw).is_ok()));
+        let own = put_raw(&pool, raw).is_ok();
+        let winners = others.map(thread::JoinHandle::join).into_iter().chain([own]).filter(|&won| won);
+        assert_eq!(winners.count(), 1);
+        assert_eq!((pool.stats().double_puts, pool.stats().classes[0].bias_ends), (2, 0));
+        pool.trim(usize::MAX);
         assert_whole(&pool);
     });
 }
