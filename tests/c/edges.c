@@ -14,14 +14,11 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#endif
 
 #include "pools.h"
+#ifdef __linux__
+#include "sandbox.h"
+#endif
 
 static const bytepool_size_class classes[] = {{512, 100}, {4096, 100}, {1 << 20, 8}};
 
@@ -378,24 +375,7 @@ static void errno_stays(void) {
 /* ---- no entropy ---- */
 
 #ifdef __linux__
-/* What a call of the system is answered with in this process from now on; false where that cannot be had. */
-static int answer(unsigned call, unsigned with) {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, with),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {COUNT_OF(filter), filter};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
-}
-
-static int refuse(unsigned call, unsigned error) {
-    return answer(call, SECCOMP_RET_ERRNO | error);
-}
-
 static void refuse_getrandom(void) {
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     if (!refuse(SYS_getrandom, ENOSYS)) {
         printf("    skipped: no entropy, as this system has no seccomp, which an emulator has not\n");
         fflush(stdout);
@@ -439,7 +419,6 @@ static void never_have_membarrier(void) {
         return; /* no thread caches */
     }
     silence();
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     if (!refuse(SYS_membarrier, EPERM)) {
         printf("    skipped: never a fence, as this system has no seccomp, which an emulator has not\n");
         fflush(stdout);
@@ -490,7 +469,6 @@ static void refuse_membarrier(void) {
         return; /* no thread caches, and the checker makes calls of its own */
     }
     silence();
-    REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     /* An idle slot in this thread's cache. Before the other thread comes, whose number this one would take over. */
     bytepool_put(other, bytepool_get(other, 100), 100);
     REQUIRE(pthread_create(&getter, NULL, get_for_another, pool) == 0);
