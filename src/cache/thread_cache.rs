@@ -164,8 +164,8 @@ fn layout(classes: &[Class]) -> Option<(Layout, usize)> {
 
 /// Making and ending; statistics.
 impl CacheRef {
-    /// An empty cache for the thread of `state`, to go into the list `caches`; `fast` says whether the fast path may find
-    /// it. `None` without memory.
+    /// An empty cache for the thread of `state`, to go into the list `caches`; `fast` says whether the fast path may
+    /// find it. `None` without memory.
     pub(super) fn new(
         classes: &Classes,
         caches: &Caches,

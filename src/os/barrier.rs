@@ -1,8 +1,8 @@
 //! The heavy half of an asymmetric fence. The fast path orders its store and load with a compiler fence only. A thread
 //! that needs the order asks the kernel to run a full fence on all others.
 //!
-//! Where the system has no such fence, nobody is in the fast path, and each thread fences by itself. A sandbox may forbid
-//! it after pools were made. Then the fast path is given up, at the price of one wait.
+//! Where the system has no such fence, nobody is in the fast path, and each thread fences by itself. A sandbox may
+//! forbid it after pools were made. Then the fast path is given up, at the price of one wait.
 
 use super::caller::{KeptErrno, Uncancelled};
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -155,9 +155,9 @@ pub(crate) fn register_again() {
     }
 }
 
-/// Runs a full fence on every running thread of this process. The others had one when they stopped. Where the system has
-/// none, all threads fence by themselves, and this fences only the calling one. `false`: the system refuses now, and
-/// what rests on the fence must be [given up](give_up).
+/// Runs a full fence on every running thread of this process. The others had one when they stopped. Where the system
+/// has none, all threads fence by themselves, and this fences only the calling one. `false`: the system refuses now,
+/// and what rests on the fence must be [given up](give_up).
 pub(super) fn fence_all_threads() -> bool {
     match STATE.load(SeqCst) {
         REFUSED => false,

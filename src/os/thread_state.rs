@@ -367,8 +367,8 @@ impl ThreadState {
         evicted
     }
 
-    /// Makes the entry at the first position of `key` unused if it is the key's, from before the heavy fence was refused.
-    /// It leads nowhere since. Under the lock.
+    /// Makes the entry at the first position of `key` unused if it is the key's, from before the heavy fence was
+    /// refused. It leads nowhere since. Under the lock.
     fn forget_first(&self, key: u64) {
         let at = first_position(key);
         if self.entries[at].key.load(Relaxed) == key {
