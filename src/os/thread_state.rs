@@ -333,7 +333,7 @@ impl ThreadState {
 
     /// Leads `key` to `cache` from now on. The key leads to no other cache, and the state is not active.
     ///
-    /// `fast` says whether the fast path may find it, which the heavy fence allows. Nothing happens if that has changed.
+    /// `fast` says whether the fast path may find it, as the heavy fence allows. Nothing happens if that has changed.
     /// `own_key` tells a cache's own key, which is no context. If another cache has to be evicted, `keep` is called
     /// with it while it is sure to exist, and its result is returned.
     pub(crate) fn attach<R>(
