@@ -41,10 +41,12 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(all(target_os = "linux", not(bytepool_portable)))]
 fn get_many(pool: &Pool, count: usize) -> Vec<NonNull<u8>> {
     (0..count).map(|_| pool.get_raw(64).unwrap()).collect()
 }
 
+#[cfg(all(target_os = "linux", not(bytepool_portable)))]
 fn put(pool: &Pool, data: NonNull<u8>) -> Result<(), Misuse> {
     // SAFETY:
     // - the tests put what they got, or what is refused, and use it no more

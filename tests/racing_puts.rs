@@ -182,8 +182,10 @@ fn assert_that_rounds_begin_with_a_bias() {
     let pool = new_pool();
     warm(&pool);
     if pool.stats().classes[0].cached == 0 {
-        return; // the system has no heavy fence, or buffers are replacements
+        return; // buffers are replacements
     }
+    // Else the system may have no heavy fence, and nothing is biased.
+    let ends = u64::from(cfg!(all(target_os = "linux", not(bytepool_portable))));
     for class in 0..CLASSES {
         let data = pool.get_raw(size_of_class(class)).unwrap().as_ptr().expose_provenance();
         let put = || {
@@ -191,7 +193,7 @@ fn assert_that_rounds_begin_with_a_bias() {
             put_sized(&pool, data, size_of_class(class))
         };
         assert!(thread::scope(|scope| scope.spawn(put).join().unwrap()));
-        assert_eq!(pool.stats().classes[class].bias_ends, 1);
+        assert_eq!(pool.stats().classes[class].bias_ends, ends);
     }
 }
 

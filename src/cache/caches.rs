@@ -1,7 +1,7 @@
 //! The caches that threads have of one pool: the list of them, making one, and draining them all.
 //!
-//! Locks are taken in this order: a pool's list, then a thread's state. Neither is taken on the fast path, nor while a
-//! thread's state is active.
+//! Locks are taken in this order: a pool's list, then a thread's state. Neither is taken on the fast path. A list is
+//! never locked while the thread's state is active.
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};

@@ -1,8 +1,9 @@
 //! The heavy half of an asymmetric fence. The fast path orders its store and load with a compiler fence only. A thread
 //! that needs the order asks the kernel to run a full fence on all others.
 //!
-//! Where the system has no such fence, nobody is in the fast path, and each thread fences by itself. A sandbox may
-//! forbid it after pools were made. Then the fast path is given up, at the price of one wait.
+//! Where the system has no such fence, as with `--cfg bytepool_portable`, nobody is in the fast path, and each thread
+//! fences by itself. A sandbox may forbid it after pools were made. Then the fast path is given up, at the price of one
+//! wait.
 
 use super::caller::{KeptErrno, Uncancelled};
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -10,7 +11,7 @@ use crate::sync::atomic::{AtomicU8, compiler_fence, fence};
 use crate::sync::thread;
 use std::time::Duration;
 
-#[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
+#[cfg(all(target_os = "linux", not(any(bytepool_portable, bytepool_shuttle))))]
 mod system {
     use std::time::{Duration, Instant};
     use std::{io, ptr, thread};
@@ -87,7 +88,7 @@ mod system {
     }
 }
 
-#[cfg(not(any(target_os = "linux", bytepool_shuttle)))]
+#[cfg(not(any(all(target_os = "linux", not(bytepool_portable)), bytepool_shuttle)))]
 mod system {
     pub(super) use std::thread::sleep;
 
@@ -112,12 +113,11 @@ const MISSING: u8 = 3;
 
 /// Registers for the heavy fence, once for the process. Comes before a thread has a state.
 pub(crate) fn prepare() {
-    // Relaxed, here and where the exchange fails: the readers look again.
-    if STATE.load(Relaxed) == UNKNOWN {
+    // SeqCst, here and in `was_prepared`: `fork::wait_for_others` tells the order against the gate.
+    if STATE.load(SeqCst) == UNKNOWN {
         let state = if system::register() { REGISTERED } else { MISSING };
-        // Two threads may register; what the first one found counts. SeqCst, here and in `was_prepared`:
-        // `fork::wait_for_others` tells the order against the gate.
-        let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, Relaxed);
+        // Two threads may register; what the first one found counts.
+        let _ = STATE.compare_exchange(UNKNOWN, state, SeqCst, SeqCst);
     }
 }
 
@@ -129,6 +129,12 @@ pub(crate) fn was_prepared() -> bool {
 /// Whether the system has the heavy fence, so that a thread may be in the fast path. Once it has not, it never has.
 pub(crate) fn is_in_use() -> bool {
     STATE.load(SeqCst) == REGISTERED
+}
+
+/// Whether what rests on the heavy fence is being given up just now.
+#[cfg(all(debug_assertions, not(bytepool_shuttle)))]
+pub(super) fn is_being_given_up() -> bool {
+    STATE.load(SeqCst) == REFUSED
 }
 
 /// Orders what the calling thread wrote before against what it reads next. The heavy fence is its partner; without that
@@ -161,7 +167,7 @@ pub(crate) fn register_again() {
 pub(super) fn fence_all_threads() -> bool {
     match STATE.load(SeqCst) {
         REFUSED => false,
-        MISSING => {
+        UNKNOWN | MISSING => {
             fence(SeqCst);
             true
         }
@@ -179,8 +185,8 @@ pub(super) fn fence_all_threads() -> bool {
 pub(super) fn give_up(take_away: impl FnOnce()) {
     // SeqCst, also below: partner in `is_in_use`.
     if STATE.compare_exchange(REGISTERED, REFUSED, SeqCst, SeqCst).is_ok() {
-        take_away();
         let (_errno, _uncancelled) = (KeptErrno::new(), Uncancelled::new());
+        take_away();
         system::wait_for_stores();
         STATE.store(MISSING, SeqCst);
     } else {

@@ -129,7 +129,8 @@ mod system {
     use std::cell::Cell;
 
     thread_local! {
-        // Without a destructor, so it serves during a thread's teardown too.
+        // Without a destructor, so it serves during a thread's teardown too; where the system has only keys, it may
+        // begin anew there, and `ExitHook` cares.
         static STATE: Cell<&'static ThreadState> = const { Cell::new(&EMPTY) };
     }
 

@@ -10,14 +10,15 @@
 //!   until the state is inactive.
 //! - A thread that ends a bias in a ledger waits until the bias owner's state is not [`FAST`], by
 //!   [`wait_for_fast_path`].
-//! - Without the heavy fence nobody is `FAST`. No key is at its first position then, where the fast path looks. The
-//!   slow half finds it at another, and fences by itself.
+//! - Without the heavy fence no key at its first position, where the fast path looks, leads to a cache. The slow half
+//!   finds it at another, and fences by itself.
 //! - Where the system refuses the heavy fence from some moment on, all entries are made to lead nowhere first.
 //! - States are never freed, only used again by later threads. So a thread that looks at one never reads freed memory.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, compiler_fence};
 use std::alloc::Layout;
+use std::cell::Cell;
 use std::iter;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
@@ -133,7 +134,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static ThreadState> {
 
 /// Waits until a bias owner is not between reading a mark of a ledger and writing it, unless it read what the caller
 /// wrote there before. `owner` is the bias owner's number; `None` waits for all threads. The caller's own state is
-/// inactive.
+/// not `FAST`.
 ///
 /// The partner of [`ThreadState::enter`]. The bias owner becomes `FAST` and then reads the mark. The caller changed the
 /// mark and then looks whether the bias owner is `FAST`. So one sees the other.
@@ -145,7 +146,7 @@ pub(crate) fn wait_for_fast_path(guard: &ForkGuard, owner: Option<u32>) {
 }
 
 /// Orders what each thread wrote before against what it reads next: the caller, and all others. The caller's own state
-/// is inactive.
+/// is not `FAST`.
 ///
 /// Where the system refuses, all threads fence by themselves when this returns, and no entry leads to a cache from
 /// before.
@@ -315,10 +316,15 @@ impl ThreadState {
         (cache, Active(self))
     }
 
-    /// Whether the owner, which this is, uses a cache.
+    /// Whether the owner, which this is, may wait for a lock. In the slow half of a cache it may only take those for
+    /// giving up the heavy fence: who holds them waits for no thread to be inactive.
     #[cfg(all(debug_assertions, not(bytepool_shuttle)))]
-    pub(super) fn is_active(&self) -> bool {
-        self.activity.load(Relaxed) != INACTIVE
+    pub(super) fn may_lock(&self) -> bool {
+        match self.activity.load(Relaxed) {
+            INACTIVE => true,
+            SLOW => barrier::is_being_given_up(),
+            _ => false,
+        }
     }
 
     /// What [`Active::stay`] left.
@@ -543,19 +549,52 @@ pub(super) fn forget_other_threads(guard: &ForkGuard) {
 #[cfg(bytepool_shuttle)]
 pub(crate) fn vanish() {
     thread_pointer::set(&EMPTY);
+    EXIT_HOOK.with(|hook| hook.0.set(0));
 }
 
-/// Ends the thread's caching when its thread-locals are torn down.
-struct ExitHook;
+/// Ends the thread's caching when its thread-locals are torn down. It has the number of the thread's state, or 0: where
+/// thread-locals are keys of the system, as on Android, the thread pointer may be gone before.
+struct ExitHook(Cell<u32>);
+
+impl ExitHook {
+    fn state(&self) -> Option<&'static ThreadState> {
+        thread_pointer::own_state().or_else(|| all().find(|state| state.number == self.0.get()))
+    }
+}
 
 impl Drop for ExitHook {
     fn drop(&mut self) {
-        let mut guard = ForkGuard::new();
-        if let Some(state) = thread_pointer::own_state() {
-            fork::change_state(&guard, &EMPTY);
-            hooks::thread_ends(&mut guard, state);
-            UNUSED.lock(&guard).states.push(state);
+        if ending::is_process() {
+            return;
         }
+        let mut guard = ForkGuard::new();
+        let Some(state) = self.state() else { return };
+        if thread_pointer::own_state().is_some() {
+            fork::change_state(&guard, &EMPTY);
+        }
+        hooks::thread_ends(&mut guard, state);
+        UNUSED.lock(&guard).states.push(state);
+    }
+}
+
+#[cfg(windows)]
+mod ending {
+    #[link(name = "ntdll")]
+    unsafe extern "system" {
+        safe fn RtlDllShutdownInProgress() -> u8;
+    }
+
+    /// Whether the process ends. Then the system has ended all other threads, and what they had locked stays so.
+    pub(super) fn is_process() -> bool {
+        RtlDllShutdownInProgress() != 0
+    }
+}
+
+#[cfg(not(windows))]
+mod ending {
+    /// Thread-locals are torn down before the process ends.
+    pub(super) fn is_process() -> bool {
+        false
     }
 }
 
@@ -563,7 +602,7 @@ impl Drop for ExitHook {
 const EXIT_HOOK_BYTES: usize = 128;
 
 crate::sync::thread_local! {
-    static EXIT_HOOK: ExitHook = const { ExitHook };
+    static EXIT_HOOK: ExitHook = const { ExitHook(Cell::new(0)) };
 }
 
 /// This thread's state, made if it has none; detached entries lead to `nowhere`. `None` once the thread's locals were
@@ -574,8 +613,9 @@ pub(crate) fn own(guard: &ForkGuard, nowhere: NonNull<AnyCache>) -> Option<&'sta
     }
     memory::probe_c(EXIT_HOOK_BYTES).ok()?;
     // Registers the hook; fails once the thread's locals are torn down.
-    EXIT_HOOK.try_with(|_| ()).ok()?;
-    let state = UNUSED.lock(guard).take(nowhere.as_ptr())?;
+    let known = EXIT_HOOK.try_with(ExitHook::state).ok()?;
+    let state = known.or_else(|| UNUSED.lock(guard).take(nowhere.as_ptr()))?;
     fork::change_state(guard, state);
+    EXIT_HOOK.with(|hook| hook.0.set(state.number));
     Some(state)
 }

@@ -458,7 +458,8 @@ static void *get_for_another(void *pool) {
     return NULL;
 }
 
-static void refuse_membarrier(void) {
+/* If `is_warm`, the first thread that is refused has a cache of the pool. */
+static void refuse_membarrier(int is_warm) {
     void *pool = limited_pool_of(0, 0, 0), *other = limited_pool_of(0, 0, 0), *full = limited_pool_of(512, 0, 0);
     bytepool_stats stats = BYTEPOOL_STATS_INIT;
     void **data = of_another_thread;
@@ -471,6 +472,9 @@ static void refuse_membarrier(void) {
     silence();
     /* An idle slot in this thread's cache. Before the other thread comes, whose number this one would take over. */
     bytepool_put(other, bytepool_get(other, 100), 100);
+    if (is_warm) {
+        bytepool_put(pool, bytepool_get(pool, 100), 100);
+    }
     REQUIRE(pthread_create(&getter, NULL, get_for_another, pool) == 0);
     REQUIRE(pthread_join(getter, NULL) == 0);
     if (!refuse(SYS_membarrier, EPERM)) {
@@ -520,6 +524,14 @@ static void refuse_membarrier(void) {
     bytepool_free(full);
     bytepool_free(other);
     bytepool_free(pool);
+}
+
+static void refuse_membarrier_to_a_thread_without_a_cache(void) {
+    refuse_membarrier(0);
+}
+
+static void refuse_membarrier_to_a_thread_with_a_cache(void) {
+    refuse_membarrier(1);
 }
 #endif
 
@@ -598,7 +610,8 @@ int main(int argc, char **argv) {
     CHECK_EQ(in_process(errno_stays), 0);
 #ifdef __linux__
     CHECK_EQ(in_process(refuse_getrandom), 0);
-    CHECK_EQ(in_process(refuse_membarrier), 0);
+    CHECK_EQ(in_process(refuse_membarrier_to_a_thread_without_a_cache), 0);
+    CHECK_EQ(in_process(refuse_membarrier_to_a_thread_with_a_cache), 0);
 #endif
     CHECK_EQ(in_process(a_shrink_never_fails), 0);
     CHECK_EQ(in_process(a_shrink_that_stays_is_put_with_its_size), 0);

@@ -60,6 +60,14 @@ fn refuse_fence() {
     REFUSES_FENCE.store(true, Relaxed);
 }
 
+/// For a model that needs the fence, at its start.
+fn have_fence() {
+    REFUSES_FENCE.store(false, Relaxed);
+}
+
+/// One in so many executions of each model has a system without the heavy fence.
+const WITHOUT_FENCE_EVERY: usize = 4;
+
 /// How often a thread is preempted in the schedules by priority.
 const PREEMPTIONS: usize = 3;
 
@@ -91,10 +99,10 @@ fn run(executions: usize, forks: bool, body: impl Fn() + Send + Sync + 'static) 
     for scheduler in schedulers {
         let body = body.clone();
         Runner::new(scheduler, config()).run(move || {
-            EXECUTIONS.fetch_add(1, Relaxed);
+            let execution = EXECUTIONS.fetch_add(1, Relaxed);
             weak::start_execution(shuttle::rand::Rng::r#gen(&mut shuttle::rand::thread_rng()));
             // What is known of the fence is the process's as well.
-            REFUSES_FENCE.store(false, Relaxed);
+            REFUSES_FENCE.store(execution % WITHOUT_FENCE_EVERY == 0, Relaxed);
             crate::os::barrier::forget();
             body();
         });
