@@ -1,4 +1,4 @@
-//! The error types. Every message names the value and the limit it broke.
+//! The error types. A message names the value and the limit it broke, where there are any.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use crate::os::memory::OutOfMemory;
 ///
 /// No pool was made, and nothing is left of it.
 ///
-/// Its text names the value and the limit that it broke.
+/// Its text names the value and the limit that it broke, if there are any.
 ///
 /// ```
 /// use bytepool::{BuildError, Pool};
@@ -341,7 +341,7 @@ pub enum Misuse {
     DoublePut {
         /// The address.
         address: usize,
-        /// The class's buffer size in bytes.
+        /// The class's buffer size, or an oversize buffer's own, in bytes.
         buffer_size: usize,
     },
     /// The size is neither the one asked for nor one of the same class.
@@ -376,7 +376,7 @@ impl fmt::Display for Misuse {
             Self::DoublePut { address, buffer_size } => {
                 write!(
                     f,
-                    "the buffer at {address:#x} (class of {buffer_size} bytes) is not out as a raw pointer: put twice, or owned by a PooledBuffer"
+                    "the buffer at {address:#x} ({buffer_size} bytes) is not out as a raw pointer: put twice, or owned by a PooledBuffer"
                 )
             }
             Self::SizeMismatch { address, size, requested, buffer_size } => write!(

@@ -1,5 +1,5 @@
-// Of two definitions the first counts. So here the README's links lead to a module and to the published sources, and
-// its picture is in the page.
+// rustdoc takes the first of two definitions of a link. So here the README's links lead to a module and to the
+// published sources, and its picture is in the page.
 #![doc = "[DESIGN.md]: design"]
 #![doc = "[SECURITY.md]: https://docs.rs/crate/bytepool/latest/source/SECURITY.md"]
 #![doc = "[Platforms]: https://docs.rs/crate/bytepool/latest/source/docs/guide/platforms.md"]

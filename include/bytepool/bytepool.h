@@ -28,11 +28,11 @@
  * KiB. A put or a free leaves errno as it was.
  *
  * **Contexts.** A context is one handle on a pool. bytepool_new, bytepool_clone, Rust or C++ makes it, and
- * bytepool_free gives it up. The library never dereferences it. A stale, NULL or invented one is refused as
- * INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds of 1 in
- * 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the pool. As
- * long as that lasts it can put buffers, and read figures and sizes. What hands out memory or changes the pool fails
- * with CLOSED, and a second free with INVALID_CONTEXT.
+ * bytepool_free gives it up. The library never dereferences it. NULL, an invented one, and one whose pool is gone are
+ * refused as INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds
+ * of 1 in 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the
+ * pool. As long as that lasts it can put buffers, and read figures and sizes. What hands out memory or changes the pool
+ * fails with CLOSED, and a second free with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before, inside or after it.
@@ -105,9 +105,9 @@ typedef struct bytepool_size_class {
 } bytepool_size_class;
 
 /* Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
- * holds `smallest` bytes to the first that holds `largest`. Buffer sizes rise in steps of 64 bytes up to 512, and then
- * four times a doubling. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB there are 60 classes,
- * which take 7.5 GiB of addresses.
+ * holds `smallest` bytes to the first that holds `largest`. Buffer sizes rise in steps of 64 bytes up to 512. Above,
+ * each doubling has four classes. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB there are 60
+ * classes, which take 7.5 GiB of addresses.
  *
  * Returns how many classes there are, at most 64, and writes the first `max` of them to `out`, which may be NULL.
  * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 3.5 GiB, or if more than
@@ -119,7 +119,7 @@ typedef struct bytepool_size_class {
 size_t bytepool_general_classes(bytepool_size_class *out, size_t max, size_t smallest, size_t largest);
 
 enum {
-    BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over its whole capacity */
+    BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over all its room */
     BYTEPOOL_ZERO_ON_PUT = 2,     /* every buffer is overwritten with zeros when it is put */
     BYTEPOOL_NO_THREAD_CACHE = 4, /* threads keep no idle buffers of their own */
     /* Asks for huge pages of 2 MiB where a class's slots fill them. Ordinary pages serve where there are none. Idle
@@ -165,17 +165,17 @@ typedef struct bytepool_config {
     { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Makes a pool. *out_context becomes its first handle, which the caller frees by bytepool_free. On failure *out_context
- * is NULL. Making a pool takes addresses only. Memory is used as buffers are handed out. Errors: INVALID_ARGUMENT,
- * LIMIT, OUT_OF_MEMORY, PANIC. */
+ * is NULL. Making a pool takes addresses only, and memory is used as buffers are handed out; a pinned pool takes its
+ * memory at once. Errors: INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY, PANIC. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
 /* Makes another handle on the same pool, which the caller frees by bytepool_free. Its value is used again only after
  * 2^28 later contexts of the pool. On failure *out_context is NULL. Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED
- * if this context was freed, LIMIT if the pool has 16384 live handles, OUT_OF_MEMORY. */
+ * if this context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
-/* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Idle memory goes
- * back to the system at once, and the rest when the last outstanding buffer is put. Puts go on. Each handle is still to
+/* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Whole idle pages
+ * go back to the system at once, and the rest as outstanding buffers are put. Puts go on. Each handle is still to
  * be freed. To close again has no effect. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
 bytepool_status bytepool_close(void *context);
 
@@ -314,9 +314,10 @@ size_t bytepool_default_good_size(size_t size);
 
 /* ---- memory and statistics ---- */
 
-/* Gives idle memory back to the system, until at most `keep_idle_bytes` of idle slots are left. Only whole pages go, so
- * a slot smaller than a page goes only if all others on its page are idle. Returns how many bytes of slots went back: 0
- * if there was nothing to give, and on failure. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
+/* Gives idle memory back to the system, and keeps at least `keep_idle_bytes` of idle slots if there are as many. Only
+ * whole pages go, so a slot smaller than a page goes only if all others on its page are idle. A pinned pool gives
+ * nothing. Returns how many bytes of slots went back: 0 if there was nothing to give, and on failure. Errors:
+ * INVALID_CONTEXT, CLOSED if this context was freed. */
 size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
 /* The figures of a pool. Start from BYTEPOOL_STATS_INIT. While no other call runs,
@@ -342,7 +343,7 @@ typedef struct bytepool_stats {
     uint64_t double_puts;        /* refused */
     uint64_t size_mismatches;    /* refused */
     uint64_t foreign_pointers;   /* refused */
-    size_t bookkeeping_bytes;    /* bytes of the pool's books, as far as they were used: ledgers, shelves, tables */
+    size_t bookkeeping_bytes;    /* bytes of the pool's books, as far as they were used: ledgers, shelves, registry */
 } bytepool_stats;
 
 #define BYTEPOOL_STATS_INIT                                                                                            \
@@ -368,7 +369,7 @@ typedef struct bytepool_class_stats {
     uint64_t gets;          /* that succeeded, overflow included */
     uint64_t puts;          /* that succeeded, overflow included */
     size_t system_overflow; /* the part of overflow that comes from the system allocator */
-    size_t peak;            /* the most slots that were out; up to 64 too few for each thread */
+    size_t peak;            /* the most slots that were out; a batch and what threads cache more or less */
 } bytepool_class_stats;
 
 #define BYTEPOOL_CLASS_STATS_INIT                                                                                      \
@@ -433,7 +434,7 @@ typedef struct bytepool_misuse {
     size_t struct_size;   /* of the library's version: later ones only append */
     bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
     void *context;        /* as given */
-    const void *data;     /* as given; NULL if the function takes none, or an array */
+    const void *data;     /* as given; NULL if the function takes none, or for all of an array */
     size_t size;          /* as given; of bytepool_realloc_sized the old size; 0 if the function takes none */
     size_t buffer_size;   /* of the class that owns data, or an oversize buffer's own, in bytes; 0: owner unknown */
 } bytepool_misuse;

@@ -15,14 +15,18 @@
 //     std::memcpy(buffer.data(), "hello", 5);
 //     // put back at the end of the scope, on whatever thread
 //
-// Threads   Any thread may call the const functions of Pool and Context and allocate from a memory_resource, at any
-//           time. A Context is moved, reset, released and destroyed by one thread at a time. A PooledBuffer or a
-//           SharedBuffer is like any value: it may move between threads, and one thread at a time may change it.
-// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. new_pool, pool_of_context,
-//           Pool::clone, PooledBuffer::adopt and the constructors of Context and memory_resource throw rust::Error.
-//           resize and append throw std::length_error above the capacity. at and slice throw std::out_of_range. The
-//           text names the limit and the value where there are any. Destructors and moves never throw.
-//           Functions whose name starts with try_ do not throw. Those that get a buffer, a pool or a context say why they failed in a `bytepool_status &why`, and bytepool_last_error says it, too. The others return false or nullopt.
+// Threads   Any thread may call the free functions and the const functions of Pool and Context, and allocate from a
+//           memory_resource or an allocator, at any time. A Context is moved, reset, released and destroyed by one
+//           thread at a time. A PooledBuffer or a SharedBuffer is like any value: it may move between threads, and one
+//           thread at a time may change it.
+// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. What is no get throws
+//           rust::Error, which has only a text: new_pool, general_classes, pool_of_context, the members of Pool,
+//           PooledBuffer::adopt, and the constructors of Context and memory_resource. If this header does not fit the
+//           library, new_pool throws std::runtime_error. resize and append throw std::length_error above the capacity.
+//           at and slice throw std::out_of_range. The text names the limit and the value where there are any.
+//           Destructors and moves never throw.
+//           Functions whose name starts with try_ do not throw. Those that get a buffer, a pool or a context say why
+//           they failed in a `bytepool_status &why`. The others return false or nullopt.
 //           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
 //           copies and slices of a SharedBuffer stay; there they end the program if they fail. The headers also work
 //           with -fno-rtti.
@@ -67,8 +71,8 @@ namespace bytepool {
 //         // Whether the pool was closed.
 //         bool is_closed() const noexcept;
 //
-//         // Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns
-//         // how many bytes went back.
+//         // Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are
+//         // as many. Returns how many bytes went back. It drains the thread caches.
 //         std::size_t trim(std::size_t keep_idle_bytes) const noexcept;
 //
 //         // The alignment of every buffer, in bytes.
@@ -103,7 +107,8 @@ using PinnedRegion = ::bytepool_region;
 // A tracked buffer that is outstanding; bytepool_outstanding explains each field.
 using Outstanding = ::bytepool_outstanding;
 
-// What a pool is built from; bytepool_config explains each field.
+// What a pool is built from. bytepool_config explains each field, and the flags beside it, such as
+// BYTEPOOL_ZERO_ON_GET, each `bool`. `thread_cache = false` is BYTEPOOL_NO_THREAD_CACHE.
 struct PoolConfig {
     std::vector<SizeClass> size_classes{};
     std::size_t alignment = 0;
@@ -162,8 +167,8 @@ namespace detail {
     return detail::box_of(detail::version_fits() ? detail::try_new_pool(detail::config_of(config), why) : nullptr, why);
 }
 
-// A handle on the pool of a context from C, without exceptions; nullopt and BYTEPOOL_ERR_INVALID_CONTEXT or CLOSED if
-// the context is not a live one.
+// A handle on the pool of a context from C, without exceptions. nullopt and BYTEPOOL_ERR_INVALID_CONTEXT or CLOSED if
+// the context is not a live one, OUT_OF_MEMORY, or INVALID_ARGUMENT if this header does not fit the library.
 [[nodiscard]] inline std::optional<rust::Box<Pool>> try_pool_of_context(void *context, bytepool_status &why) noexcept {
     auto *address = static_cast<std::uint8_t *>(context);
     return detail::box_of(detail::version_fits() ? detail::try_pool_of_context(address, why) : nullptr, why);
@@ -241,8 +246,8 @@ namespace detail {
 }
 #endif
 
-// The memory of a pool that was made `pinned`: all slots of all classes, in pieces of at most 1 GiB. For any other pool
-// the vector is empty. Throws std::bad_alloc.
+// The memory of a pool that was made `pinned`: all slots of all classes, in pieces of at most 1 GiB unless one slot is
+// larger. For any other pool, and after it closed, the vector is empty. Throws std::bad_alloc. Any thread may call it.
 [[nodiscard]] inline std::vector<PinnedRegion> pinned_regions(const Pool &pool) {
     std::vector<PinnedRegion> regions(pool.pinned_regions(rust::Slice<PinnedRegion>()));
     const std::size_t count = pool.pinned_regions(rust::Slice<PinnedRegion>(regions.data(), regions.size()));

@@ -85,8 +85,8 @@ struct is_bytes<Range, std::void_t<decltype(std::size(std::declval<const Range &
 class Bytes {
   public:
     // A text ends at its first zero, or at the end of its array. So an array of char that holds binary data is cut at
-    // its first zero: pass a std::string_view. A pointer must not be null. Templates, so that neither an array nor 0
-    // becomes a pointer.
+    // its first zero: pass a std::string_view. A pointer must not be null. These are templates: otherwise an array
+    // or 0 would become a pointer.
     template <typename Text, std::enable_if_t<is_text_pointer<Text>, int> = 0>
     Bytes(const Text &text) noexcept // NOLINT(google-explicit-constructor)
         : data_(text), size_(std::strlen(text)) {}
@@ -127,8 +127,8 @@ class SharedBuffer;
 // A buffer with one owner, put back by the destructor. Move-only; a moved-from one is empty and has no memory.
 //
 // Like any value it may move between threads, and one thread at a time may change it. It keeps its memory alive on its
-// own: it may outlive every handle on its pool. Functions whose name starts with try_ do not throw; the others are not
-// there under -fno-exceptions.
+// own: it may outlive every handle on its pool. Functions whose name starts with try_ do not throw. Those that throw
+// are not there under -fno-exceptions.
 class [[nodiscard]] PooledBuffer {
   public:
     using value_type = std::uint8_t;
@@ -206,7 +206,7 @@ class [[nodiscard]] PooledBuffer {
 
     // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put. It
     // becomes the size of the PooledBuffer, cut to the capacity. Throws rust::Error if it is no such buffer; then it is
-    // still the caller's.
+    // still the caller's. The misuse is counted, and not reported to the handler.
     [[nodiscard]] static PooledBuffer adopt(const Pool &pool, void *data, std::size_t size) {
         PooledBuffer buffer;
         buffer.parts_ = detail::adopt(pool, static_cast<std::uint8_t *>(data), size);
@@ -286,7 +286,7 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] std::size_t size() const noexcept {
         return parts_.size;
     }
-    // The most bytes that the buffer can have: its class's size, or an oversize buffer's own. In a pool that guards,
+    // The most bytes that the buffer can have: its class's size, or an oversize buffer's own. For a guarded buffer,
     // and under a checker of memory, it is the size asked for. The environment variable BYTEPOOL_GUARD makes any pool
     // guard.
     [[nodiscard]] std::size_t capacity() const noexcept {

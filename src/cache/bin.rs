@@ -40,8 +40,7 @@ impl CachedSlot {
     }
 }
 
-/// Two cache lines. Of the second one the fast path only reads the first word. What statistics read meanwhile is
-/// atomic.
+/// Two cache lines. The fast path writes only the first one. What statistics read meanwhile is atomic.
 #[repr(C, align(64))]
 pub(super) struct Bin {
     pub(super) top: AtomicPtr<CachedSlot>,

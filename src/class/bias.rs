@@ -98,8 +98,8 @@ mod tests {
         assert!(!bias.tick(LEAST_COOLDOWN - 1) && !bias.tick(BATCH) && bias.tick(1));
     }
 
-    /// At the longest cooldown it is less, as DESIGN.md says: 1,000 slots in flight and a bin of each of 64 threads,
-    /// each ended alone, at 10 microseconds an end.
+    /// At the longest cooldown it is less, about the 1.4 ns of DESIGN.md: with 1,000 slots in flight and a bin of each
+    /// of 64 threads, each ended alone, at 10 microseconds an end.
     #[test]
     fn ends_of_bias_cost_a_hand_over_at_most_2_ns() {
         let ends = 1000 + 64 * 128;

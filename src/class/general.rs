@@ -13,8 +13,7 @@
 //! What is kept was in use before, so a large capacity costs addresses, and memory only to those who had a use for it.
 //! A small one costs time: a program that frees all it has, and begins anew, gives its pages back each time and has
 //! them faulted in again. glibc keeps as much before it gives back. A pool with `max_bytes` trims idle buffers before a
-//! get fails, and
-//! `trim` gives back all.
+//! get fails, and `trim` gives back all.
 
 use std::ops::Range;
 

@@ -134,7 +134,7 @@ pub(crate) struct Reciprocal {
 }
 
 impl Reciprocal {
-    /// For slots of `slot_units` units (at least 2) in a span of `span_units`. `None` if the arithmetic would not be
+    /// For slots of `slot_units` units, at least 2, in a span of `span_units`. `None` if the arithmetic would not be
     /// exact over the whole span.
     pub(crate) fn new(slot_units: u64, span_units: u64) -> Option<Self> {
         assert!(slot_units >= 2, "a slot of {slot_units} units has less than a granule");

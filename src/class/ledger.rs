@@ -34,8 +34,8 @@
 //! even where it refuses: stopped before it, the bias owner would write over whoever has the slot by then.
 //!
 //! Every access is Relaxed, but a sharer's release of its share, and the last sharer's load: a mark is the only word
-//! its decision rests on. What the owners wrote into the buffer is published by the shelf (Release when a slot is put,
-//! Acquire when it is taken).
+//! its decision rests on. The shelf publishes what the owners wrote into the buffer: Release when a slot is put,
+//! Acquire when it is taken.
 //!
 //! **Sharers** count themselves in the mark. The last one has the slot alone, and becomes its owner.
 
@@ -80,7 +80,7 @@ pub(crate) const fn raw_base(bias: Mark) -> Mark {
     bias + 1
 }
 
-/// Out as a raw pointer asked for with `size` bytes (at most [`MAX_BUFFER_SIZE`]), without a bias.
+/// Out as a raw pointer asked for with `size` bytes, without a bias. That is at most [`MAX_BUFFER_SIZE`].
 #[inline]
 fn raw(size: usize) -> Mark {
     Holder::Raw(size).mark(raw_base(0))
@@ -246,8 +246,8 @@ impl Ledger {
         decode(self.word(slot).load(Relaxed))
     }
 
-    /// Sets the holder (of a size up to [`MAX_BUFFER_SIZE`]) of a slot that the caller alone has: one it just
-    /// took, or one in a `PooledBuffer`.
+    /// Sets the holder of a slot that the caller alone has: one it just took, or one in a `PooledBuffer`. A size is at
+    /// most [`MAX_BUFFER_SIZE`].
     #[inline]
     pub(crate) fn set(&self, slot: u32, holder: Option<Holder>) {
         self.word(slot).store(encode(holder), Relaxed);

@@ -89,7 +89,7 @@ pub(crate) struct ClassCounters {
     pub(crate) bias_ends: AtomicU64,
     /// Overflow buffers outstanding that are no slots.
     pub(crate) overflow: AtomicUsize,
-    /// The most slots that were out when a batch moved.
+    /// The most slots that were out, or in other threads' caches, when a batch moved.
     pub(crate) peak: AtomicU32,
 }
 

@@ -12,7 +12,7 @@
 //! Invariants, at every moment:
 //!
 //! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a
-//!   caller
+//!   caller, or cached by a thread
 //! - `idle` and `fresh` are permits: there are never more of them than such bits. A thread takes a permit before a
 //!   slot, so the search that follows ends
 //! - a group is in the queue at most once, and its queued bit is set while it is: the queue never fills up
@@ -198,8 +198,8 @@ impl Shelf {
 
     /// Puts a slot that is out back as idle.
     ///
-    /// Release on the group publishes the buffer's bytes to the thread that takes the slot (Acquire in
-    /// [`take_from`](Self::take_from)). The permit is given with SeqCst, and then the pool's state is read. The closing
+    /// Release on the group publishes the buffer's bytes to the thread that takes the slot. Partner: the Acquire in
+    /// [`take_from`](Self::take_from). The permit is given with SeqCst, and then the pool's state is read. The closing
     /// thread closes the pool, and then takes permits with SeqCst. So the put sees that the pool closed, or the closing
     /// thread sees the slot.
     #[inline]

@@ -1,4 +1,4 @@
-//! What the pools do when the system calls: a thread ends, or a child of a fork uses the library first.
+//! What the pools do when the system calls: a thread ends, or a child of a fork uses the library for the first time.
 
 use super::Core;
 use super::reference::{Reference, live_pools};

@@ -1,5 +1,5 @@
-//! Where an outstanding buffer is, and who holds it. Put, adopt, release, the checked put and a reallocation in place
-//! are all one transition: from the holder that the caller expects to another one, or to nobody.
+//! Where an outstanding buffer is, and who holds it. Put, adopt, release and a reallocation in place are all one
+//! transition: from the holder that the caller expects to another one, or to nobody.
 //!
 //! ```text
 //! put       raw, with this size      -> nobody          release   PooledBuffer          -> raw
@@ -233,8 +233,7 @@ impl Core {
 
     /// Gives an outstanding raw buffer the size `new_size`. Within its class this happens in place. A buffer that stays
     /// oversize is left to the system. Any other gets a new buffer, with as many of its bytes as fit. A shrink fails
-    /// only if the pool is closed. The outcome says whether the buffer moved.
-    /// `old_size` is as for a put.
+    /// only if the pool is closed. The outcome says whether the buffer moved. `old_size` is as for a put.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it

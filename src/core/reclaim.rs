@@ -179,8 +179,8 @@ impl Core {
         }
     }
 
-    /// Gives idle slots back to the system until at most `keep_idle_bytes` are left. Returns the bytes by which
-    /// `mapped_bytes` fell.
+    /// Gives idle slots back to the system, and keeps at least `keep_idle_bytes` if there are as many. Returns the
+    /// bytes by which `mapped_bytes` fell.
     pub(crate) fn trim(&self, guard: &ForkGuard, keep_idle_bytes: usize) -> usize {
         let mut queue = self.lock_reclaiming(guard);
         self.caches.drain(guard);

@@ -9,7 +9,7 @@ use crate::os::anchor::{self, PoolId};
 use crate::os::caller::KeptErrno;
 use crate::os::fork::ForkGuard;
 
-/// One counted reference to a pool, or to a part of one.
+/// One counted reference to a pool.
 ///
 /// Buffers, cached slots and contexts hold references that are counted without such a value.
 pub(crate) struct Reference {

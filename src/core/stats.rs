@@ -141,7 +141,8 @@ pub struct Stats {
     /// more idle buffers than its capacity.
     pub allocated_bytes: usize,
     /// Bytes of memory that the pool's books take, as far as they were used: ledgers, shelves, and the table of buffers
-    /// from the system allocator. They are beside `mapped_bytes` and beside the limit, and so are thread caches.
+    /// from the system allocator. They are beside `mapped_bytes` and beside the limit, and so are the tables of thread
+    /// caches.
     pub bookkeeping_bytes: usize,
     /// Bytes of outstanding oversize buffers, after rounding.
     pub oversize_bytes: usize,
@@ -157,7 +158,7 @@ pub struct Stats {
     pub limit_failures: u64,
     /// Gets that had to wait for a buffer.
     pub waits: u64,
-    /// Refused puts of buffers that were not out.
+    /// Refused puts of buffers that were not out as a raw pointer.
     pub double_puts: u64,
     /// Refused puts with a wrong size.
     pub size_mismatches: u64,
@@ -201,8 +202,8 @@ pub struct ClassStats {
     pub overflow: usize,
     /// The part of `overflow` that is no slot, but comes from the system allocator.
     pub system_overflow: usize,
-    /// The most slots that were out at a time. It is looked up once in a batch. So it may be too low, by up to a batch
-    /// for each thread.
+    /// The most slots that were out at a time. It is looked up once in a batch, and other threads' cached slots count
+    /// with it. So it may be off by up to a batch, and by what the threads cache.
     pub peak: usize,
     /// The original library's figure, in bytes: the buffer size, times what is out and the idle buffers up to the
     /// capacity.
@@ -211,10 +212,10 @@ pub struct ClassStats {
     pub gets: u64,
     /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
-    /// How many batches moved between thread caches and the shelf. Each move is one write that other threads see.
+    /// How many batches moved between thread caches and the shelf. Each move is a few writes that other threads see.
     pub moves: u64,
-    /// Puts that had to end another thread's bias, which takes some microseconds. They stay few where threads hand
-    /// slots over all the time: the class then goes without bias.
+    /// Puts and the like that had to end another thread's bias, which takes some microseconds. They stay few where
+    /// threads hand slots over all the time: the class then goes without bias.
     pub bias_ends: u64,
 }
 

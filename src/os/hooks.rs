@@ -1,4 +1,5 @@
-//! The two places where the system calls upward: a thread ends, and a child of a fork uses the library first.
+//! The two places where the system calls upward: a thread ends, and a child of a fork uses the library for the
+//! first time.
 //!
 //! Both need the pools, which the system's layer does not know. So the layer that does registers a function for each,
 //! before the first pool is made.

@@ -1,5 +1,5 @@
-//! The region: one reserved range of addresses that holds every slot of a pool. The only file that maps,
-//! opens, discards and unmaps memory.
+//! The region: one reserved range of addresses that holds every slot of a pool. This file maps it,
+//! opens and discards its pages, and unmaps it.
 //!
 //! ```text
 //! reserved, no access  |----------------------------------------------------------------|

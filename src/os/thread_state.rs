@@ -5,7 +5,8 @@
 //!                                                              [ key | cache ] -> a cache, of the layers above
 //! ```
 //!
-//! - Only the owning thread writes keys and `activity`.
+//! - Only the owning thread writes keys and `activity`; in a child of a fork, the one that takes over does for those
+//!   that are gone.
 //! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits
 //!   until the state is inactive.
 //! - A thread that ends a bias in a ledger waits until the bias owner's state is not [`FAST`], by

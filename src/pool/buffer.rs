@@ -112,8 +112,8 @@ impl PooledBuffer {
         })
     }
 
-    /// Gives the buffer up as a raw pointer, with its length in bytes. A put must name that size. The buffer stays
-    /// outstanding, and is the caller's.
+    /// Gives the buffer up as a raw pointer, with its length in bytes. A put names that size, or another of its
+    /// class. The buffer stays outstanding, and is the caller's.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -146,8 +146,8 @@ impl Builder {
     /// Sets the limit: the most bytes that the pool may have mapped, overflow and oversize included. 0 means no limit.
     ///
     /// At the limit a get first takes idle memory back from other classes and threads, and fails if that does not
-    /// suffice. Beside the limit are the pool's books, thread caches, and what a reallocation copies at the moment: see
-    /// [`Pool::realloc_raw`].
+    /// suffice. Beside the limit are the pool's books, the tables of thread caches, and what a reallocation copies at
+    /// the moment: see [`Pool::realloc_raw`].
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -272,9 +272,9 @@ impl Builder {
         self
     }
 
-    /// Makes slots of whole pages one cache line longer, so that they start at different lines. Then the first bytes of
-    /// many buffers, such as packet headers, do not compete for the same few places of the processor's cache. Off by
-    /// default.
+    /// Makes slots of whole pages one cache line longer, or longer by [`alignment`](Self::alignment) if that is more.
+    /// So they start at different lines. Then the first bytes of many buffers, such as packet headers, do not compete
+    /// for the same few places of the processor's cache. Off by default.
     ///
     /// It costs a line for each slot: 1.6 % of 4 KiB. Such slots do not start with a page, and go back to the system
     /// only with their neighbours. It has no effect where [`alignment`](Self::alignment) is a page or more.
@@ -316,7 +316,7 @@ impl Builder {
     /// so does a use after the put. A line on stderr says which buffer it was.
     ///
     /// 0, the default, leaves it to the environment variable `BYTEPOOL_GUARD`, a number of the same meaning; without it
-    /// none is guarded. Pools that guard do without thread caches.
+    /// none is guarded. Pools that guard do without thread caches. On systems other than Unix nothing is guarded.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -19,10 +19,10 @@ use crate::os::fork::ForkGuard;
 
 /// The future of [`Pool::get_async`]. Its output is a [`PooledBuffer`], or a [`GetError`].
 ///
-/// A future that is dropped before it ends leaves the queue. One that is forgotten stays there, and keeps what it is
-/// granted, until the pool closes. What it was granted meanwhile goes to the next waiter. From the grant on, its buffer
-/// counts as outstanding. So a future that was granted a buffer and is not polled keeps it from others. While any
-/// future waits, or was granted a buffer and is not polled, no thread gets a new cache of the pool.
+/// A future that is dropped before it ends leaves the queue. What it was granted meanwhile goes to the next waiter. One
+/// that is forgotten stays in the queue until the pool closes, and keeps what it was granted for ever. From the grant
+/// on, its buffer counts as outstanding. So a future that was granted a buffer and is not polled keeps it from others.
+/// While any future waits, or was granted a buffer and is not polled, no thread gets a new cache of the pool.
 ///
 /// It may be polled and dropped on any thread.
 ///
@@ -80,7 +80,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// - [`GetError::Limit`]: at once, for what could never fit the limit
+    /// - [`GetError::Limit`], in a pinned pool [`GetError::Pinned`]: at once, for what could never fit the limit
     /// - [`GetError::Closed`]: as soon as the pool closes
     /// - [`GetError::OutOfMemory`]: the system has no memory
     ///

@@ -149,9 +149,10 @@ impl Pool {
     /// Gets a buffer of `size` bytes, and waits up to `timeout` where the pool is at its limit. The wait ends when
     /// memory is put or given back. The bytes hold what the buffer held last, or zeros.
     ///
-    /// Waiters are served first come first served, and before any get that starts to wait later. A [`get`](Self::get)
-    /// does not queue, and may overtake them. A timeout of zero does not wait, and [`Duration::MAX`] waits without end.
-    /// The calling thread sleeps, so a buffer that it holds itself cannot serve it.
+    /// Waiters are served first come first served. Only an idle slot that fits none of the first may serve a later one.
+    /// A [`get`](Self::get) does not queue, and may overtake them. A timeout of zero does not wait, and
+    /// [`Duration::MAX`] waits without end. The calling thread sleeps, so a buffer that it holds itself cannot serve
+    /// it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -168,7 +169,8 @@ impl Pool {
     ///
     /// # Errors
     /// - [`GetError::Timeout`]: the timeout has passed
-    /// - [`GetError::Limit`]: at once, for what could never fit the limit, and with a timeout of zero
+    /// - [`GetError::Limit`]: at once, for what could never fit the limit, and with a timeout of zero; in a pinned pool
+    ///   [`GetError::Pinned`]
     /// - [`GetError::Closed`]: as soon as the pool closes
     /// - [`GetError::OutOfMemory`]: the system has no memory
     #[track_caller]
@@ -199,7 +201,8 @@ impl Pool {
     ///
     /// # Errors
     /// - [`GetError::Timeout`]: the timeout has passed
-    /// - [`GetError::Limit`]: at once, for what could never fit the limit, and with a timeout of zero
+    /// - [`GetError::Limit`]: at once, for what could never fit the limit, and with a timeout of zero; in a pinned pool
+    ///   [`GetError::Pinned`]
     /// - [`GetError::Closed`]: as soon as the pool closes
     /// - [`GetError::OutOfMemory`]: the system has no memory
     #[track_caller]
@@ -233,8 +236,7 @@ impl Pool {
     ///
     /// The smallest class serves that fits and whose slots all have that alignment. They have it if the slot size is a
     /// multiple of `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with
-    /// [`huge_pages`](Builder::huge_pages). Without such a class the system
-    /// allocator serves.
+    /// [`huge_pages`](Builder::huge_pages). Without such a class the system allocator serves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -321,7 +323,7 @@ impl Pool {
         Ok(buffer)
     }
 
-    /// Gets a raw buffer of `size` uninitialised bytes, like `bytepool_get` in C. It keeps the pool's memory.
+    /// Gets a raw buffer of `size` uninitialised bytes, like `bytepool_get` in C. The buffer keeps the pool's memory.
     ///
     /// The caller owns the buffer until it is put. [`put_raw`](Self::put_raw) puts it, and so does C, through a context
     /// of this pool. [`PooledBuffer::from_raw`] makes an owner of it.
@@ -356,8 +358,7 @@ impl Pool {
     ///
     /// The smallest class serves that fits and whose slots all have that alignment. They have it if the slot size is a
     /// multiple of `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with
-    /// [`huge_pages`](Builder::huge_pages). Without such a class the system
-    /// allocator serves.
+    /// [`huge_pages`](Builder::huge_pages). Without such a class the system allocator serves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -565,8 +566,9 @@ impl Pool {
     /// Lists the memory of a pool that was built [`pinned`](Builder::pinned), to be registered with io_uring, RDMA or a
     /// GPU. It is all slots of all classes, in regions of at most 1 GiB. A slot that is larger is a region of its own.
     ///
-    /// A buffer of the pool lies in one of the pieces, unless it is oversize or overflow. The list is empty for any
-    /// other pool and for a closed one.
+    /// A buffer of the pool lies in one of them, unless it is oversize or overflow, is guarded, or was got under a
+    /// checker of memory. The list is empty for any other pool and for a closed one. What was registered with the
+    /// kernel or a device is to be unregistered before the pool closes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -591,7 +593,7 @@ impl Pool {
     /// Closes the pool for all handles. Gets fail from now on, waiting ones included, and idle memory goes back to the
     /// system.
     ///
-    /// Outstanding buffers stay good. The rest of the memory goes back when the last of them is put. A second close has
+    /// Outstanding buffers stay good. The rest of the memory goes back as they are put. A second close has
     /// no effect.
     ///
     /// ```
@@ -613,10 +615,11 @@ impl Pool {
         self.core.is_closed()
     }
 
-    /// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left. Returns how
-    /// many bytes of slots went back. Waiting gets may take some of them before it returns.
+    /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are as
+    /// many. Returns how many bytes of slots went back. Waiting gets may take some of them before it returns.
     ///
-    /// Whole pages go back. So a slot that is smaller than a page goes only when all of its page is idle.
+    /// Whole pages go back. So a slot that is smaller than a page goes only when all of its page is idle. It first
+    /// takes what threads cache. A pinned pool gives nothing back.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

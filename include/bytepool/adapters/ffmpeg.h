@@ -37,7 +37,7 @@ static inline AVBufferRef *bytepool_ffmpeg_buffer(void *context, size_t size) {
 }
 
 /* A pool of FFmpeg's that gets its buffers here, for av_buffer_pool_uninit; NULL where there is no memory. It keeps
- * each until it ends. */
+ * each buffer until it ends. */
 static inline AVBufferPool *bytepool_ffmpeg_pool(void *context, size_t size) {
     return av_buffer_pool_init2(size, context, bytepool_ffmpeg_buffer, NULL);
 }

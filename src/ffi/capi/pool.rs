@@ -62,7 +62,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
     })
 }
 
-/// Gives idle memory back to the system until at most `keep_idle_bytes` bytes of idle slots are left.
+/// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are as many.
 ///
 /// Returns how many bytes of slots went back. It is 0 if there was nothing to give, and on failure: an invalid or
 /// a freed context.
