@@ -66,8 +66,9 @@ impl Class {
     pub(crate) fn discard_excess(&self, region: &Region, books: &Books) -> usize {
         let idle = self.shelf.idle();
         let discarded = self.discard_idle(region, self.excess.of(idle) as usize);
-        // What others put meanwhile is left out: nobody tried to give it back.
-        self.excess.is_left(idle - discarded as u32, self.shelf.used_groups() * GROUP_SLOTS);
+        // What others put meanwhile is left out, because nobody tried to give it back, and so is what they took.
+        let left = (idle - discarded as u32).min(self.shelf.idle());
+        self.excess.is_left(left, self.shelf.used_groups() * GROUP_SLOTS);
         if discarded > 0 {
             self.discard_books(books);
         }
