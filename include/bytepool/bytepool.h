@@ -106,8 +106,8 @@ typedef struct bytepool_size_class {
 
 /* Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
  * holds `smallest` bytes to the first that holds `largest`. Buffer sizes rise in steps of 64 bytes up to 512. Above,
- * each doubling has four classes. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB there are 60
- * classes, which take 7.5 GiB of addresses.
+ * each doubling has four classes. Each class keeps up to 64 MiB of idle buffers, or one larger buffer. From 64 bytes to
+ * 4 MiB there are 60 classes, which take 7.5 GiB of addresses.
  *
  * Returns how many classes there are, at most 64, and writes the first `max` of them to `out`, which may be NULL.
  * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 3.5 GiB, or if more than
@@ -151,8 +151,8 @@ typedef struct bytepool_config {
     uint32_t unused; /* reserved: set it to 0 */
     /* One get in so many is tracked: the pool remembers where it was called, when and by which thread.
      * bytepool_dump_outstanding reports that, and so do lines on stderr when the pool closes. 1 tracks each get. 0
-     * leaves it to the environment variable BYTEPOOL_TRACK; without the variable none is tracked. A pool that tracks or
-     * guards has no thread caches. */
+     * leaves it to the environment variable BYTEPOOL_TRACK; without the variable none is tracked. A pool that zeroes,
+     * tracks or guards has no thread caches. */
     uint32_t track_every;
     /* One get in so many is guarded: its buffer lies between unreadable pages. It ends at a page's end as closely as
      * the alignment allows, and stays unreadable for a while after its put. An access to those pages, or after the put,
@@ -369,7 +369,7 @@ typedef struct bytepool_class_stats {
     uint64_t gets;          /* that succeeded, overflow included */
     uint64_t puts;          /* that succeeded, overflow included */
     size_t system_overflow; /* the part of overflow that comes from the system allocator */
-    size_t peak;            /* the most slots that were out; a batch and what threads cache more or less */
+    size_t peak;            /* the most slots that were out; may be off by a batch and by what threads cache */
 } bytepool_class_stats;
 
 #define BYTEPOOL_CLASS_STATS_INIT                                                                                      \

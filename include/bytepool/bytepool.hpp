@@ -20,11 +20,11 @@
 //           thread at a time. A PooledBuffer or a SharedBuffer is like any value: it may move between threads, and one
 //           thread at a time may change it.
 // Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. What is no get throws
-//           rust::Error, which has only a text: new_pool, general_classes, pool_of_context, the members of Pool,
-//           PooledBuffer::adopt, and the constructors of Context and memory_resource. If this header does not fit the
-//           library, new_pool throws std::runtime_error. resize and append throw std::length_error above the capacity.
-//           at and slice throw std::out_of_range. The text names the limit and the value where there are any.
-//           Destructors and moves never throw.
+//           rust::Error, which has only a text: new_pool, pool_of_context, the members of Pool, PooledBuffer::adopt,
+//           and the constructors of Context and memory_resource. If this header does not fit the library, new_pool
+//           and pool_of_context throw std::runtime_error. general_classes throws std::invalid_argument. resize and
+//           append throw std::length_error above the capacity. at and slice throw std::out_of_range. The text names
+//           the limit and the value where there are any. Destructors and moves never throw.
 //           Functions whose name starts with try_ do not throw. Those that get a buffer, a pool or a context say why
 //           they failed in a `bytepool_status &why`. The others return false or nullopt.
 //           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
@@ -107,8 +107,8 @@ using PinnedRegion = ::bytepool_region;
 // A tracked buffer that is outstanding; bytepool_outstanding explains each field.
 using Outstanding = ::bytepool_outstanding;
 
-// What a pool is built from. bytepool_config explains each field, and the flags beside it, such as
-// BYTEPOOL_ZERO_ON_GET, each `bool`. `thread_cache = false` is BYTEPOOL_NO_THREAD_CACHE.
+// What a pool is built from. bytepool_config explains each field. Each flag beside it, such as
+// BYTEPOOL_ZERO_ON_GET, is a `bool` here. `thread_cache = false` is BYTEPOOL_NO_THREAD_CACHE.
 struct PoolConfig {
     std::vector<SizeClass> size_classes{};
     std::size_t alignment = 0;

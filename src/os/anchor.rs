@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - A reference is held by every handle, every outstanding buffer, every slot in a thread cache, and every call that
-//!   is past the fast path.
+//!   is past the caches.
 //! - The thread that gives up the last one owns the pool alone, and destroys it. Then the anchor takes its next
 //!   generation.
 //! - A generation is used once. After its last one an anchor is used no more. So an id never names two pools.
