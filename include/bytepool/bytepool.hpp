@@ -71,8 +71,8 @@ namespace bytepool {
 //         // Whether the pool was closed.
 //         bool is_closed() const noexcept;
 //
-//         // Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are
-//         // as many. Returns how many bytes went back. It drains the thread caches.
+//         // Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there
+//         // are as many. Returns how many bytes went back. It drains the thread caches.
 //         std::size_t trim(std::size_t keep_idle_bytes) const noexcept;
 //
 //         // The alignment of every buffer, in bytes.

@@ -158,8 +158,8 @@ mod cpp {
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
-        /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are
-        /// as many. Returns how many bytes went back. It drains the thread caches.
+        /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there
+        /// are as many. Returns how many bytes went back. It drains the thread caches.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
