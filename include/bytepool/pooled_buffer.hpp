@@ -142,7 +142,7 @@ class [[nodiscard]] PooledBuffer {
     using const_iterator = const std::uint8_t *;
 
     // No memory, size and capacity 0.
-    [[nodiscard]] constexpr PooledBuffer() noexcept = default;
+    [[nodiscard]] constexpr PooledBuffer() noexcept : parts_(none()) {}
     PooledBuffer(const PooledBuffer &) = delete;
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
@@ -159,8 +159,11 @@ class [[nodiscard]] PooledBuffer {
 #ifdef BYTEPOOL_EXCEPTIONS
     // Gets a buffer of `size` bytes. They are what the last owner left, or zeros. Throws get_error.
     [[nodiscard]] PooledBuffer(const Pool &pool, std::size_t size,
-                               const source_location where = source_location::current())
-        : parts_(got(pool, size, where)) {}
+                               const source_location where = source_location::current()) {
+        if (!detail::bytepool_cpp_get(pool, size, parts_)) {
+            get(pool, detail::request_of(size, where));
+        }
+    }
 
     // Gets a buffer with a copy of a text without its zero, of a std::string_view, of a std::span of bytes, or of
     // another contiguous range of bytes. A char array is a text, so binary data in one is cut at its first zero. Throws
@@ -455,21 +458,10 @@ class [[nodiscard]] PooledBuffer {
     }
 
 #ifdef BYTEPOOL_EXCEPTIONS
-    static detail::BufferParts got(const Pool &pool, std::size_t size, const source_location &where) {
-        detail::BufferParts parts; // written whole by what follows
-        if (!detail::bytepool_cpp_get(pool, size, parts)) {
-            get(pool, detail::request_of(size, where), parts);
-        }
-        return parts;
-    }
-
-    static void get(const Pool &pool, const detail::GetRequest &request, detail::BufferParts &parts) {
-        if (detail::get_at(pool, request, parts) != BYTEPOOL_OK) {
+    void get(const Pool &pool, const detail::GetRequest &request) {
+        if (detail::get_at(pool, request, parts_) != BYTEPOOL_OK) {
             detail::throw_get_error();
         }
-    }
-    void get(const Pool &pool, const detail::GetRequest &request) {
-        get(pool, request, parts_);
     }
 
     [[nodiscard]] std::size_t checked(std::size_t index) const {
@@ -480,7 +472,10 @@ class [[nodiscard]] PooledBuffer {
     }
 #endif
 
-    detail::BufferParts parts_ = none();
+    // In a union, so that the constructor that gets a buffer does not write zeros first.
+    union {
+        detail::BufferParts parts_;
+    };
 };
 
 inline void swap(PooledBuffer &a, PooledBuffer &b) noexcept {
