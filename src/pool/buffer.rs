@@ -240,6 +240,7 @@ impl PooledBuffer {
     /// # Safety
     /// - the buffer is not put yet, and nobody uses it afterwards
     #[cold]
+    #[inline(never)] // so that the drop is small enough to be inlined
     unsafe fn put_slow(&mut self) {
         // SAFETY:
         // - the buffer holds a reference until it is put

@@ -381,7 +381,10 @@ impl Pool {
         Ok(self.get_for(&Request { alignment: Some(alignment), ..Request::raw(size, caller) })?.data)
     }
 
+    // Out of line, so that `get` is small enough to be inlined: else its result is copied once more, which takes longer
+    // than all of it.
     #[cold]
+    #[inline(never)]
     #[track_caller]
     fn get_slow(
         &self,

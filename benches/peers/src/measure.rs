@@ -117,6 +117,18 @@ impl Suite {
         self.benches.sort_by_key(|bench| cases.iter().position(|case| *case == bench.case));
     }
 
+    /// Nanoseconds per operation of each bench, one for each round, in the order of [`add_samples`](Self::add_samples).
+    pub fn samples(&self) -> Vec<&[f64]> {
+        self.benches.iter().map(|bench| &bench.samples[..]).collect()
+    }
+
+    /// Adds what another process [measured](Self::samples).
+    pub fn add_samples(&mut self, measured: Vec<Vec<f64>>) {
+        self.group_by_case();
+        assert_eq!(measured.len(), self.benches.len(), "the other process measured something else");
+        self.benches.iter_mut().zip(measured).for_each(|(bench, samples)| bench.samples.extend(samples));
+    }
+
     /// Every round runs everything once, the peers of a case one right after the other, so that what disturbs the
     /// machine disturbs all peers; every other round in the opposite order.
     pub fn run(&mut self, rounds: usize, time: Duration) {
