@@ -154,8 +154,10 @@ impl Caches {
         let cache = match of_this_thread {
             Some(at) if list[at].is_fast() == fast => list[at],
             other => {
-                // From before the heavy fence was refused.
-                other.inspect(|&at| end_own(guard, &mut list, at));
+                if let Some(at) = other {
+                    // From before the heavy fence was refused.
+                    end_own(guard, &mut list, at);
+                }
                 if list.try_reserve(1).is_err() {
                     return [None; 2];
                 }

@@ -214,8 +214,8 @@ pub struct ClassStats {
     pub puts: u64,
     /// How many batches moved between thread caches and the shelf. Each move is a few writes that other threads see.
     pub moves: u64,
-    /// Puts and the like that had to end another thread's bias, which takes some microseconds. They stay few where
-    /// threads hand slots over all the time: the class then goes without bias.
+    /// Puts, adoptions and moves that had to end another thread's bias, which takes some microseconds. They stay few
+    /// where threads hand slots over all the time: the class then goes without bias.
     pub bias_ends: u64,
 }
 

@@ -559,7 +559,11 @@ struct ExitHook(Cell<u32>);
 
 impl ExitHook {
     fn state(&self) -> Option<&'static ThreadState> {
-        thread_pointer::own_state().or_else(|| all().find(|state| state.number == self.0.get()))
+        let by_number = || match self.0.get() {
+            0 => None, // a new thread's: it looks at no other state
+            number => all().find(|state| state.number == number),
+        };
+        thread_pointer::own_state().or_else(by_number)
     }
 }
 
