@@ -7,10 +7,12 @@ use std::env;
 use std::ffi::OsStr;
 use std::process::Command;
 
-/// The emulator with its arguments, where the tests run in one: `tests/aarch64` sets this.
+/// The emulator with its arguments, where the tests run in one, or the programs that they start: `tests/aarch64` sets
+/// this.
 const RUNNER: &str = "BYTEPOOL_RUNNER";
 
-/// Whether the tests run in an emulator: that is slow, and checkers of memory do not run in it.
+/// Whether the tests, or the programs that they start, run in an emulator: that is slow, and checkers of memory do not
+/// run in it.
 pub fn is_emulated() -> bool {
     env::var_os(RUNNER).is_some()
 }

@@ -25,6 +25,12 @@ const TARGET: &str = env!("BYTEPOOL_TARGET");
 /// And of the one that builds them.
 const HOST: &str = env!("BYTEPOOL_HOST");
 
+/// Rust's name of the machine that C and C++ programs run on: the tests', unless `tests/aarch64` names another.
+fn target() -> &'static str {
+    static NAMED: OnceLock<Option<String>> = OnceLock::new();
+    NAMED.get_or_init(|| env::var("BYTEPOOL_PROGRAMS_TARGET").ok()).as_deref().unwrap_or(TARGET)
+}
+
 /// The warnings that all of our C and C++ must be free of.
 pub const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"];
 
@@ -45,7 +51,8 @@ pub fn root() -> &'static Path {
 
 /// A folder for what this test binary makes, emptied by nobody: names must be chosen apart.
 pub fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(name);
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(target()).join(name);
     fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
     folder
 }
@@ -69,17 +76,20 @@ pub fn library() -> &'static Library {
 
 fn build_library() -> Library {
     let features = if cfg!(feature = "cxx") { "cxx" } else { "capi" };
-    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("library-{features}"));
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("library-{features}-{}", target()));
     let headers = target_dir.join("exported-headers");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["rustc", "--lib", "--release", "--crate-type", "staticlib", "--no-default-features"])
-        .args(["--features", features, "--target", TARGET, "--manifest-path"])
+        .args(["--features", features, "--target", target(), "--manifest-path"])
         .arg(root().join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&target_dir)
         .args(["--", "--print", "native-static-libs"])
         .env("BYTEPOOL_EXPORT_HEADERS", &headers);
+    if let Some(rustc) = env::var_os("BYTEPOOL_PROGRAMS_RUSTC") {
+        cargo.env("RUSTC", rustc);
+    }
     for (name, _) in env::vars_os() {
         // What the Cargo around this one told this test about itself.
         let about_us =
@@ -92,7 +102,7 @@ fn build_library() -> Library {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the static library could not be built:\n{text}");
 
-    let archive = target_dir.join(TARGET).join("release/libbytepool.a");
+    let archive = target_dir.join(target()).join("release/libbytepool.a");
     assert!(archive.is_file(), "cargo made no {}:\n{text}", archive.display());
     assert!(headers.join("bytepool/bytepool.h").is_file(), "no headers in {}", headers.display());
     // Cargo repeats this note when nothing had to be built.
@@ -114,7 +124,7 @@ pub fn compiler(language: Language) -> Command {
     let tool = cc::Build::new()
         .cpp(language == Language::Cpp)
         .cargo_metadata(false)
-        .target(TARGET)
+        .target(target())
         .host(HOST)
         .opt_level(1)
         .debug(true)
