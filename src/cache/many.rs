@@ -2,6 +2,7 @@
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::bin::Bin;
@@ -18,7 +19,7 @@ use crate::os::thread_state::FAST;
 const MOST_AT_ONCE: usize = 64;
 
 /// Gets raw buffers into `out` from this thread's bin, on the fast path. Returns how many.
-pub(crate) fn get_many_fast(key: u64, size: usize, out: &mut [*mut c_void]) -> usize {
+pub(crate) fn get_many_fast(key: u64, size: usize, out: &mut [MaybeUninit<*mut c_void>]) -> usize {
     let most = out.len().min(MOST_AT_ONCE);
     fast::enter(key).map_or(0, |(cache, _active)| cache.bin_for(size).take_many(size, &mut out[..most]))
 }
@@ -64,6 +65,14 @@ pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: 
     }
 }
 
+/// For a callee that only writes pointers.
+fn as_unwritten(out: &mut [*mut c_void]) -> &mut [MaybeUninit<*mut c_void>] {
+    // SAFETY:
+    // - the same layout
+    // - the callees are in this file, and write nothing but pointers
+    unsafe { &mut *(ptr::from_mut(out) as *mut [MaybeUninit<*mut c_void>]) }
+}
+
 impl CacheRef {
     /// Gets raw buffers into `out` until it is full or the class has no slot left. Batches come from the shelf. Returns
     /// how many.
@@ -74,7 +83,7 @@ impl CacheRef {
         }
         let mut got = 0;
         loop {
-            got += bin.take_many(size, &mut out[got..]);
+            got += bin.take_many(size, as_unwritten(&mut out[got..]));
             if got == out.len() {
                 return got;
             }
@@ -103,7 +112,7 @@ impl CacheRef {
 
 impl Bin {
     /// Takes slots into `out`, as many as the bin has, and marks them in the ledger. Returns how many.
-    fn take_many(&self, size: usize, out: &mut [*mut c_void]) -> usize {
+    fn take_many(&self, size: usize, out: &mut [MaybeUninit<*mut c_void>]) -> usize {
         let count = out.len().min(self.len());
         if count == 0 {
             return 0;
@@ -118,7 +127,7 @@ impl Bin {
                 top = top.sub(1);
                 &*top
             };
-            *data = ptr::with_exposed_provenance_mut(idle.address.load(Relaxed));
+            data.write(ptr::with_exposed_provenance_mut(idle.address.load(Relaxed)));
             slots.mark(idle.slot.load(Relaxed) as usize).store(mark, Relaxed);
         }
         self.top.store(top, Relaxed);

@@ -313,6 +313,7 @@ pub(crate) unsafe fn put_owned_slow<H: Handle>(handle: H, data: NonNull<u8>, loc
 #[cfg(feature = "capi")]
 pub(crate) mod many {
     use std::ffi::c_void;
+    use std::mem::MaybeUninit;
     use std::ptr::{self, NonNull};
 
     use super::{Handle, Refused, Request, put_in_guard, with_live_pool};
@@ -324,7 +325,11 @@ pub(crate) mod many {
 
     /// Gets the first of many buffers into `out`, from this thread's cache. Returns how many; [`get`] must fill the
     /// rest.
-    pub(crate) fn get_fast<H: Handle>(handle: H, size: usize, out: &mut [*mut c_void]) -> usize {
+    pub(crate) fn get_fast<H: Handle>(
+        handle: H,
+        size: usize,
+        out: &mut [MaybeUninit<*mut c_void>],
+    ) -> usize {
         cache::get_many_fast(handle.key(), size, out)
     }
 

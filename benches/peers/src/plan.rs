@@ -221,6 +221,9 @@ fn ours_alone(suite: &mut Suite, bytepool: Functions, usual: Pooled) {
         let single = cases::burst::<Pooled, BATCH>(usual, size);
         suite.add(&in_one_call(size), "single calls", single);
     }
+    // As DPDK lays them: not all of their first bytes in one set.
+    let colored = bytepool.colored_pool(packets::CLASS);
+    suite.add(&in_one_call(PAGE), COLORED, cases::many(colored, PAGE));
 
     for (count, name) in [(1, "1 pool in turn"), (9, "9 pools in turn"), (100, "100 pools in turn")] {
         let pools = (0..count).map(|_| bytepool.usual_pool()).collect();

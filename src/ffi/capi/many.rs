@@ -1,6 +1,8 @@
 //! Getting and putting many buffers in one call.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ptr;
 
 use super::{SOMEWHERE, code_of, refuse_get, refuse_put, resolve_live, resolve_or_refuse, status_of};
 use crate::core::door::{Handle, many};
@@ -32,15 +34,16 @@ pub unsafe extern "C" fn bytepool_get_many(
         });
     }
     // SAFETY:
-    // - `out` is writable for `count` pointers (caller), and NULL is a valid pointer
-    let out = unsafe {
-        out.write_bytes(0, count);
-        std::slice::from_raw_parts_mut(out, count)
-    };
-    let fast = many::get_fast(ContextHandle(context), size, out);
+    // - `out` is writable for `count` pointers (caller), whatever it holds
+    let unwritten = unsafe { std::slice::from_raw_parts_mut(out.cast::<MaybeUninit<_>>(), count) };
+    let fast = many::get_fast(ContextHandle(context), size, unwritten);
     if fast == count && count > 0 {
         return Status::Ok as i32;
     }
+    unwritten[fast..].fill(MaybeUninit::new(ptr::null_mut()));
+    // SAFETY:
+    // - all of it was written
+    let out = unsafe { std::slice::from_raw_parts_mut(out, count) };
     let got = ContextHandle::enter(|guard| {
         let got = many::get(ContextHandle(context), guard, size, out, fast, SOMEWHERE);
         written(guard, out);
@@ -92,7 +95,7 @@ pub unsafe extern "C" fn bytepool_put_many(
         unsafe { many::put(ContextHandle(context), guard, data, size, refuse) }
     });
     match put {
-        Err(refused) => refuse_put(context, std::ptr::null_mut(), size, refused) as i32,
+        Err(refused) => refuse_put(context, ptr::null_mut(), size, refused) as i32,
         Ok(()) => first.map_or(Status::Ok as i32, |misuse| code_of(misuse.into())),
     }
 }
