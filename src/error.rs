@@ -358,7 +358,8 @@ pub enum Misuse {
 }
 
 impl Misuse {
-    /// The buffer size of the class that the pointer belongs to, in bytes. It is 0 if the pointer has no owner here.
+    /// The buffer size of the class that the pointer belongs to, in bytes, or an oversize buffer's own. It is 0 if the
+    /// pointer has no owner here.
     pub fn buffer_size(&self) -> usize {
         match *self {
             Self::ForeignPointer { .. } => 0,
@@ -414,7 +415,7 @@ impl std::error::Error for Misuse {}
 pub enum ReallocError {
     /// No new buffer could be had.
     Get(GetError),
-    /// The old pointer is not an outstanding buffer of this pool.
+    /// The old pointer is not an outstanding raw buffer of this pool.
     Misuse(Misuse),
 }
 

@@ -18,8 +18,9 @@
  * it. No function is async-signal-safe, and children of vfork and of raw clone must not call any.
  *
  * **Fork.** Both processes may use all pools after a fork, whatever other threads were doing. In the child the buffers
- * that other threads held stay outstanding. One rule holds where dlopen loads the library: a handler of pthread_atfork
- * that was registered before must not wait for a thread that may be in a call of the library.
+ * that other threads held stay outstanding. One rule holds for handlers of pthread_atfork that were registered before
+ * the library's own: they must not wait for a thread that may be in a call of the library. The library registers its
+ * own when it is loaded, and off Linux with the first pool.
  *
  * **Cancellation and stacks.** No function is a point of cancellation, and cancellation is off while the library runs a
  * callback of yours. So a wait of bytepool_get_timeout cannot be cancelled. It ends with memory, at its deadline, or
@@ -35,7 +36,7 @@
  * fails with CLOSED, and a second free with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
- * nothing before, inside or after it.
+ * nothing before or inside it, and after it only what fills the last page of a guarded buffer.
  *
  * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
  * interior pointer or another pool's buffer. Such a put changes nothing. A call with an invalid context is misuse as
@@ -131,8 +132,8 @@ enum {
      * allocator. */
     BYTEPOOL_PINNED = 16,
     /* Makes slots of whole pages a cache line longer, or longer by the pool's alignment if that is more. So the first
-     * bytes of many buffers do not compete for the same places of the processor's cache. Such buffers no longer start
-     * at a page. It has no effect in a pool whose alignment is a page or more. */
+     * bytes of many buffers do not compete for the same places of the processor's cache. Most such buffers no longer
+     * start at a page. It has no effect in a pool whose alignment is a page or more. */
     BYTEPOOL_COLORING = 32
 };
 
@@ -157,7 +158,7 @@ typedef struct bytepool_config {
     /* One get in so many is guarded: its buffer lies between unreadable pages. It ends at a page's end as closely as
      * the alignment allows, and stays unreadable for a while after its put. An access to those pages, or after the put,
      * faults at once, and a line on stderr says which buffer it was. 0 leaves it to the environment variable
-     * BYTEPOOL_GUARD; without the variable none is guarded. */
+     * BYTEPOOL_GUARD; without the variable none is guarded. Under a checker of memory none is either. */
     uint32_t guard_every;
 } bytepool_config;
 
@@ -169,14 +170,16 @@ typedef struct bytepool_config {
  * memory at once. Errors: INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY, PANIC. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Makes another handle on the same pool, which the caller frees by bytepool_free. Its value is used again only after
- * 2^28 later contexts of the pool. On failure *out_context is NULL. Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED
- * if this context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
+/* Makes another handle on the same pool, which the caller frees by bytepool_free. Its value is used again after 2^28
+ * later contexts of the pool; where n others stay live, after 16384 - n times 16384. On failure *out_context is NULL.
+ * Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT if the pool has 16384 live
+ * contexts, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
-/* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Whole idle pages
- * go back to the system at once, and the rest as outstanding buffers are put. Puts go on. Each handle is still to
- * be freed. To close again has no effect. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
+/* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Whole idle pages go
+ * back to the system at once, and the rest as outstanding buffers are put; on Windows all of them with the last. Puts
+ * go on. Each handle is still to be freed. To close again has no effect. Errors: INVALID_CONTEXT, CLOSED if this
+ * context was freed. */
 bytepool_status bytepool_close(void *context);
 
 /* Gives a handle up. Outstanding buffers stay good, and can still be put. The end of a pool's last handle closes the
@@ -203,7 +206,8 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
  * has begun outlasts the free of its own context if the pool has other handles.
  *
  * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT at once if the timeout is 0, or if `size`
- * can never fit max_bytes. CLOSED as soon as the pool closes, which the free of its last handle does, too. */
+ * can never fit max_bytes, or what pinned slots leave of it. CLOSED as soon as the pool closes, which the free of its
+ * last handle does, too. */
 void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
 /* Puts a buffer back. The caller may not use it any more. `size` is the size that was asked for. For a buffer of a size
@@ -225,7 +229,8 @@ void bytepool_put_unsized(void *context, void *data);
 bytepool_status bytepool_get_many(void *context, size_t size, void **out, size_t count);
 
 /* Puts every valid buffer of data[0..count), each by the rules of bytepool_put_checked with the same `size`. NULLs are
- * skipped. Returns the first error, or OK. INVALID_ARGUMENT if `data` is NULL and `count` is not 0. */
+ * skipped. Returns the first error, or OK. After PANIC, of the rounding function, the rest was not put.
+ * INVALID_ARGUMENT if `data` is NULL and `count` is not 0. */
 bytepool_status bytepool_put_many(void *context, void *const *data, size_t count, size_t size);
 
 /* Gets a buffer of count * size bytes, all of them zero. Put it with that product. Returns NULL on failure. Errors:
@@ -237,13 +242,14 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * 0 bytes are a real buffer.
  *
  * On failure it returns NULL, and the old buffer is as it was and still the caller's. Errors: those of bytepool_get and
- * bytepool_put_unsized. A shrink does not fail in an open pool. If no smaller buffer can be had, the old one stays.
- * Then put it with exactly `new_size`, or unsized.
+ * bytepool_put_unsized. A shrink by a live context does not fail in an open pool. If no smaller buffer can be had, the
+ * old one stays. Then put it with exactly `new_size`, or unsized.
  *
  * An oversize buffer that stays oversize is resized by the system's realloc, which moves pages where it can. This
- * counts as no get and no put, and the buffer keeps its alignment. Only what it grows by has to fit max_bytes. While
- * the system copies, such a call may take less than 32 MiB more, which max_bytes does not count. A pool that zeroes on
- * put, tracks or guards gets another buffer instead. */
+ * counts as no get and no put, and the buffer keeps its alignment. Only what it grows by has to fit max_bytes. If the
+ * system refuses, it becomes a get, a copy and a put, and all of the new size has to fit beside the old one. While the
+ * system copies, it holds the old bytes too, which max_bytes does not count: on Linux less than 32 MiB. A pool that
+ * zeroes on put, tracks or guards gets another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* Does what bytepool_realloc does, and checks the size that the buffer has. `old_size` follows the rules of
@@ -435,17 +441,18 @@ typedef struct bytepool_misuse {
     bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
     void *context;        /* as given */
     const void *data;     /* as given; NULL if the function takes none, or for all of an array */
-    size_t size;          /* as given; of bytepool_realloc_sized the old size; 0 if the function takes none */
+    size_t size;          /* as given; the old size of a realloc, the product of a calloc; 0 if there is none */
     size_t buffer_size;   /* of the class that owns data, or an oversize buffer's own, in bytes; 0: owner unknown */
 } bytepool_misuse;
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
-/* Sets the function that is called for every misuse in this process, on the thread that misused and before its call
- * returns. NULL brings the default back. The default writes a line to stderr for each, at most 10 in any second. If it
- * left some out, it says how many before the next line that it writes. A handler may call any function of this library.
- * No lock of ours is held, and nothing is half done, while it runs. It must not throw or jump out. The previous handler
- * may still be running on another thread when this returns. */
+/* Sets the function that is called for every misuse of this header's functions in this process, and of C++'s allocator
+ * and memory_resource. It runs on the thread that misused, before its call returns. Rust's methods return misuse as an
+ * error, and C++'s adopt throws it. NULL brings the default back. The default writes a line to stderr for each, at most
+ * 10 in any second. If it left some out, a line before the next one says how many. A handler may call any function of
+ * this library. No lock of ours is held, and nothing is half done, while it runs. It must not throw or jump out. The
+ * previous handler may still be running on another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
 /* Returns how many calls of this process were refused for an invalid context. No pool's statistics can count them. */

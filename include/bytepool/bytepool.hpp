@@ -15,18 +15,19 @@
 //     std::memcpy(buffer.data(), "hello", 5);
 //     // put back at the end of the scope, on whatever thread
 //
-// Threads   Any thread may call the free functions and the const functions of Pool and Context, and allocate from a
-//           memory_resource or an allocator, at any time. A Context is moved, reset, released and destroyed by one
-//           thread at a time. A PooledBuffer or a SharedBuffer is like any value: it may move between threads, and one
-//           thread at a time may change it.
-// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. What is no get throws
-//           rust::Error, which has only a text: new_pool, pool_of_context, the members of Pool, PooledBuffer::adopt,
-//           and the constructors of Context and memory_resource. If this header does not fit the library, new_pool
-//           and pool_of_context throw std::runtime_error. general_classes throws std::invalid_argument. resize and
-//           append throw std::length_error above the capacity. at and slice throw std::out_of_range. The text names
-//           the limit and the value where there are any. Destructors and moves never throw.
-//           Functions whose name starts with try_ do not throw. Those that get a buffer, a pool or a context say why
-//           they failed in a `bytepool_status &why`. The others return false or nullopt.
+// Threads   Any thread may call the free functions and the const functions of Pool, and allocate from a memory_resource
+//           or an allocator, at any time. A Context may be read by any thread, but not while one moves, resets,
+//           releases or destroys it. A PooledBuffer or a SharedBuffer is like any value: it may move between threads,
+//           and one thread at a time may change it.
+// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. An allocator throws
+//           std::bad_array_new_length if the bytes overflow. What is no get throws rust::Error, which has only a text:
+//           new_pool, pool_of_context, the members of Pool, PooledBuffer::adopt, and the constructors of Context and
+//           memory_resource. If this header does not fit the library, new_pool and pool_of_context throw
+//           std::runtime_error. general_classes throws std::invalid_argument. resize and append throw std::length_error
+//           above the capacity. at and slice throw std::out_of_range. The text names the limit and the value where
+//           there are any. Destructors and moves never throw.
+//           Functions whose name starts with try_ do not throw. Those that take a `bytepool_status &why` say there why
+//           they failed. The others return false or nullopt, and a get sets bytepool_last_error.
 //           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
 //           copies and slices of a SharedBuffer stay; there they end the program if they fail. The headers also work
 //           with -fno-rtti.
@@ -72,14 +73,15 @@ namespace bytepool {
 //         bool is_closed() const noexcept;
 //
 //         // Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there
-//         // are as many. Returns how many bytes went back. It drains the thread caches.
+//         // are as many. Only whole pages go, and none of a pinned pool. Returns how many bytes went back. It drains
+//         // the thread caches.
 //         std::size_t trim(std::size_t keep_idle_bytes) const noexcept;
 //
 //         // The alignment of every buffer, in bytes.
 //         std::size_t alignment() const noexcept;
 //
-//         // The room of the buffer that a get of `size` bytes returns, in bytes. A buffer that will grow can ask for
-//         // that many at once. Throws rust::Error if the rounding function panics.
+//         // The least room of the buffers that gets of `size` bytes return, in bytes. A buffer that will grow can ask
+//         // for that many at once. Throws rust::Error if the rounding function panics.
 //         std::size_t good_size(std::size_t size) const;
 //
 //         // The pool's figures. `std::cout << pool->stats()` prints them.
@@ -161,7 +163,8 @@ namespace detail {
 }
 } // namespace detail
 
-// A pool, without exceptions: nullopt on failure, and `why` says what it was. The Box is one handle on the pool.
+// Makes a pool, without exceptions. The Box is one handle on it. Returns nullopt on failure, and writes to `why`
+// BYTEPOOL_ERR_INVALID_ARGUMENT for a contradictory config, LIMIT, OUT_OF_MEMORY or PANIC.
 [[nodiscard]] inline std::optional<rust::Box<Pool>> try_new_pool(const PoolConfig &config,
                                                                  bytepool_status &why) noexcept {
     return detail::box_of(detail::version_fits() ? detail::try_new_pool(detail::config_of(config), why) : nullptr, why);
@@ -187,7 +190,13 @@ inline void check_version() {
 } // namespace detail
 
 // Makes a pool. The Box is one handle on it, and pool->clone() makes another. The pool closes when its last handle
-// ends. Throws rust::Error, and std::runtime_error if this header does not fit the library.
+// ends. Throws rust::Error if the config is contradictory, the system has no memory or addresses, there are too many
+// pools, or the rounding function panics; and std::runtime_error if this header does not fit the library.
+//
+//     auto pool = bytepool::new_pool({{512, 1000}, {4096, 1000}});
+//     bytepool::PooledBuffer buffer(*pool, 100);
+//     pool->trim(0); // gives idle memory back
+//     std::cout << pool->stats();
 [[nodiscard]] inline rust::Box<Pool> new_pool(const PoolConfig &config) {
     detail::check_version();
     return detail::new_pool_of_config(detail::config_of(config));
@@ -234,8 +243,12 @@ namespace detail {
 [[noreturn]] void throw_no_classes(std::size_t smallest, std::size_t largest);
 } // namespace detail
 
-// Classes for those who do not know which sizes they will ask for, as bytepool_general_classes. Throws
-// std::invalid_argument where there are none, and std::bad_alloc.
+// Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
+// holds `smallest` bytes to the first that holds `largest`. Each keeps up to 64 MiB of idle buffers, or one larger
+// buffer. Throws std::invalid_argument if `largest` is 0, below `smallest` or above 3.5 GiB, or if more than 64 classes
+// would be needed; and std::bad_alloc.
+//
+//     auto pool = bytepool::new_pool(bytepool::general_classes(64, 4 << 20));
 [[nodiscard]] inline std::vector<SizeClass> general_classes(std::size_t smallest, std::size_t largest) {
     std::vector<SizeClass> classes(bytepool_general_classes(nullptr, 0, smallest, largest));
     if (classes.empty()) {
@@ -247,7 +260,12 @@ namespace detail {
 #endif
 
 // The memory of a pool that was made `pinned`: all slots of all classes, in pieces of at most 1 GiB unless one slot is
-// larger. For any other pool, and after it closed, the vector is empty. Throws std::bad_alloc. Any thread may call it.
+// larger. The pool owns it, and it is good until the pool closes. For any other pool, and after it closed, the vector
+// is empty. Throws std::bad_alloc. Any thread may call it.
+//
+//     for (const bytepool::PinnedRegion &region : bytepool::pinned_regions(*pool)) {
+//         // to be registered with io_uring or a device: region.start, region.length
+//     }
 [[nodiscard]] inline std::vector<PinnedRegion> pinned_regions(const Pool &pool) {
     std::vector<PinnedRegion> regions(pool.pinned_regions(rust::Slice<PinnedRegion>()));
     const std::size_t count = pool.pinned_regions(rust::Slice<PinnedRegion>(regions.data(), regions.size()));
@@ -270,7 +288,8 @@ inline void collect_outstanding(const Outstanding *buffer, void *all) noexcept {
 }
 } // namespace detail
 
-// The tracked buffers that are outstanding, the oldest first; none if the pool does not track. Throws std::bad_alloc.
+// The tracked buffers that are outstanding, the oldest first; none if the pool does not track. File names in it are
+// never freed; `data` is good while the buffer is out. Throws std::bad_alloc. Any thread may call it.
 [[nodiscard]] inline std::vector<Outstanding> dump_outstanding(const Pool &pool) {
     std::vector<Outstanding> all;
     if (detail::bytepool_cpp_dump_outstanding(pool, detail::collect_outstanding, &all) != all.size()) {

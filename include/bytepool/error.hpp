@@ -16,6 +16,13 @@ namespace bytepool {
 
 // Thrown when a get fails. It is a std::bad_alloc, so what handles a lack of memory handles a pool at its limit. Copies
 // do not throw: the text is inside, cut at 239 bytes.
+//
+//     try {
+//         bytepool::PooledBuffer buffer(*pool, 4096);
+//     } catch (const bytepool::get_error &error) {
+//         if (error.status() == BYTEPOOL_ERR_LIMIT) { ... }
+//         std::cerr << error.what();
+//     }
 class get_error : public std::bad_alloc {
   public:
     // Made of the calling thread's last error.

@@ -18,7 +18,10 @@ namespace bytepool {
 // through it. Resources of one pool are equal: one can free what another allocated. An allocation of a stricter
 // alignment than the pool's comes from a class whose slots have that alignment, or else from the system allocator. A
 // failed allocation throws get_error, which is a std::bad_alloc; the constructor throws rust::Error if the system has
-// no memory.
+// no memory. A wrong deallocation changes nothing and goes to the misuse handler. Any thread may use it at any time.
+//
+//     bytepool::memory_resource memory(*pool);
+//     std::pmr::vector<int> numbers(&memory);
 class memory_resource final : public std::pmr::memory_resource {
   public:
     explicit memory_resource(const Pool &pool);

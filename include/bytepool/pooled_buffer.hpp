@@ -177,6 +177,8 @@ class [[nodiscard]] PooledBuffer {
 
     // Gets a buffer that starts at a multiple of `alignment` bytes, a power of two: from the smallest class that fits
     // and whose slots are all so aligned, else from the system allocator. Throws get_error.
+    //
+    //     auto block = PooledBuffer::aligned(*pool, 4096, 8192); // for O_DIRECT
     [[nodiscard]] static PooledBuffer aligned(const Pool &pool, std::size_t alignment, std::size_t size,
                                               const source_location where = source_location::current()) {
         PooledBuffer buffer;
@@ -188,6 +190,10 @@ class [[nodiscard]] PooledBuffer {
     // std::chrono::duration. nanoseconds::max() means no deadline. Zero or less does not wait. Returns nullopt if there
     // was no room in time. Throws get_error for everything else: what could never fit the limit, a closed pool, a
     // system without memory.
+    //
+    //     if (auto buffer = PooledBuffer::get_timeout(*pool, 4096, std::chrono::milliseconds(10))) {
+    //         use(buffer->data(), buffer->size());
+    //     }
     template <typename Duration>
     [[nodiscard]] static std::optional<PooledBuffer>
     get_timeout(const Pool &pool, std::size_t size, const Duration &timeout,
@@ -210,6 +216,9 @@ class [[nodiscard]] PooledBuffer {
     // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put. It
     // becomes the size of the PooledBuffer, cut to the capacity. Throws rust::Error if it is no such buffer; then it is
     // still the caller's. The misuse is counted, and not reported to the handler.
+    //
+    //     void *data = bytepool_get(context, 100); // C
+    //     auto buffer = PooledBuffer::adopt(*pool, data, 100);
     [[nodiscard]] static PooledBuffer adopt(const Pool &pool, void *data, std::size_t size) {
         PooledBuffer buffer;
         buffer.parts_ = detail::adopt(pool, static_cast<std::uint8_t *>(data), size);
@@ -230,7 +239,8 @@ class [[nodiscard]] PooledBuffer {
             const source_location where = source_location::current()) noexcept {
         return tried(pool, detail::request_of(size, where), why);
     }
-    // Does what `copy` does. Returns nullopt and a status in `why` instead of throwing.
+    // Gets a buffer as `copy` does, and writes the status to `why`: BYTEPOOL_OK, BYTEPOOL_ERR_LIMIT, CLOSED,
+    // OUT_OF_MEMORY or PANIC.
     [[nodiscard]] static std::optional<PooledBuffer>
     try_copy(const Pool &pool, const detail::Bytes &bytes, bytepool_status &why,
              const source_location where = source_location::current()) noexcept {
@@ -240,14 +250,15 @@ class [[nodiscard]] PooledBuffer {
         }
         return buffer;
     }
-    // Does what `aligned` does. Returns nullopt and a status in `why` instead of throwing.
+    // Gets a buffer as `aligned` does, and writes the status to `why`: BYTEPOOL_OK, BYTEPOOL_ERR_INVALID_ARGUMENT if
+    // `alignment` is no power of two, LIMIT, CLOSED, OUT_OF_MEMORY or PANIC.
     [[nodiscard]] static std::optional<PooledBuffer>
     try_aligned(const Pool &pool, std::size_t alignment, std::size_t size, bytepool_status &why,
                 const source_location where = source_location::current()) noexcept {
         return tried(pool, aligned_request(alignment, size, where), why);
     }
-    // Does what `get_timeout` does. Returns nullopt and a status in `why` instead of throwing: BYTEPOOL_ERR_TIMEOUT if
-    // there was no room in time.
+    // Gets a buffer as `get_timeout` does, and writes the status to `why`: BYTEPOOL_OK, BYTEPOOL_ERR_TIMEOUT if there
+    // was no room in time, LIMIT for what could never fit, CLOSED, OUT_OF_MEMORY or PANIC.
     template <typename Duration>
     [[nodiscard]] static std::optional<PooledBuffer>
     try_get_timeout(const Pool &pool, std::size_t size, const Duration &timeout, bytepool_status &why,
@@ -255,8 +266,9 @@ class [[nodiscard]] PooledBuffer {
         return tried(pool, timed_request(size, timeout, where), why);
     }
 
-    // Gives the raw pointer up, to be put by C or adopted again. Returns NULL if there is no memory. bytepool_put and
-    // adopt need the size: read it first, because it is 0 afterwards. bytepool_put_unsized needs none.
+    // Gives the raw pointer up, to be put by C or adopted again. Returns NULL for an empty PooledBuffer; it never
+    // fails. bytepool_put and adopt need the size: read it first, because it is 0 afterwards. bytepool_put_unsized
+    // needs none.
     //
     //     const std::size_t size = buffer.size();
     //     bytepool_put(context, buffer.release(), size);
@@ -279,6 +291,7 @@ class [[nodiscard]] PooledBuffer {
         }
     }
 
+    // The first byte; NULL if this is empty: moved from, released or reset. It is good until the buffer is put.
     [[nodiscard]] std::uint8_t *data() noexcept {
         return parts_.data;
     }

@@ -325,11 +325,7 @@ pub(crate) mod many {
 
     /// Gets the first of many buffers into `out`, from this thread's cache. Returns how many; [`get`] must fill the
     /// rest.
-    pub(crate) fn get_fast<H: Handle>(
-        handle: H,
-        size: usize,
-        out: &mut [MaybeUninit<*mut c_void>],
-    ) -> usize {
+    pub(crate) fn get_fast<H: Handle>(handle: H, size: usize, out: &mut [MaybeUninit<*mut c_void>]) -> usize {
         cache::get_many_fast(handle.key(), size, out)
     }
 

@@ -158,9 +158,9 @@ pub struct Stats {
     pub limit_failures: u64,
     /// Gets that had to wait for a buffer.
     pub waits: u64,
-    /// Refused puts of buffers that were not out as a raw pointer.
+    /// Refused puts, adoptions and reallocations of buffers that were not out as a raw pointer.
     pub double_puts: u64,
-    /// Refused puts with a wrong size.
+    /// Refused puts, adoptions and reallocations with a wrong size.
     pub size_mismatches: u64,
     /// Refused pointers that were no buffer of this pool.
     pub foreign_pointers: u64,
@@ -190,7 +190,8 @@ pub struct ClassStats {
     pub slot_size: usize,
     /// How many idle buffers are kept.
     pub capacity: usize,
-    /// Slots that are memory: handed out since the pool was made, or since they were given back to the system.
+    /// Slots that are memory: pinned, or handed out since the pool was made, or since they were given back to the
+    /// system.
     pub touched: usize,
     /// Buffers handed out and not yet put, up to the capacity.
     pub outstanding: usize,

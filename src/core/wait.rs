@@ -66,8 +66,9 @@ impl Core {
         let class = self.class_for(rounded, request);
         let bytes = class.map_or(rounded, |class| class.slot_size());
         check_oversize(bytes, self.alignment_for(request))?;
-        let limit = self.classes.mapped().limit();
-        match bytes <= limit {
+        // Pinned slots stay, so bytes for anything else must come from the rest.
+        let pinned = if class.is_some() { 0 } else { self.pinned_bytes() };
+        match bytes <= self.classes.mapped().limit() - pinned {
             true => Ok(Demand { class: class.map(|class| class.number().into()), bytes }),
             false => Err(self.limit_error(bytes)),
         }

@@ -33,7 +33,7 @@ use crate::os::stderr::Line;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Language {
-    /// By a method of [`Pool`](crate::Pool).
+    /// By Rust code.
     Rust,
     /// By a function of `bytepool.h`.
     C,

@@ -158,13 +158,14 @@ mod cpp {
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
-        /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there
-        /// are as many. Returns how many bytes went back. It drains the thread caches.
+        /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are
+        /// as many. Only whole pages go, and none of a pinned pool. Returns how many bytes went back. It drains the
+        /// thread caches.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
-        /// The room of the buffer that a get of `size` bytes returns, in bytes. A buffer that will grow can ask for
-        /// that many at once. Throws rust::Error if the rounding function panics.
+        /// The least room of the buffers that gets of `size` bytes return, in bytes. A buffer that will grow can ask
+        /// for that many at once. Throws rust::Error if the rounding function panics.
         #[cxx_name = "good_size"]
         fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
         /// The pool's figures. `std::cout << pool->stats()` prints them.

@@ -77,7 +77,7 @@ pub struct Config {
     pub round: Option<unsafe extern "C" fn(usize) -> usize>,
     /// `BYTEPOOL_ZERO_ON_GET` and so on, or-ed.
     pub flags: u32,
-    /// Not read. It was padding in the first version, so it may hold anything.
+    /// Reserved: set it to 0. It is not read yet.
     pub unused: u32,
     /// One get in so many is tracked. 0 means as the environment variable `BYTEPOOL_TRACK` says.
     pub track_every: u32,

@@ -3,7 +3,7 @@
 //! Each live handle has a cell `{ uses, live }`. A handle's number is its cell and the cell's use count, so a handle
 //! given up twice is noticed. New cells are taken first, then those longest unused. A cell's use count starts anew
 //! after 16,384 uses. So the number of a handle that was given up comes back, on the same pool, after 2^28 later
-//! handles.
+//! handles. While n others stay live, fewer cells take turns: after (16,384 - n) * 16,384.
 //!
 //! Looking a handle up takes no lock. Making one and giving one up do.
 

@@ -74,7 +74,7 @@ impl PooledBuffer {
     /// Becomes the owner of a raw buffer that is outstanding from `pool`. C got it, or [`Pool::get_raw`] did, or
     /// [`into_raw`](Self::into_raw) gave it up.
     ///
-    /// `size` is the one asked for, in bytes, or another of the same class. It becomes the length.
+    /// `size` is the one asked for, in bytes, or another of the same class. It becomes the length, cut to the capacity.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -112,8 +112,8 @@ impl PooledBuffer {
         })
     }
 
-    /// Gives the buffer up as a raw pointer, with its length in bytes. A put names that size, or another of its
-    /// class. The buffer stays outstanding, and is the caller's.
+    /// Gives the buffer up as a raw pointer, with its length in bytes. A put names that size, or another of the
+    /// buffer's class. The buffer stays outstanding, and is the caller's.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -105,8 +105,8 @@ impl Builder {
     /// `largest`.
     ///
     /// The classes are 64 bytes apart up to 512, and then four a doubling. Above 256 bytes a buffer is at most a
-    /// quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers. From 64 bytes to 4 MiB
-    /// there are 60 classes, which take 7.5 GiB of addresses.
+    /// quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers, or one larger buffer.
+    /// From 64 bytes to 4 MiB there are 60 classes, which take 7.5 GiB of addresses.
     ///
     /// [`build`](Self::build) refuses a `largest` that is 0, below `smallest` or above 3.5 GiB, and more than 64
     /// classes.
@@ -276,8 +276,8 @@ impl Builder {
     /// So they start at different lines. Then the first bytes of many buffers, such as packet headers, do not compete
     /// for the same few places of the processor's cache. Off by default.
     ///
-    /// It costs a line for each slot: 1.6 % of 4 KiB. Such slots do not start with a page, and go back to the system
-    /// only with their neighbours. It has no effect where [`alignment`](Self::alignment) is a page or more.
+    /// It costs a line for each slot: 1.6 % of 4 KiB. Most such slots do not start with a page, and they go back to the
+    /// system only with their neighbours. It has no effect where [`alignment`](Self::alignment) is a page or more.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -21,7 +21,7 @@ use crate::error::GetError;
 ///
 /// A clone or a slice is another sharer of the same buffer. The end of the last sharer puts it.
 ///
-/// Sharing copies nothing and allocates nothing: the sharers are counted beside the buffer. They keep the pool's
+/// Sharing copies nothing and allocates nothing: the sharers are counted outside the buffer. They keep the pool's
 /// memory, so they may outlive every handle. While there is a sharer, a put from C with the buffer's pointer is
 /// refused.
 ///

@@ -20,9 +20,9 @@ use crate::os::fork::ForkGuard;
 /// The future of [`Pool::get_async`]. Its output is a [`PooledBuffer`], or a [`GetError`].
 ///
 /// A future that is dropped before it ends leaves the queue. What it was granted meanwhile goes to the next waiter. One
-/// that is forgotten stays in the queue until the pool closes, and keeps what it was granted for ever. From the grant
-/// on, its buffer counts as outstanding. So a future that was granted a buffer and is not polled keeps it from others.
-/// While any future waits, or was granted a buffer and is not polled, no thread gets a new cache of the pool.
+/// that is forgotten stays in the queue, with what it was granted, until the pool ends. From the grant on, its buffer
+/// counts as outstanding. So a future that was granted a buffer and is not polled keeps it from others. While any
+/// future waits, or was granted a buffer and is not polled, no thread gets a new cache of the pool.
 ///
 /// It may be polled and dropped on any thread.
 ///
@@ -56,9 +56,10 @@ impl Pool {
     /// From its first poll on the task queues with those that wait by [`get_timeout`](Self::get_timeout), first come
     /// first served. It has no deadline of its own: to give up, drop the future, as a runtime's timeout does.
     ///
-    /// The thread whose call frees the memory, or closes the pool, calls the task's waker, and no other thread does. It
-    /// does so without a lock: at the end of that call, or before the call sleeps or runs your code. If that call is
-    /// made inside a waker, the task's waker is called after that one has returned. A panic of the waker ends there.
+    /// The thread whose call grants the memory calls the task's waker, and no other thread does. Such a call is a put,
+    /// a trim, a close, a get at the limit, or the end of a wait before this one. The waker is called without a lock:
+    /// at the end of that call, or before the call sleeps or runs your code. A waker may itself free memory. Then the
+    /// next task's waker is called after it has returned. A panic of the waker ends there.
     ///
     /// In the child of a fork a future stays in the queue. The thread that forked calls the wakers that other threads
     /// had yet to call, in its next call to any pool. A waker that another thread was calling is not called again.

@@ -52,7 +52,8 @@ use crate::os::memory;
 /// A context that was given to C is a handle, too. When the last handle is dropped, the pool closes. Then its idle
 /// memory goes back to the system at once, and outstanding buffers stay good until they are put.
 ///
-/// Every method may be called from any thread at any time.
+/// Every method may be called from any thread at any time. A method panics if the pool's rounding function does; then
+/// nothing else has happened.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -151,10 +152,10 @@ impl Pool {
     /// Gets a buffer of `size` bytes, and waits up to `timeout` where the pool is at its limit. The wait ends when
     /// memory is put or given back. The bytes hold what the buffer held last, or zeros.
     ///
-    /// Waiters are served first come first served. Only an idle slot that fits none of the first may serve a later one.
-    /// A [`get`](Self::get) does not queue, and may overtake them. A timeout of zero does not wait, and
-    /// [`Duration::MAX`] waits without end. The calling thread sleeps, so a buffer that it holds itself cannot serve
-    /// it.
+    /// Waiters are served first come first served. A later one goes first only if it takes an idle slot of its own
+    /// class that no earlier waiter can use. A [`get`](Self::get) does not queue, and may overtake them. A timeout of
+    /// zero does not wait, and [`Duration::MAX`] waits without end. The calling thread sleeps, so a buffer that it
+    /// holds itself cannot serve it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -328,8 +329,8 @@ impl Pool {
         cached.unwrap_or_else(|| self.core.usable_size(&ForkGuard::new(), data))
     }
 
-    /// The room of the buffer that a get of `size` bytes gives. A buffer that will grow can ask for that many bytes at
-    /// once.
+    /// The least room of the buffers that gets of `size` bytes give. A buffer that will grow can ask for that many
+    /// bytes at once.
     ///
     /// It is the buffer size of the class. Where no class fits it is `size` itself, after rounding. In a pool that
     /// guards buffers, and in a program that a checker of memory watches, it is `size`.

@@ -189,9 +189,9 @@ impl Pool {
     /// refused, for the buffer is still one of the larger class.
     ///
     /// The system resizes an oversize buffer that stays oversize, and moves pages where it can. That is no get and no
-    /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. While the system copies it may
-    /// hold the old bytes, too: less than 32 MiB beside the limit. Pools that zero on put, track or guard get another
-    /// buffer instead.
+    /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. While the system copies it holds
+    /// the old bytes, too, beside the limit: on Linux less than 32 MiB. Pools that zero on put, track or guard get
+    /// another buffer instead.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -90,6 +90,20 @@ fn a_waiter_gets_a_pinned_slot() {
     assert!(waiter.join().unwrap());
 }
 
+#[test]
+fn what_the_pinned_slots_leave_no_room_for_fails_at_once() {
+    let pool = builder().max_bytes(PINNED + LARGE).build().unwrap();
+    let requested = LARGE + 1;
+    let hopeless = GetError::Pinned { pinned: PINNED, limit: PINNED + LARGE, mapped: PINNED, requested };
+    let without_end = std::time::Duration::MAX;
+    assert_eq!(
+        pool.get_timeout(requested, without_end).unwrap_err(),
+        hopeless,
+        "although it is below the limit"
+    );
+    assert_eq!((pool.stats().waits, pool.stats().limit_failures), (0, 1));
+}
+
 /// Where each slot starts in its page, by cache line.
 fn lines(pool: &Pool, count: usize) -> HashSet<usize> {
     let all: Vec<_> = (0..count).map(|_| pool.get(SIZE).unwrap()).collect();

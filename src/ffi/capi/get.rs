@@ -123,7 +123,8 @@ fn refuse_too_much(context: *mut c_void) -> *mut c_void {
 
 /// Gets a buffer of at least `size` bytes that starts at a multiple of `alignment` bytes, a power of two.
 ///
-/// It is the caller's until it is put, with `size`. A reallocation that moves it keeps the pool's own alignment only.
+/// It is the caller's until it is put, with `size`. A reallocation that moves it gives the pool's own alignment, unless
+/// the buffer is oversize and stays so.
 ///
 /// Returns NULL on failure: an invalid argument for any other alignment, and the errors of a get.
 #[unsafe(no_mangle)]

@@ -73,8 +73,8 @@ pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) ->
 
 /// Closes the pool for every context and handle.
 ///
-/// Gets fail from now on, waiting ones included. Idle memory goes back to the system at once, and the rest when the
-/// last outstanding buffer is put.
+/// Gets fail from now on, waiting ones included. Idle memory goes back to the system at once, and the rest as
+/// outstanding buffers are put.
 ///
 /// Contexts stay to be freed. A second close has no effect. The errors are an invalid context and a freed one.
 #[unsafe(no_mangle)]

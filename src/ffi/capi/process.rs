@@ -55,12 +55,14 @@ pub extern "C" fn bytepool_status_message(status: i32) -> *const c_char {
     Status::from_code(status).map_or(c"unknown status", Status::message).as_ptr()
 }
 
-/// Sets what is called for every misuse in this process.
+/// Sets what is called for every misuse of the C functions in this process, and of C++'s allocator and memory_resource.
+/// Rust's methods return misuse as an error.
 ///
 /// It is called on the thread that misused, with no lock held, before the call returns. It may still run on another
 /// thread when this function returns.
 ///
-/// NULL brings the default back: it writes one line to stderr, at most 10 a second, and then how many more there were.
+/// NULL brings the default back: it writes one line to stderr, at most 10 a second, and before the next one how many
+/// more there were.
 ///
 /// # Safety
 /// - `handler` may be called with `user_data` on any thread, and does not throw
