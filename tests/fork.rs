@@ -733,3 +733,72 @@ fn stderr_of(run: impl FnOnce()) -> String {
     file.read_to_string(&mut text).unwrap();
     text
 }
+
+// ---- a child's child, of a parent that never used the pool ----
+
+/// Gets and puts, so that this thread's cache has idle slots of every class.
+fn fill_the_cache(pool: &Pool) {
+    let buffers: Vec<_> = [100, 512, 4096].into_iter().map(|size| pool.get(size).unwrap()).collect();
+    drop(buffers);
+}
+
+/// Nobody holds anything, and whatever was cached by threads that are gone is there to be got.
+fn assert_all_is_there(pool: &Pool) {
+    fill_the_cache(pool);
+    pool.stats().assert_consistent();
+    assert_eq!(pool.stats().outstanding(), 0);
+    for (class, (size, count)) in CLASSES.into_iter().enumerate() {
+        let idle = pool.stats().classes[class].idle;
+        let all: Vec<_> = (0..count).map(|_| pool.get(size).unwrap()).collect();
+        assert!(pool.stats().classes[class].idle <= idle.saturating_sub(count));
+        drop(all);
+    }
+    pool.trim(0);
+    assert_eq!(pool.stats().mapped_bytes, 0);
+    fill_the_cache(pool);
+}
+
+#[test]
+fn the_forking_thread_keeps_its_cache_through_two_forks() {
+    let pool = pool_of_all_kinds(usize::MAX);
+    fill_the_cache(&pool);
+    let cached = |pool: &Pool| pool.stats().classes.iter().map(|class| class.cached).sum::<usize>();
+    let before = cached(&pool);
+    fork(|| {
+        assert_eq!(cached(&pool), before);
+        fork(|| assert_all_is_there(&pool));
+        assert_all_is_there(&pool);
+    });
+    fork(|| fork(|| assert_all_is_there(&pool)));
+    assert_eq!(cached(&pool), before);
+    assert_all_is_there(&pool);
+}
+
+/// A thread of the child has the state of a thread that only the parent has, whose cache the child never ended.
+#[test]
+fn a_new_thread_of_a_child_forks_with_the_state_of_a_thread_that_is_gone() {
+    let (pool, other) = (pool_of_all_kinds(usize::MAX), pool_of_all_kinds(usize::MAX));
+    fill_the_cache(&pool);
+    fork_among(
+        1,
+        1,
+        |_, stop| {
+            fill_the_cache(&pool);
+            while !stop.load(Relaxed) {
+                thread::yield_now();
+            }
+        },
+        |_| {
+            let forking = || {
+                fill_the_cache(&other); // takes over a state
+                fork(|| {
+                    assert_all_is_there(&pool);
+                    assert_all_is_there(&other);
+                });
+            };
+            thread::scope(|scope| scope.spawn(forking).join().unwrap());
+            assert_all_is_there(&pool);
+        },
+    );
+    assert_all_is_there(&pool);
+}

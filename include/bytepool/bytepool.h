@@ -26,7 +26,7 @@
  * callback of yours. So a wait of bytepool_get_timeout cannot be cancelled. It ends with memory, at its deadline, or
  * when the pool closes. A thread in a call must not be cancelled asynchronously. Every function of a release build runs
  * on a stack of 16 KiB, on s390x of 32 KiB, or of PTHREAD_STACK_MIN bytes where that is more. A debug build needs 64
- * KiB. A put or a free leaves errno as it was.
+ * KiB. A put or a free leaves errno as it was. A size above 2^53 may set the floating-point flag FE_INEXACT.
  *
  * **Contexts.** A context is one handle on a pool. bytepool_new, bytepool_clone, Rust or C++ makes it, and
  * bytepool_free gives it up. The library never dereferences it. NULL, an invented one, and one whose pool is gone are
@@ -162,8 +162,13 @@ typedef struct bytepool_config {
     uint32_t guard_every;
 } bytepool_config;
 
+#ifdef __cplusplus
+#define BYTEPOOL_CONFIG_INIT                                                                                           \
+    { sizeof(bytepool_config), nullptr, 0, 0, 0, nullptr, 0, 0, 0, 0 }
+#else
 #define BYTEPOOL_CONFIG_INIT                                                                                           \
     { sizeof(bytepool_config), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#endif
 
 /* Makes a pool. *out_context becomes its first handle, which the caller frees by bytepool_free. On failure *out_context
  * is NULL. Making a pool takes addresses only, and memory is used as buffers are handed out; a pinned pool takes its

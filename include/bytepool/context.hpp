@@ -34,7 +34,8 @@ class [[nodiscard]] Context {
     Context &operator=(const Context &) = delete;
     Context(Context &&other) noexcept : context_(other.release()), alignment_(other.alignment_) {}
     Context &operator=(Context &&other) noexcept {
-        Context(std::move(other)).swap(*this);
+        Context taken(std::move(other));
+        taken.swap(*this);
         return *this;
     }
     ~Context() {

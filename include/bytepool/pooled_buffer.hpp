@@ -147,7 +147,8 @@ class [[nodiscard]] PooledBuffer {
     PooledBuffer &operator=(const PooledBuffer &) = delete;
     PooledBuffer(PooledBuffer &&other) noexcept : parts_(std::exchange(other.parts_, none())) {}
     PooledBuffer &operator=(PooledBuffer &&other) noexcept {
-        PooledBuffer(std::move(other)).swap(*this);
+        PooledBuffer taken(std::move(other));
+        taken.swap(*this);
         return *this;
     }
     ~PooledBuffer() {

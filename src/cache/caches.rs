@@ -84,28 +84,33 @@ impl Caches {
         let mut list = self.list.lock(guard);
         // Relaxed: changed under this lock.
         if self.generation.load(Relaxed) != fork::generation() {
-            self.end_all_of_other_threads(&mut list);
+            self.end_all_of_other_threads(guard, &mut list);
         }
         list
     }
 
     /// In a child of a fork, at the pool's first use: ends the caches of threads that the child does not have. All
-    /// caches in the list are older than the fork. The forking thread keeps its own, unless its parent was a child that
-    /// never used the list either.
+    /// caches in the list are older than the fork. The forking thread keeps its own. But if its parent was a child that
+    /// never used the list either, a cache with its state may be of a thread that had the state before: it goes, too.
     #[cold]
-    fn end_all_of_other_threads(&self, list: &mut Vec<CacheRef>) {
+    fn end_all_of_other_threads(&self, guard: &ForkGuard, list: &mut Vec<CacheRef>) {
         let generation = fork::generation();
         let before = self.generation.swap(generation, Relaxed);
         list.retain(|cache| {
-            let is_left =
-                thread_state::is_of_other_thread(cache.state) || generation.wrapping_sub(before) != 1;
-            if is_left {
-                // SAFETY:
-                // - made by CacheRef::new; the forking thread detached it from all entries and waited until
-                //   nobody used it
-                unsafe { cache.end() };
+            if !thread_state::is_of_other_thread(cache.state) {
+                if generation.wrapping_sub(before) == 1 {
+                    return true;
+                }
+                cache.state.detach(guard, cache.as_any(), None);
+                thread_state::fence_all_threads(guard);
+                cache.state.wait_until_inactive();
             }
-            !is_left
+            // SAFETY:
+            // - made by CacheRef::new
+            // - the thread that forked detached it from all entries and waited until nobody used it; or that was done
+            //   above
+            unsafe { cache.end() };
+            false
         });
     }
 
@@ -128,12 +133,12 @@ impl Caches {
     #[cold]
     pub(crate) fn attach(
         &self,
-        guard: &ForkGuard,
+        guard: &mut ForkGuard,
         classes: &Classes,
         owner: NonNull<()>,
         key: u64,
         may_cache: impl Fn() -> bool,
-        is_valid: impl FnOnce() -> bool,
+        is_valid: impl FnOnce(&ForkGuard) -> bool,
     ) -> [Option<Evicted>; 2] {
         self.settle_fork(guard);
         if !self.allowed || !may_cache() {
@@ -146,7 +151,7 @@ impl Caches {
         let Some(state) = thread_state::own(guard, CacheRef::nowhere().as_any()) else { return [None; 2] };
         let mut list = self.lock(guard);
         // Relaxed: changed under this lock.
-        if !may_cache() || self.paused.load(Relaxed) || !is_valid() {
+        if !may_cache() || self.paused.load(Relaxed) || !is_valid(guard) {
             return [None; 2];
         }
         let fast = barrier::is_in_use();
@@ -280,7 +285,7 @@ pub(crate) fn count_as_they_are(guard: &ForkGuard, caches: &Caches) -> usize {
 
 /// Gives the calling thread a state that leads to no cache, for models.
 #[cfg(bytepool_shuttle)]
-pub(crate) fn make_state(guard: &ForkGuard) {
+pub(crate) fn make_state(guard: &mut ForkGuard) {
     thread_state::own(guard, CacheRef::nowhere().as_any());
 }
 

@@ -119,15 +119,15 @@ impl Classes {
 fn reserve(mut layout: Layout) -> Result<(Layout, Region, Books), BuildError> {
     loop {
         let books_len = Books::len_for(&layout.spans);
-        let reserved = Region::reserve_two(layout.len, layout.base_alignment, books_len)
-            .and_then(|(region, books)| Ok((region, Books::new(books)?)));
-        match reserved {
-            Ok((region, books)) => return Ok((layout, region, books)),
-            Err(source) => match layout.with_less_room()? {
-                Some(less) => layout = less,
-                None => return Err(BuildError::Reserve { bytes: layout.len, source }),
+        let refused = match Region::reserve_two(layout.len, layout.base_alignment, books_len) {
+            Ok((region, books)) => match Books::new(books) {
+                Ok(books) => return Ok((layout, region, books)),
+                // Where memory is counted when it is opened, by a limit on data or by strict overcommit.
+                Err(_) => OutOfMemory { bytes: books_len }.into(),
             },
-        }
+            Err(source) => BuildError::Reserve { bytes: layout.len, source },
+        };
+        layout = layout.with_less_room()?.ok_or(refused)?;
     }
 }
 

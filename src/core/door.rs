@@ -115,8 +115,8 @@ pub(crate) fn with_live_pool<H: Handle, T>(
     get(&pool, guard).map_err(Refused::Error)
 }
 
-fn attach<H: Handle>(handle: H, pool: &Core, guard: &ForkGuard) {
-    pool.attach(guard, handle.key(), || handle.is_live(guard, pool));
+fn attach<H: Handle>(handle: H, pool: &Core, guard: &mut ForkGuard) {
+    pool.attach(guard, handle.key(), |guard| handle.is_live(guard, pool));
 }
 
 /// Puts a raw buffer to this thread's cache. The size is the one asked for, or another of its class. `Err`: nothing was

@@ -179,7 +179,7 @@ impl Core {
 
     /// Attaches the calling thread: from now on `key` leads it to a cache of this pool, if the pool allows that and the
     /// key is valid. The key leads to no cache yet.
-    pub(crate) fn attach(&self, guard: &ForkGuard, key: u64, is_valid: impl FnOnce() -> bool) {
+    pub(crate) fn attach(&self, guard: &mut ForkGuard, key: u64, is_valid: impl FnOnce(&ForkGuard) -> bool) {
         // No cache while a get waits: then each put must come to the shelf, and serve the waiter.
         let may_cache = || !self.is_closed() && !self.waiting.has_waiters();
         let owner = NonNull::from(self).cast();

@@ -12,8 +12,6 @@ mod unix {
     use std::ptr::{self, NonNull};
 
     use super::super::{callers, memcheck, sanitizer};
-    use crate::os::fork::ForkGuard;
-    use crate::os::lock::Once;
     use crate::os::memory::{Content, OutOfMemory};
 
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,30 +32,26 @@ mod unix {
         }
     }
 
-    /// The checker that this process runs under. It is looked for once.
-    fn checker(guard: &ForkGuard) -> Option<Checker> {
-        static CHECKER: Once<Option<Checker>> = Once::new();
-        *CHECKER.get_or_init(guard, || {
-            if sanitizer::is_there() {
-                Some(Checker::Sanitizer)
-            } else {
-                memcheck::is_there().then_some(Checker::Memcheck)
-            }
-        })
+    /// The checker that this process runs under.
+    fn checker() -> Option<Checker> {
+        if sanitizer::is_there() {
+            Some(Checker::Sanitizer)
+        } else {
+            memcheck::is_there().then_some(Checker::Memcheck)
+        }
     }
 
-    pub(in super::super) fn is_there(guard: &ForkGuard) -> bool {
-        checker(guard).is_some()
+    pub(in super::super) fn is_there() -> bool {
+        checker().is_some()
     }
 
     /// Exactly `size` bytes from the C library, whatever the global allocator is.
     pub(in super::super) fn allocate(
-        guard: &ForkGuard,
         size: usize,
         alignment: usize,
         content: Content,
     ) -> Result<NonNull<u8>, OutOfMemory> {
-        let checker = checker(guard);
+        let checker = checker();
         let alignment = alignment.max(size_of::<*const ()>());
         let too_much = checker.map_or((usize::MAX, usize::MAX), Checker::too_much);
         if size >= too_much.0 || alignment >= too_much.1 {
@@ -91,13 +85,13 @@ mod unix {
     /// # Safety
     /// - `data` came from [`allocate`] and was not freed since
     /// - nobody uses it any more
-    pub(in super::super) unsafe fn free(guard: &ForkGuard, data: NonNull<u8>) {
+    pub(in super::super) unsafe fn free(data: NonNull<u8>) {
         let data = data.as_ptr().cast::<c_void>();
         // SAFETY:
         // - allocated there, and freed once (caller)
         // - the function takes one argument, and ignores the rest
         unsafe {
-            match checker(guard) {
+            match checker() {
                 Some(Checker::Sanitizer) => {
                     callers::call(libc::free as callers::Function, [data.expose_provenance(), 0, 0]);
                 }
@@ -112,15 +106,13 @@ mod unix {
 mod none {
     use std::ptr::NonNull;
 
-    use crate::os::fork::ForkGuard;
     use crate::os::memory::{self, Content, OutOfMemory};
 
-    pub(in super::super) fn is_there(_: &ForkGuard) -> bool {
+    pub(in super::super) fn is_there() -> bool {
         false
     }
 
     pub(in super::super) fn allocate(
-        _: &ForkGuard,
         size: usize,
         alignment: usize,
         content: Content,
@@ -130,7 +122,7 @@ mod none {
 
     /// # Safety
     /// - none: nothing was allocated
-    pub(in super::super) unsafe fn free(_: &ForkGuard, _: NonNull<u8>) {
+    pub(in super::super) unsafe fn free(_: NonNull<u8>) {
         unreachable!("no pool is instrumented");
     }
 }

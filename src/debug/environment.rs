@@ -21,7 +21,8 @@ pub(crate) struct Sampling {
 
 impl Sampling {
     /// Fills in what the environment says, where the pool asks for nothing. The environment is read when the first pool
-    /// is made. A value that is no number is reported once, on stderr.
+    /// is made, but not by a privileged program, such as a setuid one. A value that is no number is reported once, on
+    /// stderr.
     pub(crate) fn or_environment(self, guard: &mut ForkGuard) -> Self {
         let environment = of_environment(guard);
         let or = |asked: u32, said: u32| if asked == 0 { said } else { asked };
@@ -36,17 +37,46 @@ impl Sampling {
 #[inline(never)]
 fn of_environment(guard: &mut ForkGuard) -> Sampling {
     static ENVIRONMENT: Once<Sampling> = Once::new();
+    if let Some(known) = ENVIRONMENT.get() {
+        return *known;
+    }
+    // Unguarded: the environment has a lock, which a thread that forks may hold.
     let mut bad = [None, None];
-    let environment = *ENVIRONMENT.get_or_init(guard, || Sampling {
-        track_every: number(TRACK, &mut bad[0]),
-        guard_every: number(GUARD, &mut bad[1]),
+    let [track_every, guard_every] = guard.unguarded(|| {
+        if is_privileged() {
+            return [0, 0];
+        }
+        [number(TRACK, &mut bad[0]), number(GUARD, &mut bad[1])]
     });
-    for (name, value) in [TRACK, GUARD].into_iter().zip(&bad) {
+    let mut is_first = false;
+    let environment = *ENVIRONMENT.get_or_init(guard, || {
+        is_first = true;
+        Sampling { track_every, guard_every }
+    });
+    for (name, value) in [TRACK, GUARD].into_iter().zip(&bad).filter(|_| is_first) {
         if let Some(value) = value {
             guard.unguarded(|| complain(name, value));
         }
     }
     environment
+}
+
+/// Whether the program has rights that whoever started it has not. Then what it writes must not depend on them.
+fn is_privileged() -> bool {
+    // SAFETY:
+    // - only reads what the system told the process
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    // SAFETY: as above
+    #[cfg(any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "openbsd",
+        target_os = "netbsd"
+    ))]
+    return unsafe { libc::issetugid() } != 0;
+    #[allow(unreachable_code)]
+    false
 }
 
 /// The value of a variable. It is 0 if the variable is not set, or is no number. Then `bad` becomes its text.

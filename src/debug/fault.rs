@@ -62,10 +62,8 @@ mod system {
         // SAFETY:
         // - the system passes what it knows of the signal
         let (address, is_fault) = unsafe { ((*info).si_addr().addr(), (*info).si_code > 0) };
-        if is_fault && guard::explain(address) {
-            // The instruction faults again, and then the previous handler has it.
-            restore(signal, previous);
-            return;
+        if is_fault {
+            guard::explain(address);
         }
         // The previous handler is to be called once: the system would reset it as well.
         if previous.sa_flags & libc::SA_RESETHAND != 0 {
@@ -74,7 +72,13 @@ mod system {
             restore(signal, &unsafe { mem::zeroed() });
         }
         match previous.sa_sigaction {
-            libc::SIG_DFL | libc::SIG_IGN if is_fault => restore(signal, previous),
+            // The instruction faults again, and then the previous action has it. But a handler that was installed later,
+            // and called this one, stays: it knows how to go on.
+            libc::SIG_DFL | libc::SIG_IGN if is_fault => {
+                if is_installed(signal) {
+                    restore(signal, previous);
+                }
+            }
             libc::SIG_IGN => {}
             libc::SIG_DFL => {
                 // Somebody sent the signal, so it does not come again by itself.
@@ -97,6 +101,12 @@ mod system {
                 handler(signal);
             },
         }
+    }
+
+    /// Whether this handler has the signal.
+    fn is_installed(signal: c_int) -> bool {
+        let handler: unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_fault;
+        previous_of(signal).sa_sigaction == handler as usize
     }
 
     fn restore(signal: c_int, previous: &libc::sigaction) {

@@ -193,13 +193,13 @@ pub(super) unsafe fn free(guard: &mut ForkGuard, data: NonNull<u8>, size: usize)
     }
 }
 
-/// Says on stderr which guarded buffer the fault at `address` was in or beside, once for each buffer. Returns whether
-/// it was one. The fault handler calls it.
+/// Says on stderr which guarded buffer the fault at `address` was in or beside, once for each buffer. The fault handler
+/// calls it.
 // Without unreadable pages there is no fault to explain.
 #[cfg_attr(not(all(unix, not(bytepool_portable))), allow(dead_code))]
-pub(super) fn explain(address: usize) -> bool {
+pub(super) fn explain(address: usize) {
     let note = guards().and_then(|guards| guards.notes.iter().find(|note| note.covers(address)));
-    let Some(note) = note else { return false };
+    let Some(note) = note else { return };
     // Relaxed: a switch only.
     if !note.is_told.swap(true, Relaxed) {
         let (data, size) = (note.data.load(Relaxed), note.size.load(Relaxed));
@@ -214,7 +214,6 @@ pub(super) fn explain(address: usize) -> bool {
         }
         line.print();
     }
-    true
 }
 
 /// What the fault handler knows of one guarded buffer.

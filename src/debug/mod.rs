@@ -44,7 +44,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Without Unix there is no sanitizer to tell.
 #[cfg(all(not(unix), feature = "capi"))]
-pub(crate) fn written<T: ?Sized>(_: &ForkGuard, _: &mut T) {}
+pub(crate) fn written<T: ?Sized>(_: &mut T) {}
 
 /// A pool's instrumentation.
 pub(crate) struct Instrument {
@@ -62,7 +62,7 @@ impl Instrument {
     pub(crate) fn new(guard: &ForkGuard, sampling: Sampling) -> Self {
         static POOLS: AtomicU64 = AtomicU64::new(0);
         // If the library itself is compiled with a sanitizer, its own slots and caches are to be checked.
-        let checked = !cfg!(bytepool_sanitized) && checker::is_there(guard);
+        let checked = !cfg!(bytepool_sanitized) && checker::is_there();
         Self {
             checked,
             tracker: Sampler::new(sampling.track_every).map(Tracker::new),

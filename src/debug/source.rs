@@ -33,7 +33,7 @@ impl Source {
         content: Content,
     ) -> Result<(NonNull<u8>, Self), OutOfMemory> {
         if self == Self::Checker {
-            return checker::allocate(guard, size, alignment, content).map(|data| (data, self));
+            return checker::allocate(size, alignment, content).map(|data| (data, self));
         }
         if self == Self::Guard {
             if let Ok(data) = guard::allocate(guard, size, alignment) {
@@ -55,7 +55,7 @@ impl Source {
             // - as the caller promised
             Self::System(block) => unsafe { block.free(data, size, alignment) },
             // SAFETY: as above
-            Self::Checker => unsafe { checker::free(guard, data) },
+            Self::Checker => unsafe { checker::free(data) },
             // SAFETY: as above
             Self::Guard => unsafe { guard::free(guard, data, size) },
         }

@@ -297,7 +297,7 @@ fn interned(guard: &ForkGuard, name: &str) -> Option<&'static str> {
             let copy = copy.leak();
             // C may look at it.
             #[cfg(feature = "capi")]
-            super::written(guard, copy);
+            super::written(copy);
             names.insert(index, copy);
             Some(without_zero(names[index]))
         }

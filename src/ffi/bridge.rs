@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::core::door::{self, Handle, Refused, Unfinished};
 use crate::core::get::Request;
 use crate::core::reference::{OfBuffer, Reference};
+use crate::core::stats::Stats;
 use crate::debug::tracking::{Caller, Language};
 use crate::error::{BuildError, GetError, Misuse};
 use crate::ffi::context::resolve;
@@ -284,11 +285,14 @@ impl Pool {
     }
 
     fn c_stats(&self) -> CStats {
-        CStats::from(&self.stats())
+        let mut stats = Stats::NONE; // made in place: it is large
+        self.reference().read_stats(&ForkGuard::new(), &mut stats);
+        CStats::from(&stats)
     }
 
     fn c_class_stats(&self, index: usize) -> Result<CClassStats, CppError> {
-        let stats = self.stats();
+        let mut stats = Stats::NONE;
+        self.reference().read_stats(&ForkGuard::new(), &mut stats);
         let classes = &stats.classes;
         let class = classes.get(index).ok_or(CppError::ClassIndex { index, classes: classes.len() })?;
         Ok(CClassStats::from(class))

@@ -135,7 +135,7 @@ fn report(
     let _errno = KeptErrno::new();
     let mut report =
         Report { struct_size: size_of::<Report>(), kind: status as i32, context, data, size, buffer_size };
-    written(guard, &mut report);
+    written(&mut report);
     let (handler, user_data) = {
         let installed = INSTALLED.lock(guard);
         (installed.handler, installed.user_data)

@@ -9,7 +9,6 @@ use crate::core::stats::{ClassStats, Stats};
 use crate::debug::tracking::{Language, Outstanding};
 use crate::debug::written;
 use crate::ffi::status::Status;
-use crate::os::fork::ForkGuard;
 use crate::pool::builder::Builder;
 
 /// `bytepool_size_class`: up to `capacity` idle buffers of `buffer_size` bytes are kept.
@@ -281,7 +280,6 @@ pub(crate) fn write_items<T>(items: impl Iterator<Item = impl Into<T>>, out: &mu
 /// - `out` is NULL or writable for `max` items
 /// - `T` has no padding, and every value of its bytes is one
 pub(crate) unsafe fn write_array<T>(
-    guard: &ForkGuard,
     items: impl Iterator<Item = impl Into<T>>,
     out: *mut T,
     max: usize,
@@ -294,7 +292,7 @@ pub(crate) unsafe fn write_array<T>(
     };
     let count = write_items(items, out);
     let filled = count.min(out.len());
-    out[..filled].iter_mut().for_each(|item| written(guard, item));
+    out[..filled].iter_mut().for_each(written);
     count
 }
 
@@ -436,7 +434,8 @@ pub(crate) unsafe fn read_config(config: *const Config) -> Result<Builder, Statu
 /// - `size_classes` has `size_class_count` entries, unless it is NULL
 /// - `round` is NULL or may be called on any thread, and does not throw
 pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
-    if config.flags & !ALL_FLAGS != 0 || (config.size_classes.is_null() && config.size_class_count > 0) {
+    let is_known = config.flags & !ALL_FLAGS == 0 && config.unused == 0;
+    if !is_known || (config.size_classes.is_null() && config.size_class_count > 0) {
         return Err(Status::InvalidArgument);
     }
     // No pool has so many classes, and a slice must not be longer than memory.
@@ -477,7 +476,7 @@ pub(crate) unsafe fn builder_of(config: &Config) -> Result<Builder, Status> {
 /// # Safety
 /// - `out` is NULL or points to a struct that starts with its size in bytes, and is writable for that many
 /// - `T` starts with a `usize`, too, and has no padding
-pub(crate) unsafe fn write_struct<T: Copy>(guard: &ForkGuard, out: *mut T, value: T) -> Result<(), Status> {
+pub(crate) unsafe fn write_struct<T: Copy>(out: *mut T, value: T) -> Result<(), Status> {
     if out.is_null() {
         return Err(Status::InvalidArgument);
     }
@@ -494,7 +493,7 @@ pub(crate) unsafe fn write_struct<T: Copy>(guard: &ForkGuard, out: *mut T, value
         out.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
         out.cast::<u8>().add(known).write_bytes(0, struct_size - known);
         out.cast::<usize>().write(struct_size);
-        written(guard, std::slice::from_raw_parts_mut(out.cast::<u8>(), struct_size));
+        written(std::slice::from_raw_parts_mut(out.cast::<u8>(), struct_size));
     }
     Ok(())
 }

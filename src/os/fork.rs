@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! before the fork     close the gate -> wait until no other thread has a guard
-//!                     -> detach every thread's caches -> wait until no thread uses one
+//!                     -> detach the other threads' caches -> wait until no thread uses one
 //! in the parent       open the gate: threads find their caches again as they go on
 //! in the child        the first guard: forget the other threads and those that waited, open the gate
 //!                     the first use of a pool: put what the other threads cached of it on its shelves
@@ -202,12 +202,17 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Relaxed)
 }
 
+/// Whether the calling thread is the one that forks now.
+pub(super) fn is_of_this_thread() -> bool {
+    // Relaxed: only this thread writes its own address.
+    FORKING.load(Relaxed) == sync::guard_depth::address()
+}
+
 /// Waits until the gate is open. The caller counted itself in and found it not open.
 #[cold]
 fn wait_at_gate(guards: u32) {
-    // Relaxed: a thread that finds its own address wrote it. It goes on, as the user's handlers, which run between
-    // ours, may use pools.
-    if FORKING.load(Relaxed) == sync::guard_depth::address() {
+    // The user's handlers, which run between ours, may use pools.
+    if is_of_this_thread() {
         return;
     }
     loop {
@@ -274,7 +279,7 @@ extern "C" fn before() {
     FORKING.store(sync::guard_depth::address(), Relaxed);
     wait_for_others();
     if barrier::was_prepared() {
-        thread_state::detach_all(&ForkGuard::of_counted_thread());
+        thread_state::detach_others(&ForkGuard::of_counted_thread());
     }
 }
 

@@ -73,14 +73,18 @@ fn write_to_stderr(text: &[u8]) {
     }
 }
 
-/// Writes to stderr. A pipe that was closed meanwhile does not end the program.
+/// Writes to stderr. A pipe that was closed meanwhile, or a file at its limit, does not end the program, and a terminal
+/// that belongs to another job does not stop it.
 ///
 /// # Safety
 /// - `data` is readable for `len` bytes
 #[cfg(target_os = "linux")]
 unsafe fn write_without_signal(data: *const u8, len: usize) {
-    // A signal set of the kernel's size, which the C library's type need not have.
-    static SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
+    // Signal sets of the kernel's size, which the C library's type need not have.
+    const fn set_of(signal: libc::c_int) -> u64 {
+        1 << (signal - 1)
+    }
+    static BLOCKED: u64 = set_of(libc::SIGPIPE) | set_of(libc::SIGXFSZ) | set_of(libc::SIGTTOU);
     let (mut before, mut pending) = (0_u64, 0_u64);
     let size = size_of::<u64>();
     // SAFETY:
@@ -88,13 +92,18 @@ unsafe fn write_without_signal(data: *const u8, len: usize) {
     // - `data` is readable for `len` bytes (caller)
     unsafe {
         let block = libc::SIG_BLOCK;
-        libc::syscall(libc::SYS_rt_sigprocmask, block, &raw const SIGPIPE, &raw mut before, size);
+        libc::syscall(libc::SYS_rt_sigprocmask, block, &raw const BLOCKED, &raw mut before, size);
         libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size);
         let written = libc::syscall(libc::SYS_write, libc::STDERR_FILENO, data, len);
-        if written < 0 && *libc::__errno_location() == libc::EPIPE && pending & SIGPIPE == 0 {
+        let sent = match *libc::__errno_location() {
+            libc::EPIPE if written < 0 => set_of(libc::SIGPIPE),
+            libc::EFBIG if written < 0 => set_of(libc::SIGXFSZ),
+            _ => 0,
+        };
+        if sent != 0 && pending & sent == 0 {
             let (at_once, info) =
                 (libc::timespec { tv_sec: 0, tv_nsec: 0 }, ptr::null_mut::<libc::siginfo_t>());
-            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const SIGPIPE, info, &raw const at_once, size);
+            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const sent, info, &raw const at_once, size);
         }
         let nothing = ptr::null_mut::<u64>();
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, nothing, size);

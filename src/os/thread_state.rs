@@ -31,7 +31,7 @@ use std::ptr::{self, NonNull};
 pub(crate) use self::lifetime::vanish;
 pub(super) use self::lifetime::{all, forget_other_threads, note_forked};
 pub(crate) use self::lifetime::{is_of_other_thread, own};
-pub(super) use self::table::detach_all;
+pub(super) use self::table::detach_others;
 use super::barrier;
 use super::fork::ForkGuard;
 use super::lock::Lock;
@@ -267,8 +267,9 @@ impl ThreadState {
     pub(super) fn may_lock(&self) -> bool {
         match self.activity.load(Relaxed) {
             INACTIVE => true,
-            SLOW => barrier::is_being_given_up(),
-            _ => false,
+            SLOW if barrier::is_being_given_up() => true,
+            // A signal's handler forks.
+            _ => super::fork::is_of_this_thread(),
         }
     }
 

@@ -12,7 +12,10 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "pools.h"
@@ -321,6 +324,45 @@ static void nobody_reads_the_pipe(void) {
     write_to_the_pipe();
 }
 
+static void stderr_is_a_file_at_its_limit(void) {
+    const struct rlimit none = {0, RLIM_INFINITY};
+    FILE *file = tmpfile();
+    sigset_t pending;
+    signal(SIGXFSZ, SIG_DFL);
+    REQUIRE(file != NULL && dup2(fileno(file), STDERR_FILENO) == STDERR_FILENO);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    make_pools();
+    misuse();
+    CHECK_EQ(sigpending(&pending), 0);
+    CHECK(!sigismember(&pending, SIGXFSZ));
+}
+
+static void stderr_is_a_terminal_of_another_job(void) {
+    struct termios settings;
+    const char *name;
+    int status = -1;
+    pid_t job;
+    const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    REQUIRE(setsid() > 0 && terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    name = ptsname(terminal);
+    REQUIRE(name != NULL && dup2(open(name, O_RDWR), STDERR_FILENO) == STDERR_FILENO);
+    REQUIRE(tcgetattr(STDERR_FILENO, &settings) == 0);
+    settings.c_lflag |= TOSTOP;
+    REQUIRE(tcsetattr(STDERR_FILENO, TCSANOW, &settings) == 0);
+    job = fork();
+    REQUIRE(job >= 0);
+    if (job == 0) {
+        REQUIRE(setpgid(0, 0) == 0);
+        signal(SIGTTOU, SIG_DFL);
+        make_pools();
+        misuse();
+        _exit(0);
+    }
+    REQUIRE(waitpid(job, &status, WUNTRACED) == job);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    kill(job, SIGKILL);
+}
+
 static void stderr_is_closed(void) {
     close(STDERR_FILENO);
     make_pools();
@@ -339,6 +381,8 @@ static void a_report_neither_ends_nor_stops_the_process(void) {
     close(pipe_ends[0]);
     close(pipe_ends[1]);
     CHECK_EQ(in_process(stderr_is_closed), 0);
+    CHECK_EQ(in_process(stderr_is_a_file_at_its_limit), 0);
+    CHECK_EQ(in_process(stderr_is_a_terminal_of_another_job), 0);
     /* And where somebody reads, the report arrives. */
     REQUIRE(pipe(pipe_ends) == 0);
     CHECK_EQ(in_process(write_to_the_pipe), 0);
@@ -372,6 +416,55 @@ static void errno_stays(void) {
     CHECK_EQ(errno, EXDEV);
 }
 
+/* ---- a signal's handler that forks, in the middle of a get or a put ---- */
+
+static volatile sig_atomic_t forks;
+
+static void fork_and_wait(int number) {
+    const int before = errno;
+    const pid_t child = fork();
+    (void)number;
+    if (child == 0) {
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    forks++;
+    errno = before;
+}
+
+static void forks_in_a_handler(void) {
+    const struct itimerval often = {{0, 1000}, {0, 1000}};
+    const struct itimerval never = {{0, 0}, {0, 0}};
+    void *const pool = limited_pool_of(0, 0, 0);
+    const int enough = (int)check_rounds(300);
+    signal(SIGPROF, fork_and_wait);
+    REQUIRE(setitimer(ITIMER_PROF, &often, NULL) == 0);
+    while (forks < enough) {
+        bytepool_put(pool, bytepool_get(pool, 100), 100);
+    }
+    REQUIRE(setitimer(ITIMER_PROF, &never, NULL) == 0);
+    CHECK_EQ(stats_of(pool).gets, stats_of(pool).puts);
+    bytepool_free(pool);
+}
+
+/* As a reporter of crashes does: put_many reads an array that is not there. */
+static void fork_and_end(int number) {
+    fork_and_wait(number);
+    _exit(0);
+}
+
+static void a_fork_in_the_handler_of_a_fault(void) {
+    void *const pool = limited_pool_of(0, 0, 0);
+    void *const nowhere = mmap(NULL, 65536, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *volatile data = nowhere;
+    REQUIRE(nowhere != MAP_FAILED);
+    bytepool_put(pool, bytepool_get(pool, 100), 100);
+    signal(SIGSEGV, fork_and_end);
+    signal(SIGBUS, fork_and_end);
+    bytepool_put_many(pool, data, 5, 100);
+    CHECK(0);
+}
+
 /* ---- no entropy ---- */
 
 #ifdef __linux__
@@ -384,6 +477,51 @@ static void refuse_getrandom(void) {
     /* No file can be opened either, as where there is no /dev. */
     REQUIRE(refuse(SYS_openat, ENOENT));
     a_pools_life();
+}
+
+/* ---- a sandbox that forbids to give memory back ---- */
+
+static long locked_kib(void) {
+    char line[128];
+    long kib = -1;
+    FILE *const status = fopen("/proc/self/status", "r");
+    REQUIRE(status != NULL);
+    while (fgets(line, sizeof line, status) != NULL && sscanf(line, "VmLck: %ld", &kib) != 1) {
+    }
+    fclose(status);
+    return kib;
+}
+
+static void refuse_madvise(void) {
+    const size_t size = 1 << 20;
+    bytepool_config config = config_of(classes, 2);
+    void *data[20];
+    void *pinned;
+    size_t i;
+    make_pools();
+    if (!refuse(SYS_madvise, EPERM)) {
+        printf("    skipped: no madvise, as this system has no seccomp, which an emulator has not\n");
+        fflush(stdout);
+        return;
+    }
+    for (i = 0; i < COUNT_OF(data); i++) {
+        data[i] = bytepool_get(plain, size);
+        REQUIRE(data[i] != NULL);
+        memset(data[i], 1, size);
+    }
+    for (i = 0; i < COUNT_OF(data); i++) {
+        CHECK_EQ(bytepool_put_checked(plain, data[i], size), BYTEPOOL_OK);
+    }
+    CHECK_EQ(bytepool_trim(plain, 0), 0);
+    CHECK_EQ(locked_kib(), 0);
+    config.flags = BYTEPOOL_PINNED;
+    pinned = new_pool(&config);
+    data[0] = bytepool_get(pinned, 4096);
+    REQUIRE(data[0] != NULL);
+    memset(data[0], 1, 4096);
+    bytepool_put(pinned, data[0], 4096);
+    bytepool_free(pinned);
+    bytepool_free(plain);
 }
 
 /* ---- a sandbox that forbids the fence, before pools are made ---- */
@@ -608,8 +746,11 @@ int main(int argc, char **argv) {
     no_function_is_a_point_of_cancellation();
     a_report_neither_ends_nor_stops_the_process();
     CHECK_EQ(in_process(errno_stays), 0);
+    CHECK_EQ(in_process(forks_in_a_handler), 0);
+    CHECK_EQ(in_process(a_fork_in_the_handler_of_a_fault), 0);
 #ifdef __linux__
     CHECK_EQ(in_process(refuse_getrandom), 0);
+    CHECK_EQ(in_process(refuse_madvise), 0);
     CHECK_EQ(in_process(refuse_membarrier_to_a_thread_without_a_cache), 0);
     CHECK_EQ(in_process(refuse_membarrier_to_a_thread_with_a_cache), 0);
 #endif

@@ -103,6 +103,38 @@ static void going_on_after_own_faults(void) {
     _exit(44);
 }
 
+/* Each of three guarded buffers is told of. */
+static void overflow_three(void *context) {
+    volatile int faults = 0;
+    while (faults < 3) {
+        if (sigsetjmp(back, 1) == 0) {
+            touch(BYTEPOOL_GET(context, 128), 128);
+        }
+        faults++;
+    }
+    _exit(46);
+}
+
+static void going_on_after_each(void) {
+    handle(jump_back, NULL);
+    overflow_three(guarding_pool());
+}
+
+static struct sigaction found_there;
+
+static void call_and_jump_back(int number, siginfo_t *info, void *context) {
+    found_there.sa_sigaction(number, info, context);
+    siglongjmp(back, 1);
+}
+
+static void a_later_handler_that_calls_ours(void) {
+    void *context = guarding_pool();
+    bytepool_put(context, bytepool_get(context, 128), 128);
+    REQUIRE(sigaction(SIGSEGV, NULL, &found_there) == 0);
+    handle(NULL, call_and_jump_back);
+    overflow_three(context);
+}
+
 static void a_signal_that_was_sent(void) {
     guarding_pool();
     raise(SIGSEGV);
@@ -148,6 +180,8 @@ static const mode modes[] = {
     {"to_the_handler_with_info", to_the_handler_with_info},
     {"to_the_plain_handler", to_the_plain_handler},
     {"going_on_after_own_faults", going_on_after_own_faults},
+    {"going_on_after_each", going_on_after_each},
+    {"a_later_handler_that_calls_ours", a_later_handler_that_calls_ours},
     {"a_signal_that_was_sent", a_signal_that_was_sent},
     {"a_signal_that_is_ignored", a_signal_that_is_ignored},
     {"correct", correct},

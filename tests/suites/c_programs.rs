@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use crate::support::{
-    self, Language, Outcome, Program, WARNINGS, compile, compiler, include_path, link, link_shared,
+    self, Build, Language, Outcome, Program, WARNINGS, compile, compiler, include_path, link, link_shared,
     link_shared_with, root, runs_slow, scratch,
 };
 
@@ -61,13 +61,7 @@ fn forks() {
 /// Not with checkers of memory, which need more stack and more of the system than there is here.
 #[test]
 fn what_real_systems_do_to_a_process() {
-    let program = Program::c(&["edges.c"]);
-    if cfg!(debug_assertions) {
-        // Without optimisation it takes more stack than a thread may ask for at least.
-        program.check_with(&["100", "65536"]);
-    } else {
-        program.check();
-    }
+    Program::c(&["edges.c"]).check_on_small_stacks();
 }
 
 /// Not with checkers of memory, which are locked, too.
@@ -123,6 +117,20 @@ fn plugins_come_and_go_and_keep_apart() {
     let paths = [with_static, with_shared];
     let paths = paths.each_ref().map(|path| path.to_str().expect("the target folder's name is UTF-8"));
     Program::c(&["plugins.c"]).check_with(&paths);
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn libraries_load_while_threads_use_pools_for_the_first_time() {
+    let library = scratch("loads").join("loaded.so");
+    let mut compiler = compiler(Language::C);
+    compiler.args(["-std=c11", "-fPIC", "-shared"]).args(WARNINGS);
+    compiler.arg(root().join("tests/c/loaded.c")).arg("-o").arg(&library);
+    compile(&mut compiler).assert_succeeded();
+    // The library calls a function of the program's.
+    let build = Build { name: "-exporting".into(), link: vec!["-rdynamic".into()], ..Build::plain() };
+    let library = library.to_str().expect("the target folder's name is UTF-8");
+    Program::built(&["loads.c"], &build).check_with(&[library]);
 }
 
 /// tracking.c leaves one buffer out when its last pool closes, and then dumps without a handler.
@@ -191,6 +199,11 @@ fn guarded_buffers() {
         let (_, found, lines) = run(mode);
         assert_eq!(found, Some(code), "{mode}");
         tells(&lines, &[after]);
+    }
+    for mode in ["going_on_after_each", "a_later_handler_that_calls_ours"] {
+        let (_, found, lines) = run(mode);
+        assert_eq!((found, lines.len()), (Some(46), 3), "{mode}: {lines:?}");
+        lines.iter().for_each(|line| tells(std::slice::from_ref(line), &[after]));
     }
     assert_eq!(run("a_signal_that_was_sent"), (Some(true), None, vec![]));
     assert_eq!(run("a_signal_that_is_ignored"), (None, Some(45), vec![]));

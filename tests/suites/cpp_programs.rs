@@ -24,6 +24,12 @@ fn three_languages() {
     check(&["three_languages.cpp", "c_side.c"]);
 }
 
+/// Not with checkers of memory, which need more stack.
+#[test]
+fn every_function_runs_on_the_smallest_stack() {
+    Program::cpp(&["small_stacks.cpp"], "c++17").check_on_small_stacks();
+}
+
 #[test]
 fn tracked_buffers() {
     check(&["tracking.cpp"]);

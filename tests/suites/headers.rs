@@ -62,6 +62,10 @@ fn check_header(header: &str, compiler: &str, standard: &str, without: &[&str], 
         let object = source.with_extension("o");
         let mut command = Command::new(compiler);
         command.arg(format!("-std={standard}")).args(WARNINGS).arg("-Wshadow").args(without);
+        if extension == "cpp" {
+            command.args(["-Wold-style-cast", "-Wzero-as-null-pointer-constant"]);
+            command.args(compiler.starts_with('g').then_some("-Wuseless-cast"));
+        }
         command.arg(include_path());
         if links {
             command.arg("-c").arg("-o").arg(&object);

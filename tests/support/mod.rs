@@ -339,6 +339,15 @@ impl Program {
         run(start(&self.executable).args(arguments), limit).assert_checked(&self.name)
     }
 
+    /// Runs it with all rounds, and on the smallest stacks that the library promises to run on: its second argument says
+    /// so where those are not a thread's smallest.
+    #[track_caller]
+    pub fn check_on_small_stacks(&self) -> Outcome {
+        // `.ci/run` builds the library with debug assertions so.
+        let is_debug = env::var_os("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS").is_some();
+        if is_debug { self.check_with(&["100", "65536"]) } else { self.check() }
+    }
+
     /// Runs it with few rounds under valgrind: no error, and nothing leaked.
     #[track_caller]
     pub fn check_memory(&self) {

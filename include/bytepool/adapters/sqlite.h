@@ -35,7 +35,7 @@ static inline int bytepool_sqlite_size(void *data) {
 
 static inline int bytepool_sqlite_round_up(int size) {
     const size_t good = bytepool_default_good_size((size_t)size);
-    return good > INT_MAX ? size : (int)good;
+    return good < (size_t)size || good > INT_MAX ? size : (int)good;
 }
 
 static inline int bytepool_sqlite_init(void *unused) {

@@ -17,7 +17,13 @@ extern "C" {
 
 /* A buffer of `size` bytes. Without memory its base is NULL, and its length is `size` still. */
 static inline uv_buf_t bytepool_uv_get(void *context, size_t size) {
-    return uv_buf_init((char *)bytepool_get(context, size), (unsigned int)size);
+    uv_buf_t buffer = uv_buf_init((char *)bytepool_get(context, size), 0);
+#ifdef _WIN32
+    buffer.len = (ULONG)size;
+#else
+    buffer.len = size; /* uv_buf_init would cut it to 32 bits */
+#endif
+    return buffer;
 }
 
 /* Call it in every read callback, also after an error. A buffer without memory is ignored. */

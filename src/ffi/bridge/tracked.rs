@@ -6,7 +6,6 @@ use std::ffi::c_void;
 use crate::debug::written;
 use crate::ffi::cpp_error::boundary;
 use crate::ffi::types::{COutstanding, OutstandingHandler};
-use crate::os::fork::ForkGuard;
 use crate::pool::Pool;
 
 /// Calls `handler` for every tracked buffer that is outstanding, the oldest first. Returns how many there are, or
@@ -23,7 +22,7 @@ unsafe extern "C" fn bytepool_cpp_dump_outstanding(
     let Ok(all) = boundary((), |_| pool.dump_outstanding().map_err(drop)) else { return usize::MAX };
     for buffer in &all {
         let mut buffer = COutstanding::from(buffer);
-        written(&ForkGuard::new(), &mut buffer);
+        written(&mut buffer);
         // SAFETY:
         // - may be called so (caller); no lock of ours is held
         unsafe { handler(&buffer, user_data) };

@@ -46,7 +46,7 @@ pub unsafe extern "C" fn bytepool_get_many(
     let out = unsafe { std::slice::from_raw_parts_mut(out, count) };
     let got = ContextHandle::enter(|guard| {
         let got = many::get(ContextHandle(context), guard, size, out, fast, SOMEWHERE);
-        written(guard, out);
+        written(out);
         got
     });
     got.map_or_else(|refused| refuse_get(context, size, refused) as i32, |()| Status::Ok as i32)

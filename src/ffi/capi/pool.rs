@@ -24,12 +24,12 @@ use crate::pool::Pool;
 /// - `out_context` is NULL or writable
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bytepool_new(config: *const Config, out_context: *mut *mut c_void) -> i32 {
-    status_of(|guard| {
+    status_of(|_| {
         // SAFETY:
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
-        written(guard, out);
+        written(out);
         // SAFETY:
         // - as the caller promised
         let builder = unsafe { read_config(config) }?;
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
         // - NULL or writable (caller)
         let out = unsafe { out_context.as_mut() }.ok_or(Status::InvalidArgument)?;
         *out = ptr::null_mut();
-        written(guard, out);
+        written(out);
         let resolved = resolve_live(guard, context, 0)?;
         *out = Context::new(Pool::from_reference(resolved.pool))?.into_raw();
         Ok(())

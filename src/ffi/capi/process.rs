@@ -37,11 +37,11 @@ pub unsafe extern "C" fn bytepool_error_text(out: *mut c_char, size: usize) -> u
         size => unsafe { slice::from_raw_parts_mut(out.cast::<u8>(), size.min(isize::MAX as usize)) },
     };
     let room = out.len().saturating_sub(1);
-    boundary(0, |guard| {
+    boundary(0, |_| {
         let len = write_last_error(&mut out[..room]);
         if let Some(end) = out.get_mut(len.min(room)) {
             *end = 0;
-            written(guard, &mut out[..=len.min(room)]);
+            written(&mut out[..=len.min(room)]);
         }
         len
     })
@@ -104,11 +104,11 @@ pub unsafe extern "C" fn bytepool_general_classes(
     smallest: usize,
     largest: usize,
 ) -> usize {
-    number_of(|guard| {
+    number_of(|_| {
         let classes = general_classes(smallest, largest)?;
         // SAFETY:
         // - as the caller promised; SizeClass is two numbers of eight bytes
-        Ok(unsafe { write_array(guard, classes, out, max) })
+        Ok(unsafe { write_array(classes, out, max) })
     })
 }
 

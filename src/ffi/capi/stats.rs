@@ -25,7 +25,7 @@ pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CSt
         let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised; CStats has no padding: all fields have eight bytes
-        Ok(unsafe { write_struct(guard, out, CStats::from(&resolved.pool.stats(guard))) }?)
+        Ok(unsafe { write_struct(out, CStats::from(&resolved.pool.stats(guard))) }?)
     })
 }
 
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
         let class = stats.classes.get(index).ok_or(Status::InvalidArgument)?;
         // SAFETY:
         // - as the caller promised; CClassStats has no padding: all fields have eight bytes
-        Ok(unsafe { write_struct(guard, out, CClassStats::from(class)) }?)
+        Ok(unsafe { write_struct(out, CClassStats::from(class)) }?)
     })
 }
 
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn bytepool_pinned_regions(
         let resolved = resolve_or_refuse(guard, context, 0)?;
         // SAFETY:
         // - as the caller promised; CRegion has no padding: all fields have eight bytes
-        Ok(unsafe { write_array(guard, resolved.pool.pinned_regions(), out, max) })
+        Ok(unsafe { write_array(resolved.pool.pinned_regions(), out, max) })
     })
 }
 
@@ -111,7 +111,7 @@ unsafe fn dump_outstanding(
         Some(handler) => {
             for buffer in &all {
                 let mut buffer = COutstanding::from(buffer);
-                written(guard, &mut buffer);
+                written(&mut buffer);
                 // SAFETY:
                 // - may be called so (caller); no lock of ours is held
                 guard.unguarded(|| unsafe { handler(&buffer, user_data) });

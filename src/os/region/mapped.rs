@@ -98,8 +98,9 @@ impl Mapping {
             if unsafe { libc::madvise(at.as_ptr().cast(), len, POPULATE_WRITE) } == 0 {
                 return Ok(());
             }
+            // Other errors are of systems, and of sandboxes, that do not know or allow the advice.
             let error = io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::EINVAL) {
+            if let Some(libc::ENOMEM | libc::EFAULT) = error.raw_os_error() {
                 return Err(error);
             }
         }
@@ -118,8 +119,10 @@ impl Mapping {
         // SAFETY:
         // - the pages belong to this mapping, and nobody needs their content (caller)
         let discarded = unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 };
+        // EINVAL: some of them are locked. Another error is a sandbox's, which allows no advice.
+        let may_be_locked = || io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
         // SAFETY: as above
-        discarded || unsafe { locked::discard(at, len) }
+        discarded || may_be_locked() && unsafe { locked::discard(at, len) }
     }
 
     /// # Safety

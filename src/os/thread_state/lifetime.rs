@@ -181,13 +181,20 @@ crate::sync::thread_local! {
 
 /// This thread's state, made if it has none; detached entries lead to `nowhere`. `None` once the thread's locals were
 /// torn down, or without memory.
-pub(crate) fn own(guard: &ForkGuard, nowhere: NonNull<AnyCache>) -> Option<&'static ThreadState> {
+pub(crate) fn own(guard: &mut ForkGuard, nowhere: NonNull<AnyCache>) -> Option<&'static ThreadState> {
     if let Some(state) = thread_pointer::own_state() {
         return Some(state);
     }
-    memory::probe_c(EXIT_HOOK_BYTES).ok()?;
-    // Registers the hook; fails once the thread's locals are torn down.
-    let known = EXIT_HOOK.try_with(ExitHook::state).ok()?;
+    // Registers the hook; fails once the thread's locals are torn down. Unguarded: it takes the lock of the C library's
+    // loader, which a thread that loads a library holds until that one's constructors have run. These may fork.
+    let known = guard.unguarded(|| {
+        memory::probe_c(EXIT_HOOK_BYTES).ok()?;
+        EXIT_HOOK.try_with(ExitHook::state).ok()
+    })?;
+    // The user's code ran meanwhile, if a task was to be woken, and may have used a pool.
+    if let Some(state) = thread_pointer::own_state() {
+        return Some(state);
+    }
     let state = known.or_else(|| UNUSED.lock(guard).take(nowhere.as_ptr()))?;
     fork::change_state(guard, state);
     EXIT_HOOK.with(|hook| hook.0.set(state.number));

@@ -16,6 +16,8 @@ int main(int argc, char **argv) {
     sqlite3 *database = NULL;
     long sum = 0;
     check_begin(argc, argv);
+    /* Without a pool a size is its own. */
+    CHECK_EQ(bytepool_sqlite_round_up(100), 100);
     CHECK_EQ(bytepool_sqlite_use_default(), SQLITE_OK);
     REQUIRE(bytepool_set_default(context) == BYTEPOOL_OK);
     REQUIRE(sqlite3_initialize() == SQLITE_OK);

@@ -48,6 +48,11 @@ int main(int argc, char **argv) {
     CHECK_EQ(uv_loop_close(&loop), 0);
     CHECK_EQ(stats_of(context).gets, stats_of(context).puts);
 
+    {
+        const uv_buf_t large = bytepool_uv_get(context, ((size_t)4 << 30) + 1);
+        CHECK_EQ(large.len, ((size_t)4 << 30) + 1);
+        bytepool_uv_put(context, &large);
+    }
     /* Without memory a buffer is empty. */
     CHECK_EQ(bytepool_close(context), BYTEPOOL_OK);
     CHECK_PTR(bytepool_uv_get(context, 100).base, NULL);

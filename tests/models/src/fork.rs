@@ -64,9 +64,9 @@ fn a_fence_that_is_registered_for_while_a_thread_forks_is_not_missed() {
         let memory = Arc::new(0_u8);
         let of_other = memory.clone();
         let other = thread::spawn(move || {
-            let guard = ForkGuard::new();
+            let mut guard = ForkGuard::new();
             barrier::prepare();
-            make_state(&guard);
+            make_state(&mut guard);
             drop(guard);
             let _guard = ForkGuard::new();
             plain_memory::is_used(NonNull::from(&*of_other));
