@@ -260,8 +260,38 @@ fn put_batches<P: Peer>(peer: P, size: usize, batches: u64, ring: &Ring, mut wor
 
 // ---- a thread's life ----
 
+/// Keeps the calling thread, and those that it starts, on the processor that it is on.
+struct OnOneProcessor(libc::cpu_set_t);
+
+impl OnOneProcessor {
+    fn new() -> Self {
+        // SAFETY:
+        // - a set of processors is numbers, for which zeros are valid, and the calls read or write one
+        unsafe {
+            let (mut before, mut one) = (std::mem::zeroed::<libc::cpu_set_t>(), std::mem::zeroed());
+            assert_eq!(libc::sched_getaffinity(0, size_of_val(&before), &raw mut before), 0);
+            libc::CPU_SET(
+                usize::try_from(libc::sched_getcpu()).expect("this processor has a number"),
+                &mut one,
+            );
+            assert_eq!(libc::sched_setaffinity(0, size_of_val(&one), &raw const one), 0);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for OnOneProcessor {
+    fn drop(&mut self) {
+        // SAFETY:
+        // - reads a set that the system gave
+        unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &raw const self.0) };
+    }
+}
+
 /// Starts and joins `count` threads: CPU time of the process for each, for a wake-up waits for whoever has the core.
+/// All on one processor: else whether the join sleeps is chance, and takes more than all else here.
 fn one_after_another(count: u64, body: impl Fn() + Copy + Send + 'static) -> Sample {
+    let _one = OnOneProcessor::new();
     let start = clock_time(libc::CLOCK_PROCESS_CPUTIME_ID);
     for _ in 0..count {
         thread::spawn(body).join().expect("a short thread ends");
