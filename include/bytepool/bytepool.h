@@ -38,6 +38,11 @@
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before or inside it, and after it only what fills the last page of a guarded buffer.
  *
+ * **Words.** A buffer of a size class lies in a *slot* of the pool's memory. *Overflow* is what is out beyond a class's
+ * capacity: more slots, and past the class's room buffers of the system allocator. A buffer is *oversize* if no class
+ * fits; the system allocator serves it, too. Memory is *mapped* from when a slot is first handed out until it goes back
+ * to the system.
+ *
  * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
  * interior pointer or another pool's buffer. Such a put changes nothing. A call with an invalid context is misuse as
  * well, except a put of NULL, which does nothing. Misuse is counted, reported to the misuse handler, and then sets the
@@ -78,7 +83,7 @@ enum {
     BYTEPOOL_ERR_OUT_OF_MEMORY = 6,    /* the system has no memory or address space */
     BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: no buffer of this pool starts here. A second put of a buffer that came
                                         * from the system allocator is one, too */
-    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: a slot that is not out as a raw pointer, as after a put */
+    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: put already, or held by a PooledBuffer or by sharers */
     BYTEPOOL_ERR_SIZE_MISMATCH = 9,    /* misuse: not the size asked for, nor one of the same class */
     BYTEPOOL_ERR_PANIC = 10            /* a defect, or a rounding function that panicked */
 };
@@ -158,7 +163,8 @@ typedef struct bytepool_config {
     /* One get in so many is guarded: its buffer lies between unreadable pages. It ends at a page's end as closely as
      * the alignment allows, and stays unreadable for a while after its put. An access to those pages, or after the put,
      * faults at once, and a line on stderr says which buffer it was. 0 leaves it to the environment variable
-     * BYTEPOOL_GUARD; without the variable none is guarded. Under a checker of memory none is either. */
+     * BYTEPOOL_GUARD; without the variable none is guarded. Under a checker of memory none is either, nor outside Unix.
+     * */
     uint32_t guard_every;
 } bytepool_config;
 
@@ -175,10 +181,10 @@ typedef struct bytepool_config {
  * memory at once. Errors: INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY, PANIC. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Makes another handle on the same pool, which the caller frees by bytepool_free. Its value is used again after 2^28
- * later contexts of the pool; where n others stay live, after 16384 - n times 16384. On failure *out_context is NULL.
- * Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT if the pool has 16384 live
- * contexts, OUT_OF_MEMORY. */
+/* Makes another handle on the same pool, which the caller frees by bytepool_free. After its free the value comes back
+ * after 2^28 later contexts of the pool. While n others stay live, it comes back after (16384 - n) * 16384. On failure
+ * *out_context is NULL. Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT if the pool
+ * has 16384 live contexts, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
 /* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Whole idle pages go
@@ -210,9 +216,9 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
  * Those who wait are served first come first served. A bytepool_get does not queue, and may overtake them. A wait that
  * has begun outlasts the free of its own context if the pool has other handles.
  *
- * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT at once if the timeout is 0, or if `size`
- * can never fit max_bytes, or what pinned slots leave of it. CLOSED as soon as the pool closes, which the free of its
- * last handle does, too. */
+ * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT comes at once if the timeout is 0, if
+ * `size` is above max_bytes, or if no class fits and `size` is above what pinned slots leave of max_bytes. CLOSED as
+ * soon as the pool closes, which the free of its last handle does, too. */
 void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
 /* Puts a buffer back. The caller may not use it any more. `size` is the size that was asked for. For a buffer of a size
@@ -411,8 +417,8 @@ bytepool_status bytepool_read_class_stats(void *context, size_t index, bytepool_
 
 enum {
     BYTEPOOL_LANGUAGE_RUST = 1, /* got by a method of Rust's Pool */
-    BYTEPOOL_LANGUAGE_C = 2,    /* got by a function of this header */
-    BYTEPOOL_LANGUAGE_CPP = 3   /* got by a class of bytepool.hpp */
+    BYTEPOOL_LANGUAGE_C = 2,    /* got by a function of this header, or C++'s allocator */
+    BYTEPOOL_LANGUAGE_CPP = 3   /* got by PooledBuffer or memory_resource */
 };
 
 /* A tracked buffer that is outstanding. The struct is valid during the call of the handler. */
@@ -446,18 +452,18 @@ typedef struct bytepool_misuse {
     bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
     void *context;        /* as given */
     const void *data;     /* as given; NULL if the function takes none, or for all of an array */
-    size_t size;          /* as given; the old size of a realloc, the product of a calloc; 0 if there is none */
+    size_t size;          /* as given; of two sizes the old one; the product of a calloc; 0 if there is none */
     size_t buffer_size;   /* of the class that owns data, or an oversize buffer's own, in bytes; 0: owner unknown */
 } bytepool_misuse;
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
-/* Sets the function that is called for every misuse of this header's functions in this process, and of C++'s allocator
- * and memory_resource. It runs on the thread that misused, before its call returns. Rust's methods return misuse as an
- * error, and C++'s adopt throws it. NULL brings the default back. The default writes a line to stderr for each, at most
- * 10 in any second. If it left some out, a line before the next one says how many. A handler may call any function of
- * this library. No lock of ours is held, and nothing is half done, while it runs. It must not throw or jump out. The
- * previous handler may still be running on another thread when this returns. */
+/* Sets the function that is called for every misuse of this header's functions in this process, and of C++'s allocator,
+ * memory_resource and functions of contexts. It runs on the thread that misused, before its call returns. Rust's
+ * methods return misuse as an error, and C++'s adopt throws it. NULL brings the default back. The default writes a line
+ * to stderr for each, at most 10 in any second. If it left some out, a line before the next one says how many. A
+ * handler may call any function of this library. No lock of ours is held, and nothing is half done, while it runs. It
+ * must not throw or jump out. The previous handler may still be running on another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
 /* Returns how many calls of this process were refused for an invalid context. No pool's statistics can count them. */

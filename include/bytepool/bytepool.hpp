@@ -31,6 +31,9 @@
 //           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
 //           copies and slices of a SharedBuffer stay; there they end the program if they fail. The headers also work
 //           with -fno-rtti.
+// cxx       rust::Box<Pool> owns one handle, like a std::unique_ptr that is never null. It is moved, not copied;
+//           `pool->clone()` makes another. A class may hold a std::optional of it until there is a pool. rust::Error is
+//           a std::exception. rust::Slice is a pointer and a length, like std::span.
 // Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP

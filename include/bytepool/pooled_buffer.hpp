@@ -378,9 +378,9 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] std::string_view string_view() const noexcept {
         return {reinterpret_cast<const char *>(parts_.data), parts_.size};
     }
-    // Converts to asio::mutable_buffer or Boost's: `asio::buffer(buffer)`, and wherever one is taken. A const buffer
-    // goes to `asio::buffer(buffer.string_view())`, or with Asio 1.28 and later as it is. A temporary does not convert:
-    // it would put the memory before it is used.
+    // Converts to the mutable_buffer of Asio and of Boost, wherever one is taken: `asio::buffer(buffer)`. For a const
+    // buffer write `asio::buffer(buffer.string_view())`; Asio 1.28 and later take it as it is. A temporary does not
+    // convert: it would put the memory before it is used.
     template <typename Buffer, std::enable_if_t<detail::is_mutable_buffer<Buffer>::value, int> = 0>
     operator Buffer() &noexcept { // NOLINT(google-explicit-constructor)
         return Buffer(static_cast<void *>(parts_.data), parts_.size);

@@ -35,7 +35,7 @@ use crate::os::stderr::Line;
 pub enum Language {
     /// By Rust code.
     Rust,
-    /// By a function of `bytepool.h`.
+    /// By a function of `bytepool.h`, or by C++'s `allocator`.
     C,
     /// By a class of `bytepool.hpp`.
     Cpp,

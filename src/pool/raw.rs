@@ -18,7 +18,7 @@ impl Pool {
     /// Gets a raw buffer of `size` uninitialised bytes, like `bytepool_get` in C. The buffer keeps the pool's memory.
     ///
     /// The caller owns the buffer until it is put. [`put_raw`](Self::put_raw) puts it, and so does C, through a context
-    /// of this pool. [`PooledBuffer::from_raw`] makes an owner of it.
+    /// of this pool. [`PooledBuffer::from_raw`](crate::PooledBuffer::from_raw) makes an owner of it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,7 +50,7 @@ impl Pool {
     ///
     /// The smallest class serves that fits and whose slots all have that alignment. They have it if the slot size is a
     /// multiple of `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with
-    /// [`huge_pages`](Builder::huge_pages). Without such a class the system allocator serves.
+    /// [`huge_pages`](crate::Builder::huge_pages). Without such a class the system allocator serves.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -55,8 +55,8 @@ pub extern "C" fn bytepool_status_message(status: i32) -> *const c_char {
     Status::from_code(status).map_or(c"unknown status", Status::message).as_ptr()
 }
 
-/// Sets what is called for every misuse of the C functions in this process, and of C++'s allocator and memory_resource.
-/// Rust's methods return misuse as an error.
+/// Sets what is called for every misuse of the C functions in this process, and of C++'s allocator, memory_resource and
+/// functions of contexts. Rust's methods return misuse as an error.
 ///
 /// It is called on the thread that misused, with no lock held, before the call returns. It may still run on another
 /// thread when this function returns.
