@@ -72,8 +72,8 @@ mod system {
             restore(signal, &unsafe { mem::zeroed() });
         }
         match previous.sa_sigaction {
-            // The instruction faults again, and then the previous action has it. But a handler that was installed later,
-            // and called this one, stays: it knows how to go on.
+            // The instruction faults again, and then the previous action has it. But a handler that was installed
+            // later, and called this one, stays: it knows how to go on.
             libc::SIG_DFL | libc::SIG_IGN if is_fault => {
                 if is_installed(signal) {
                     restore(signal, previous);
