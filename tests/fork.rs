@@ -779,26 +779,17 @@ fn the_forking_thread_keeps_its_cache_through_two_forks() {
 fn a_new_thread_of_a_child_forks_with_the_state_of_a_thread_that_is_gone() {
     let (pool, other) = (pool_of_all_kinds(usize::MAX), pool_of_all_kinds(usize::MAX));
     fill_the_cache(&pool);
-    fork_among(
-        1,
-        1,
-        |_, stop| {
-            fill_the_cache(&pool);
-            while !stop.load(Relaxed) {
-                thread::yield_now();
-            }
-        },
-        |_| {
-            let forking = || {
-                fill_the_cache(&other); // takes over a state
-                fork(|| {
-                    assert_all_is_there(&pool);
-                    assert_all_is_there(&other);
-                });
-            };
-            thread::scope(|scope| scope.spawn(forking).join().unwrap());
+    let forking = || {
+        fill_the_cache(&other); // takes over a state
+        fork(|| {
             assert_all_is_there(&pool);
-        },
-    );
+            assert_all_is_there(&other);
+        });
+    };
+    let child = || {
+        thread::scope(|scope| scope.spawn(forking).join().unwrap());
+        assert_all_is_there(&pool);
+    };
+    beside(1, || fill_the_cache(&pool), |()| {}, || fork(child));
     assert_all_is_there(&pool);
 }

@@ -20,7 +20,8 @@
  * **Fork.** Both processes may use all pools after a fork, whatever other threads were doing. In the child the buffers
  * that other threads held stay outstanding. One rule holds for handlers of pthread_atfork that were registered before
  * the library's own: they must not wait for a thread that may be in a call of the library. The library registers its
- * own when it is loaded, and off Linux with the first pool.
+ * own when it is loaded, and off Linux with the first pool. A signal's handler that interrupts a call of the library
+ * may fork, but that child may only end or call exec.
  *
  * **Cancellation and stacks.** No function is a point of cancellation, and cancellation is off while the library runs a
  * callback of yours. So a wait of bytepool_get_timeout cannot be cancelled. It ends with memory, at its deadline, or

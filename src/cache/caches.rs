@@ -84,33 +84,28 @@ impl Caches {
         let mut list = self.list.lock(guard);
         // Relaxed: changed under this lock.
         if self.generation.load(Relaxed) != fork::generation() {
-            self.end_all_of_other_threads(guard, &mut list);
+            self.end_all_of_other_threads(&mut list);
         }
         list
     }
 
     /// In a child of a fork, at the pool's first use: ends the caches of threads that the child does not have. All
-    /// caches in the list are older than the fork. The forking thread keeps its own. But if its parent was a child that
-    /// never used the list either, a cache with its state may be of a thread that had the state before: it goes, too.
+    /// caches in the list are older than the fork. The forking thread keeps its own, unless its parent was a child that
+    /// never used the list either.
     #[cold]
-    fn end_all_of_other_threads(&self, guard: &ForkGuard, list: &mut Vec<CacheRef>) {
+    fn end_all_of_other_threads(&self, list: &mut Vec<CacheRef>) {
         let generation = fork::generation();
         let before = self.generation.swap(generation, Relaxed);
         list.retain(|cache| {
-            if !thread_state::is_of_other_thread(cache.state) {
-                if generation.wrapping_sub(before) == 1 {
-                    return true;
-                }
-                cache.state.detach(guard, cache.as_any(), None);
-                thread_state::fence_all_threads(guard);
-                cache.state.wait_until_inactive();
+            let is_left =
+                thread_state::is_of_other_thread(cache.state) || generation.wrapping_sub(before) != 1;
+            if is_left {
+                // SAFETY:
+                // - made by CacheRef::new; the forking thread detached it from all entries and waited until
+                //   nobody used it
+                unsafe { cache.end() };
             }
-            // SAFETY:
-            // - made by CacheRef::new
-            // - the thread that forked detached it from all entries and waited until nobody used it; or that was done
-            //   above
-            unsafe { cache.end() };
-            false
+            !is_left
         });
     }
 

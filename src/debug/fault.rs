@@ -62,23 +62,19 @@ mod system {
         // SAFETY:
         // - the system passes what it knows of the signal
         let (address, is_fault) = unsafe { ((*info).si_addr().addr(), (*info).si_code > 0) };
-        if is_fault {
-            guard::explain(address);
-        }
+        let was_told = is_fault && guard::explain(address);
         // The previous handler is to be called once: the system would reset it as well.
-        if previous.sa_flags & libc::SA_RESETHAND != 0 {
+        if previous.sa_flags & libc::SA_RESETHAND != 0 && is_installed(signal) {
             // SAFETY:
             // - all-zero bytes are a sigaction: the default one
             restore(signal, &unsafe { mem::zeroed() });
         }
         match previous.sa_sigaction {
-            // The instruction faults again, and then the previous action has it. But a handler that was installed
-            // later, and called this one, stays: it knows how to go on.
-            libc::SIG_DFL | libc::SIG_IGN if is_fault => {
-                if is_installed(signal) {
-                    restore(signal, previous);
-                }
-            }
+            // A handler that was installed later called this one, and may know how to go on. If it does not, the same
+            // fault comes again.
+            libc::SIG_DFL | libc::SIG_IGN if was_told && !is_installed(signal) => {}
+            // The instruction faults again, and then the previous action has it.
+            libc::SIG_DFL | libc::SIG_IGN if is_fault => restore(signal, previous),
             libc::SIG_IGN => {}
             libc::SIG_DFL => {
                 // Somebody sent the signal, so it does not come again by itself.

@@ -193,15 +193,16 @@ pub(super) unsafe fn free(guard: &mut ForkGuard, data: NonNull<u8>, size: usize)
     }
 }
 
-/// Says on stderr which guarded buffer the fault at `address` was in or beside, once for each buffer. The fault handler
-/// calls it.
+/// Says on stderr which guarded buffer the fault at `address` was in or beside, once for each buffer. Returns whether it
+/// said so now. The fault handler calls it.
 // Without unreadable pages there is no fault to explain.
 #[cfg_attr(not(all(unix, not(bytepool_portable))), allow(dead_code))]
-pub(super) fn explain(address: usize) {
+pub(super) fn explain(address: usize) -> bool {
     let note = guards().and_then(|guards| guards.notes.iter().find(|note| note.covers(address)));
-    let Some(note) = note else { return };
+    let Some(note) = note else { return false };
     // Relaxed: a switch only.
-    if !note.is_told.swap(true, Relaxed) {
+    let is_new = !note.is_told.swap(true, Relaxed);
+    if is_new {
         let (data, size) = (note.data.load(Relaxed), note.size.load(Relaxed));
         let mut line = Line::new();
         line.add(format_args!("bytepool: fault at {address:#x}, "));
@@ -214,6 +215,7 @@ pub(super) fn explain(address: usize) {
         }
         line.print();
     }
+    is_new
 }
 
 /// What the fault handler knows of one guarded buffer.

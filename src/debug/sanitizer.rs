@@ -51,6 +51,10 @@ fn look() -> bool {
     std::hint::black_box(&AT_LOAD);
     let is_there = RUNTIMES.into_iter().any(|name| !find(name).is_null());
     UNPOISON.store(find(c"__msan_unpoison"), Relaxed);
+    // What was not found is no error of the user's.
+    // SAFETY:
+    // - forgets the calling thread's last error
+    unsafe { libc::dlerror() };
     // Release: partner in `is_there`. Whoever sees what was found sees `UNPOISON`.
     FOUND.store(if is_there { ONE } else { NONE }, Release);
     is_there

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! before the fork     close the gate -> wait until no other thread has a guard
-//!                     -> detach the other threads' caches -> wait until no thread uses one
+//!                     -> detach every thread's caches -> wait until no thread uses one
 //! in the parent       open the gate: threads find their caches again as they go on
 //! in the child        the first guard: forget the other threads and those that waited, open the gate
 //!                     the first use of a pool: put what the other threads cached of it on its shelves
@@ -15,11 +15,15 @@
 //! A child that uses no pool pays nothing. It loses what only the other threads knew: the buffers that they held stay
 //! outstanding.
 //!
+//! A signal's handler may fork while its thread is inside a call, so that it has a guard or uses a cache. That fork waits
+//! for nobody, as that could be for ever. Its child may find other threads' work half done: it may only end, or run
+//! another program.
+//!
 //! The user's functions run [`unguarded`](ForkGuard::unguarded): they may take any time, or fork.
 
-use crate::sync;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
+use crate::sync::{self, skipped_forks};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -163,29 +167,38 @@ fn count_out(guards: u32) {
         Some(own) => own.guards.store(own.guards.load(Relaxed) - guards, Release),
         None => {
             let left = sync::guard_depth::get() - guards;
-            sync::guard_depth::set(left);
             if left == 0 {
                 UNREGISTERED.fetch_sub(1, Release);
             }
+            // Last: a handler that forks before this sees that it interrupts a call.
+            sync::guard_depth::set(left);
         }
     }
 }
 
 /// Gives the calling thread another state, or none, and counts its guards there from now on.
 pub(super) fn change_state(_guard: &ForkGuard, state: &'static ThreadState) {
-    let guards = depth();
     let old = thread_pointer::own_state();
-    thread_pointer::set(state);
     if !sync::forks() {
+        thread_pointer::set(state);
         return;
     }
-    // Counted there before it is not counted here: the forking thread must see it somewhere.
-    count_in(guards);
+    // Counted there before it is not counted here: the forking thread must see it somewhere, and so must a handler that
+    // forks. SeqCst and the light fence: as in `count_in`.
+    let guards = depth();
+    if ptr::eq(state, &thread_state::EMPTY) {
+        sync::guard_depth::set(guards);
+        UNREGISTERED.fetch_add(1, SeqCst);
+    } else {
+        state.guards.store(guards, Relaxed);
+        barrier::light_fence();
+    }
+    thread_pointer::set(state);
     match old {
         Some(old) => old.guards.store(0, Release),
         None => {
-            sync::guard_depth::set(0);
             UNREGISTERED.fetch_sub(1, Release);
+            sync::guard_depth::set(0);
         }
     }
 }
@@ -268,6 +281,14 @@ fn wait_for_others() {
 /// Runs before the fork. The forking thread has a guard from here to the fork's end, so that the user's handlers may
 /// use pools meanwhile.
 extern "C" fn before() {
+    if depth() > 0 || thread_pointer::get().is_active() {
+        skipped_forks::set(skipped_forks::get() + 1);
+    } else {
+        wait_until_nobody_is_inside();
+    }
+}
+
+fn wait_until_nobody_is_inside() {
     loop {
         enter(1);
         if GATE.compare_exchange(OPEN, CLOSED, SeqCst, Relaxed).is_ok() {
@@ -279,11 +300,21 @@ extern "C" fn before() {
     FORKING.store(sync::guard_depth::address(), Relaxed);
     wait_for_others();
     if barrier::was_prepared() {
-        thread_state::detach_others(&ForkGuard::of_counted_thread());
+        thread_state::detach_all(&ForkGuard::of_counted_thread());
     }
 }
 
+/// Whether the fork that this thread is in waited for nobody. Forks of a handler lie inside those that it interrupts.
+fn was_skipped() -> bool {
+    let skipped = skipped_forks::get();
+    skipped_forks::set(skipped.saturating_sub(1));
+    skipped > 0
+}
+
 extern "C" fn in_parent() {
+    if was_skipped() {
+        return;
+    }
     FORKING.store(0, Relaxed);
     // Release pairs with the load in `enter`.
     GATE.store(OPEN, Release);
@@ -292,22 +323,31 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     // Other threads may have counted themselves in to look at the gate. The first guard in this child does the rest.
-    UNREGISTERED.store(usize::from(thread_pointer::own_state().is_none()), Relaxed);
+    let is_unregistered = thread_pointer::own_state().is_none() && depth() > 0;
+    UNREGISTERED.store(usize::from(is_unregistered), Relaxed);
     thread_state::note_forked();
     GENERATION.store(generation().wrapping_add(1), Relaxed);
-    FORKING.store(0, Relaxed);
-    wakes::take_over(&ForkGuard::of_counted_thread());
+    let was_skipped = was_skipped();
+    // Of a thread that only the parent has, or of this fork. But a handler may have interrupted another of this thread's.
+    if !(was_skipped && is_of_this_thread()) {
+        FORKING.store(0, Relaxed);
+    }
+    if !was_skipped {
+        wakes::take_over(&ForkGuard::of_counted_thread());
+    }
     // The handlers are registered, or this would not run. The thread that was about to note it may be in the parent
     // only.
     PREPARED.store(true, Release);
     GATE.store(CHILD, Release);
-    count_out(1);
+    if !was_skipped {
+        count_out(1);
+    }
 }
 
 /// What a fork is to its parent, for models.
 #[cfg(bytepool_shuttle)]
 pub(crate) fn fork_without_child(meanwhile: impl FnOnce()) {
-    before();
+    wait_until_nobody_is_inside();
     meanwhile();
     in_parent();
 }

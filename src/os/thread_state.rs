@@ -31,7 +31,7 @@ use std::ptr::{self, NonNull};
 pub(crate) use self::lifetime::vanish;
 pub(super) use self::lifetime::{all, forget_other_threads, note_forked};
 pub(crate) use self::lifetime::{is_of_other_thread, own};
-pub(super) use self::table::detach_others;
+pub(super) use self::table::detach_all;
 use super::barrier;
 use super::fork::ForkGuard;
 use super::lock::Lock;
@@ -198,6 +198,11 @@ impl ThreadState {
         }
     }
 
+    /// Whether the owner, which this is, uses a cache.
+    pub(super) fn is_active(&self) -> bool {
+        self.activity.load(Relaxed) != INACTIVE
+    }
+
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -267,9 +272,8 @@ impl ThreadState {
     pub(super) fn may_lock(&self) -> bool {
         match self.activity.load(Relaxed) {
             INACTIVE => true,
-            SLOW if barrier::is_being_given_up() => true,
-            // A signal's handler forks.
-            _ => super::fork::is_of_this_thread(),
+            SLOW => barrier::is_being_given_up(),
+            _ => false,
         }
     }
 

@@ -49,6 +49,23 @@ mod real {
         }
     }
 
+    /// How many of the forks that the calling thread is in waited for nobody. Without a destructor, as above.
+    pub(crate) mod skipped_forks {
+        use std::cell::Cell;
+
+        thread_local! {
+            static SKIPPED: Cell<u32> = const { Cell::new(0) };
+        }
+
+        pub(crate) fn get() -> u32 {
+            SKIPPED.get()
+        }
+
+        pub(crate) fn set(skipped: u32) {
+            SKIPPED.set(skipped);
+        }
+    }
+
     /// How far the calling thread is with the wakers that it has to call. Without a destructor, as above.
     pub(crate) mod wake_step {
         use std::cell::Cell;

@@ -135,6 +135,20 @@ static void a_later_handler_that_calls_ours(void) {
     overflow_three(context);
 }
 
+/* It does not know how to go on: then the process ends. */
+static void call_and_return(int number, siginfo_t *info, void *context) {
+    found_there.sa_sigaction(number, info, context);
+}
+
+static void a_later_handler_that_calls_ours_and_returns(void) {
+    void *context = guarding_pool();
+    void *data = BYTEPOOL_GET(context, 128);
+    alarm(20);
+    REQUIRE(sigaction(SIGSEGV, NULL, &found_there) == 0);
+    handle(NULL, call_and_return);
+    touch(data, 128);
+}
+
 static void a_signal_that_was_sent(void) {
     guarding_pool();
     raise(SIGSEGV);
@@ -182,6 +196,7 @@ static const mode modes[] = {
     {"going_on_after_own_faults", going_on_after_own_faults},
     {"going_on_after_each", going_on_after_each},
     {"a_later_handler_that_calls_ours", a_later_handler_that_calls_ours},
+    {"a_later_handler_that_calls_ours_and_returns", a_later_handler_that_calls_ours_and_returns},
     {"a_signal_that_was_sent", a_signal_that_was_sent},
     {"a_signal_that_is_ignored", a_signal_that_is_ignored},
     {"correct", correct},

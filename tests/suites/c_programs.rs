@@ -186,6 +186,7 @@ fn guarded_buffers() {
     for (mode, told) in [
         ("overflow", [after, ""]),
         ("underflow", ["1 bytes before a guarded buffer of 65536 bytes", ""]),
+        ("a_later_handler_that_calls_ours_and_returns", [after, ""]),
         ("use_after_put", ["3 bytes inside a guarded buffer of 100 bytes at 0x", " had put"]),
     ] {
         let (by_fault, _, lines) = run(mode);

@@ -195,8 +195,12 @@ pub(crate) fn own(guard: &mut ForkGuard, nowhere: NonNull<AnyCache>) -> Option<&
     if let Some(state) = thread_pointer::own_state() {
         return Some(state);
     }
+    let generation = fork::generation();
     let state = known.or_else(|| UNUSED.lock(guard).take(nowhere.as_ptr()))?;
     fork::change_state(guard, state);
+    if fork::generation() != generation {
+        note_forked(); // in a handler meanwhile: it did not know this state yet
+    }
     EXIT_HOOK.with(|hook| hook.0.set(state.number));
     Some(state)
 }

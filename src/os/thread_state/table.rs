@@ -11,7 +11,6 @@ use crate::os::barrier;
 use crate::os::bits::bits_of;
 use crate::os::fork::ForkGuard;
 use crate::os::lock::Locked;
-use crate::os::thread_pointer;
 
 /// The owner's side.
 impl ThreadState {
@@ -142,25 +141,16 @@ impl ThreadState {
     }
 }
 
-/// Detaches the caches of all threads but the calling one, and waits until no thread uses one. No other thread has a
-/// guard, so no cache is attached meanwhile. The caches stay in their pools' lists.
-///
-/// The calling thread's own stay as they are, and its lock is not taken: a signal's handler may fork inside the fast
-/// path, or while the thread's entries are changed. Both go on after the handler, in parent and child.
-pub(in crate::os) fn detach_others(guard: &ForkGuard) {
-    let own = thread_pointer::get();
-    let others = || all().filter(|state| !ptr::eq(*state, own));
-    detach_from(guard, others());
+/// Detaches every thread's caches, and waits until no thread uses one. No other thread has a guard, so no cache is
+/// attached meanwhile. The caches stay in their pools' lists.
+pub(in crate::os) fn detach_all(guard: &ForkGuard) {
+    detach_from_all(guard);
     fence_all_threads(guard);
-    others().for_each(ThreadState::wait_until_inactive);
+    all().for_each(ThreadState::wait_until_inactive);
 }
 
 pub(super) fn detach_from_all(guard: &ForkGuard) {
-    detach_from(guard, all());
-}
-
-fn detach_from(guard: &ForkGuard, states: impl Iterator<Item = &'static ThreadState>) {
-    for state in states {
+    for state in all() {
         let _changing = state.lock(guard);
         for at in state.occupied() {
             state.lead(at, state.nowhere.load(Relaxed));

@@ -10,6 +10,7 @@ use super::thread_number;
 struct Own {
     depth: Cell<u32>,
     step: Cell<u8>,
+    skipped: Cell<u32>,
 }
 
 thread_local! {
@@ -37,6 +38,18 @@ pub(crate) fn set(depth: u32) {
 /// An address that no other thread has.
 pub(crate) fn address() -> usize {
     std::ptr::from_ref(own()).addr()
+}
+
+pub(crate) mod skipped_forks {
+    use super::own;
+
+    pub(crate) fn get() -> u32 {
+        own().skipped.get()
+    }
+
+    pub(crate) fn set(skipped: u32) {
+        own().skipped.set(skipped);
+    }
 }
 
 pub(crate) mod wake_step {

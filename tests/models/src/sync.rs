@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{LockResult, TryLockError};
 use std::time::Duration;
 
-pub(crate) use super::guard_depth::wake_step;
+pub(crate) use super::guard_depth::{skipped_forks, wake_step};
 pub(crate) use super::weak::{fence_all_threads, plain_memory};
 pub(crate) use super::{forks, guard_depth, refuses_fence, thread_number};
 pub(crate) use shuttle::thread_local;
