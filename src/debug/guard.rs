@@ -193,8 +193,8 @@ pub(super) unsafe fn free(guard: &mut ForkGuard, data: NonNull<u8>, size: usize)
     }
 }
 
-/// Says on stderr which guarded buffer the fault at `address` was in or beside, once for each buffer. Returns whether it
-/// said so now. The fault handler calls it.
+/// Says on stderr which guarded buffer the fault at `address` was in or beside, once for each buffer. Returns whether
+/// it said so now. The fault handler calls it.
 // Without unreadable pages there is no fault to explain.
 #[cfg_attr(not(all(unix, not(bytepool_portable))), allow(dead_code))]
 pub(super) fn explain(address: usize) -> bool {

@@ -15,9 +15,9 @@
 //! A child that uses no pool pays nothing. It loses what only the other threads knew: the buffers that they held stay
 //! outstanding.
 //!
-//! A signal's handler may fork while its thread is inside a call, so that it has a guard or uses a cache. That fork waits
-//! for nobody, as that could be for ever. Its child may find other threads' work half done: it may only end, or run
-//! another program.
+//! A signal's handler may fork while its thread is inside a call, so that it has a guard or uses a cache. That fork
+//! waits for nobody, as that could be for ever. Its child may find other threads' work half done: it may only end, or
+//! run another program.
 //!
 //! The user's functions run [`unguarded`](ForkGuard::unguarded): they may take any time, or fork.
 
@@ -328,7 +328,8 @@ extern "C" fn in_child() {
     thread_state::note_forked();
     GENERATION.store(generation().wrapping_add(1), Relaxed);
     let was_skipped = was_skipped();
-    // Of a thread that only the parent has, or of this fork. But a handler may have interrupted another of this thread's.
+    // Of a thread that only the parent has, or of this fork. But a handler may have interrupted another of this
+    // thread's.
     if !(was_skipped && is_of_this_thread()) {
         FORKING.store(0, Relaxed);
     }
