@@ -754,7 +754,9 @@ fn assert_all_is_there(pool: &Pool) {
         drop(all);
     }
     pool.trim(0);
-    assert_eq!(pool.stats().mapped_bytes, 0);
+    if !cfg!(bytepool_portable) {
+        assert_eq!(pool.stats().mapped_bytes, 0); // else its region cannot give idle pages back
+    }
     fill_the_cache(pool);
 }
 
