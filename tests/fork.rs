@@ -161,8 +161,12 @@ impl Work {
         }
     }
 
+    /// At the limit a letter goes back: those that wait may be all that the limit allows.
     fn send(&self, size: usize, dice: u64) {
-        let Ok(data) = self.pool.get_raw(size) else { return };
+        let Ok(data) = self.pool.get_raw(size) else {
+            let letter = self.mailboxes.swap((dice >> 32) as usize, ptr::null_mut());
+            return letter.into_iter().for_each(|letter| put_letter(&self.pool, letter));
+        };
         self.gets.fetch_add(1, Relaxed);
         // SAFETY:
         // - just got, with room for a size
