@@ -61,21 +61,18 @@ fn of_environment(guard: &mut ForkGuard) -> Sampling {
     environment
 }
 
-/// Whether the program has rights that whoever started it has not. Then what it writes must not depend on them.
+/// Whether the program has rights that its user has not, as a setuid one has. Then the user's environment does not
+/// decide what it writes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_privileged() -> bool {
     // SAFETY:
     // - only reads what the system told the process
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    // SAFETY: as above
-    #[cfg(any(
-        target_vendor = "apple",
-        target_os = "freebsd",
-        target_os = "openbsd",
-        target_os = "netbsd"
-    ))]
-    return unsafe { libc::issetugid() } != 0;
-    #[allow(unreachable_code)]
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Elsewhere it is taken for none.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_privileged() -> bool {
     false
 }
 

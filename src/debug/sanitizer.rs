@@ -12,7 +12,7 @@ use std::ptr;
 const RUNTIMES: [&CStr; 5] =
     [c"__asan_init", c"__msan_init", c"__tsan_init", c"__lsan_init", c"__hwasan_init"];
 
-/// Whether this process has such a runtime.
+/// What a look found: no runtime, or one.
 static FOUND: AtomicU8 = AtomicU8::new(UNKNOWN);
 const UNKNOWN: u8 = 0;
 const NONE: u8 = 1;
@@ -51,8 +51,7 @@ fn look() -> bool {
     std::hint::black_box(&AT_LOAD);
     let is_there = RUNTIMES.into_iter().any(|name| !find(name).is_null());
     UNPOISON.store(find(c"__msan_unpoison"), Relaxed);
-    // What was not found is no error of the user's.
-    // SAFETY:
+    // What was not found is no error of the user's. SAFETY:
     // - forgets the calling thread's last error
     unsafe { libc::dlerror() };
     // Release: partner in `is_there`. Whoever sees what was found sees `UNPOISON`.

@@ -216,7 +216,7 @@ pub(crate) fn generation() -> u32 {
 }
 
 /// Whether the calling thread is the one that forks now.
-pub(super) fn is_of_this_thread() -> bool {
+fn is_of_this_thread() -> bool {
     // Relaxed: only this thread writes its own address.
     FORKING.load(Relaxed) == sync::guard_depth::address()
 }
@@ -328,8 +328,7 @@ extern "C" fn in_child() {
     thread_state::note_forked();
     GENERATION.store(generation().wrapping_add(1), Relaxed);
     let was_skipped = was_skipped();
-    // Of a thread that only the parent has, or of this fork. But a handler may have interrupted another of this
-    // thread's.
+    // A skipped fork may lie inside another of this thread's, which goes on. Any other that was under way is over.
     if !(was_skipped && is_of_this_thread()) {
         FORKING.store(0, Relaxed);
     }
