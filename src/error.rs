@@ -215,7 +215,7 @@ impl std::error::Error for BuildError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GetError {
-    /// The pool is closed, or this context was freed.
+    /// The pool is closed, or the context that asked was freed.
     Closed,
     /// The buffer would take the pool over its `max_bytes`, also after idle memory was given up.
     Limit {
@@ -239,7 +239,7 @@ pub enum GetError {
     },
     /// The pool was at its `max_bytes` until the deadline.
     Timeout {
-        /// How long the get waited.
+        /// The timeout that was given.
         timeout: Duration,
         /// The pool's `max_bytes`.
         limit: usize,
@@ -248,7 +248,7 @@ pub enum GetError {
         /// The bytes this get would add.
         requested: usize,
     },
-    /// The system has no memory for the buffer.
+    /// The system has no memory for the buffer, or for the place of a waiter in the queue.
     OutOfMemory {
         /// The bytes asked for.
         requested: usize,
@@ -263,10 +263,11 @@ pub enum GetError {
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the pool is closed"),
+            Self::Closed => f.write_str("the pool is closed, or this context was freed"),
             Self::Limit { limit, mapped, requested } => write!(
                 f,
-                "{requested} more bytes would exceed the pool's limit of {limit} bytes: {mapped} are mapped, none of them can be given up"
+                "{requested} more bytes would exceed the pool's limit of {limit} bytes: {mapped} are mapped{}",
+                if requested > limit { "" } else { ", none of them can be given up" }
             ),
             Self::Pinned { pinned, limit, mapped, requested } => write!(
                 f,
@@ -341,7 +342,7 @@ pub enum Misuse {
     DoublePut {
         /// The address.
         address: usize,
-        /// The class's buffer size, or an oversize buffer's own, in bytes.
+        /// What the buffer had room for, in bytes: its class's buffer size, or an oversize or guarded buffer's own.
         buffer_size: usize,
     },
     /// The size is neither the one asked for nor one of the same class.

@@ -28,10 +28,10 @@ enum Unit {
     Near(u64, i8),
 }
 
-/// Spans that a pool can have are at most 16 TiB, in units of 32 bytes.
-const MAX_SPAN: u64 = 1 << 39;
+/// Spans that a pool can have are at most 16 TiB, in units of 8 bytes.
+const MAX_SPAN: u64 = 1 << 41;
 /// Buffers stay below 4 GiB; alignment makes slots at most 2 MiB larger.
-const MAX_SLOT: u64 = (1 << 27) + (1 << 16);
+const MAX_SLOT: u64 = (1 << 29) + (1 << 18);
 
 fuzz_target!(|numbers: Numbers| {
     let mut class_sizes: Vec<usize> =

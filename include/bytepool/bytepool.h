@@ -33,8 +33,8 @@
  * bytepool_free gives it up. The library never dereferences it. NULL, an invented one, and one whose pool is gone are
  * refused as INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds
  * of 1 in 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the
- * pool. As long as that lasts it can put buffers, and read figures and sizes. What hands out memory or changes the pool
- * fails with CLOSED, and a second free with INVALID_CONTEXT.
+ * pool. So long it can put buffers, and read figures, sizes and regions. All else fails with CLOSED: gets, trim, clone,
+ * close and the default pool. A second free fails with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before or inside it, and after it only what fills the last page of a guarded buffer.
@@ -46,8 +46,9 @@
  *
  * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
  * interior pointer or another pool's buffer. Such a put changes nothing. A call with an invalid context is misuse as
- * well, except a put of NULL, which does nothing. Misuse is counted, reported to the misuse handler, and then sets the
- * last error, before the function returns. Of puts of one buffer that race exactly one wins.
+ * well. It is none if another argument is invalid too, or if a put is of NULL, which does nothing. The library counts a
+ * misuse, calls the misuse handler, and sets the last error. Then the function returns. Of puts of one buffer that race
+ * exactly one wins.
  *
  * **Errors.** A function that fails sets the calling thread's last error. bytepool_last_error returns that. The
  * function's value, if it has one, is then NULL, 0 or a status other than BYTEPOOL_OK. A 0 that is an answer sets no
@@ -84,7 +85,8 @@ enum {
     BYTEPOOL_ERR_OUT_OF_MEMORY = 6,    /* the system has no memory or address space */
     BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: no buffer of this pool starts here. A second put of a buffer that came
                                         * from the system allocator is one, too */
-    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: put already, or held by a PooledBuffer or by sharers */
+    BYTEPOOL_ERR_DOUBLE_PUT = 8,       /* misuse: put already, never handed out, or held by a PooledBuffer
+                                        * or by sharers */
     BYTEPOOL_ERR_SIZE_MISMATCH = 9,    /* misuse: not the size asked for, nor one of the same class */
     BYTEPOOL_ERR_PANIC = 10            /* a defect, or a rounding function that panicked */
 };
@@ -113,11 +115,12 @@ typedef struct bytepool_size_class {
 
 /* Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
  * holds `smallest` bytes to the first that holds `largest`. Buffer sizes rise in steps of 64 bytes up to 512. Above,
- * each doubling has four classes. Each class keeps up to 64 MiB of idle buffers, or one larger buffer. From 64 bytes to
- * 4 MiB there are 60 classes, which take 7.5 GiB of addresses.
+ * each doubling has four classes, and from 16 KiB on two. A `smallest` below 64 begins with steps of 16 bytes up to
+ * 128, for a pool whose alignment is 16. Each class keeps up to 64 MiB of idle buffers, but at most a million, and one
+ * at least. From 64 bytes to 4 MiB there are 44 classes, which take 5.5 GiB of addresses.
  *
  * Returns how many classes there are, at most 64, and writes the first `max` of them to `out`, which may be NULL.
- * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 3.5 GiB, or if more than
+ * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 3 GiB, or if more than
  * 64 classes would be needed.
  *
  *     bytepool_size_class classes[64];
@@ -149,8 +152,10 @@ typedef struct bytepool_config {
     size_t struct_size;                      /* sizeof(bytepool_config), set by the INIT macro; at most 4096 */
     const bytepool_size_class *size_classes; /* in any order; at most 64, of different sizes */
     size_t size_class_count;                 /* 0: every get is oversize */
-    size_t alignment;                        /* of every buffer, in bytes: a power of two up to 2 MiB; 0 means 64 */
-    size_t max_bytes;                        /* limit on mapped bytes; 0 means none */
+    /* Of every buffer, in bytes: a power of two up to 2 MiB. 0 means 64. Slots are multiples of it, and of 16. Below 64
+     * small buffers lie closer, and may share a cache line. */
+    size_t alignment;
+    size_t max_bytes; /* limit on mapped bytes; 0 means none */
     /* NULL, or a function that is applied to class sizes and requests. A result below its argument is ignored. It is
      * called on any thread that uses the pool, with no lock of ours held. It must not throw or jump out. */
     size_t (*round)(size_t size);
@@ -179,13 +184,15 @@ typedef struct bytepool_config {
 
 /* Makes a pool. *out_context becomes its first handle, which the caller frees by bytepool_free. On failure *out_context
  * is NULL. Making a pool takes addresses only, and memory is used as buffers are handed out; a pinned pool takes its
- * memory at once. Errors: INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY, PANIC. */
+ * memory at once. Errors: OUT_OF_MEMORY; PANIC of the rounding function; LIMIT if the process has 262,143 pools, or if
+ * pinned slots are above max_bytes. INVALID_ARGUMENT if an argument is NULL, for classes or an alignment that cannot
+ * be, and for an unknown flag or a newer field that is not 0. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Makes another handle on the same pool, which the caller frees by bytepool_free. After its free the value comes back
- * after 2^28 later contexts of the pool. While n others stay live, it comes back after (16384 - n) * 16384. On failure
- * *out_context is NULL. Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT if the pool
- * has 16384 live contexts, OUT_OF_MEMORY. */
+/* Makes another handle on the same pool, which the caller frees by bytepool_free. A freed value names a new context
+ * only much later, when the pool has made 2^28 others. If n contexts stay live meanwhile, that is after (16384 - n) *
+ * 16384. On failure *out_context is NULL. Errors: INVALID_ARGUMENT if `out_context` is NULL, INVALID_CONTEXT, CLOSED if
+ * this context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
 /* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Whole idle pages go
@@ -205,7 +212,8 @@ void bytepool_free(void *context);
 void *bytepool_get(void *context, size_t size);
 
 /* Gets a buffer by the rules of bytepool_get, and says where it is called. A pool that tracks remembers the place, with
- * a copy of `file` that is kept for ever; NULL stands for an unknown file. Other pools do not look at it. */
+ * a copy of `file` that is kept for ever. NULL stands for an unknown file, and a `line` below 1 for an unknown line.
+ * Other pools do not look at them. */
 void *bytepool_get_at(void *context, size_t size, const char *file, int line);
 
 /* Calls bytepool_get_at with the file and line where the macro stands. */
@@ -214,12 +222,15 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
 /* Gets a buffer by the rules of bytepool_get, but waits where that fails with LIMIT. It sleeps until memory is put or
  * given back, for at most `timeout_ns` nanoseconds; UINT64_MAX means without end. A timeout of 0 does not wait.
  *
- * Those who wait are served first come first served. A bytepool_get does not queue, and may overtake them. A wait that
- * has begun outlasts the free of its own context if the pool has other handles.
+ * Those who wait are served first come first served. A later one goes first only if it takes an idle slot of its own
+ * class that no earlier one can use. A bytepool_get does not queue, and may overtake them. The thread sleeps, so
+ * buffers that it holds itself cannot serve it. Another thread may free the context meanwhile: the wait goes on while
+ * the pool has another handle. Returns NULL on failure.
  *
- * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT comes at once if the timeout is 0, if
- * `size` is above max_bytes, or if no class fits and `size` is above what pinned slots leave of max_bytes. CLOSED as
- * soon as the pool closes, which the free of its last handle does, too. */
+ * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT comes at once if the timeout is 0, or if
+ * the buffer can never fit. It can never fit if its slot is larger than max_bytes. Where no class fits, it can never
+ * fit if its size after rounding is more than max_bytes less the pinned slots. CLOSED as soon as the pool closes, which
+ * the free of its last handle does, too. */
 void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
 /* Puts a buffer back. The caller may not use it any more. `size` is the size that was asked for. For a buffer of a size
@@ -236,13 +247,15 @@ bytepool_status bytepool_put_checked(void *context, void *data, size_t size);
 void bytepool_put_unsized(void *context, void *data);
 
 /* Gets `count` buffers of `size` bytes each, and writes them to out[0..count). Each is then the caller's, and is put
- * alone or with others. On failure it gets none, and every out[i] is NULL. Errors: those of bytepool_get, and
- * INVALID_ARGUMENT if `out` is NULL and `count` is not 0. */
+ * alone or with others. On failure every out[i] is NULL, and what was got already is put again. 0 buffers are OK, of
+ * any pool. Errors: those of bytepool_get, and INVALID_ARGUMENT if `count` is impossible, or if `out` is NULL and
+ * `count` is not 0. */
 bytepool_status bytepool_get_many(void *context, size_t size, void **out, size_t count);
 
 /* Puts every valid buffer of data[0..count), each by the rules of bytepool_put_checked with the same `size`. NULLs are
- * skipped. Returns the first error, or OK. After PANIC, of the rounding function, the rest was not put.
- * INVALID_ARGUMENT if `data` is NULL and `count` is not 0. */
+ * skipped. Returns the first error, or OK. If the rounding function panics, that is PANIC in any case, and the rest was
+ * not put. An invalid context is reported once, with NULL for all of the array, and nothing was put. INVALID_ARGUMENT
+ * if `data` is NULL and `count` is not 0. */
 bytepool_status bytepool_put_many(void *context, void *const *data, size_t count, size_t size);
 
 /* Gets a buffer of count * size bytes, all of them zero. Put it with that product. Returns NULL on failure. Errors:
@@ -254,27 +267,29 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * 0 bytes are a real buffer.
  *
  * On failure it returns NULL, and the old buffer is as it was and still the caller's. Errors: those of bytepool_get and
- * bytepool_put_unsized. A shrink by a live context does not fail in an open pool. If no smaller buffer can be had, the
- * old one stays. Then put it with exactly `new_size`, or unsized.
+ * bytepool_put_unsized. A shrink by a live context does not fail in an open pool: if no smaller buffer can be had, the
+ * old one stays. Then put it with exactly `new_size`, or unsized. What a buffer grows by may hold anything. One that
+ * moves has the pool's own alignment.
  *
  * An oversize buffer that stays oversize is resized by the system's realloc, which moves pages where it can. This
  * counts as no get and no put, and the buffer keeps its alignment. Only what it grows by has to fit max_bytes. If the
  * system refuses, it becomes a get, a copy and a put, and all of the new size has to fit beside the old one. While the
- * system copies, it holds the old bytes too, which max_bytes does not count: on Linux less than 32 MiB. A pool that
- * zeroes on put, tracks or guards gets another buffer instead. */
+ * system copies, the old bytes are held beside the new ones. max_bytes does not count them. On Linux they are less than
+ * 32 MiB, unless the pool's alignment is above a page. A pool that zeroes on put, tracks or guards gets another buffer
+ * instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* Does what bytepool_realloc does, and checks the size that the buffer has. `old_size` follows the rules of
  * bytepool_put. A wrong one is misuse: SIZE_MISMATCH, and the buffer is as it was. It is for hooks that know the old
- * size. NULL data is a plain get, whatever `old_size` is. */
+ * size. NULL data is a plain get, whatever `old_size` is. Errors: those of bytepool_realloc, and SIZE_MISMATCH. */
 void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t new_size);
 
-/* Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It comes from the
- * smallest class that fits and whose slots all have that alignment. They have it if slot_size is a multiple of
- * `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with huge pages. Without such a class the buffer
- * comes from the system allocator. Put it with `size`. A bytepool_realloc that moves it gives the pool's own alignment,
- * unless the buffer is oversize and stays so. Returns NULL on failure. Errors: those of bytepool_get, and
- * INVALID_ARGUMENT if `alignment` is no power of two. */
+/* Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It has at least the
+ * pool's own alignment. It comes from the smallest class that fits and whose slot_size is a multiple of `alignment`.
+ * This holds up to 64 KiB or the pool's alignment, and with huge pages up to 2 MiB. Without such a class the buffer is
+ * oversize. Put it with `size`. A bytepool_realloc that moves it gives the pool's own alignment, unless the buffer is
+ * oversize and stays so. Returns NULL on failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if `alignment` is
+ * no power of two. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
 /* Gets a buffer with a copy of the `size` bytes at `data`. `data` may be NULL if `size` is 0, and stays the caller's.
@@ -285,12 +300,13 @@ void *bytepool_copy(void *context, const void *data, size_t size);
 /* Returns how many bytes an outstanding buffer has room for: the buffer size of its class; if it is oversize, its own
  * size after rounding. It is the size asked for where the pool guards the buffer, and under AddressSanitizer, valgrind
  * and their like. Returns 0 for NULL, and for a pointer that is no outstanding buffer of this pool. To ask for such a
- * pointer is no misuse. Errors: INVALID_CONTEXT, PANIC. */
+ * pointer is no misuse. The caller may use all of that room. Errors: INVALID_CONTEXT. */
 size_t bytepool_usable_size(void *context, const void *data);
 
 /* Returns the room of the buffer that a get of `size` bytes gives: the buffer size of its class; where no class fits,
  * the size itself after rounding. It is `size` where the pool guards or a checker of memory watches. A buffer that will
- * grow can ask for that many bytes at once. Returns 0 on failure. Errors: INVALID_CONTEXT, PANIC. */
+ * grow can ask for that many bytes at once, and is then put with as many. Returns 0 on failure. Errors:
+ * INVALID_CONTEXT, PANIC. */
 size_t bytepool_good_size(void *context, size_t size);
 
 /* ---- the default pool ---- */
@@ -301,8 +317,8 @@ size_t bytepool_good_size(void *context, size_t size);
  *
  * NULL gives that handle up. Then no more memory is handed out, and buffers that are out can still be freed. The same
  * pool again has no effect. Another pool is refused as INVALID_ARGUMENT, because it would refuse the first pool's
- * buffers. To change pools, give NULL first, and only when all buffers are back: a later free of one that is out would
- * be refused once another pool is set.
+ * buffers. To change pools, give NULL first, and wait until all buffers are back. Once another pool is set, frees of
+ * the first pool's buffers are refused.
  *
  * Errors: INVALID_ARGUMENT, INVALID_CONTEXT, CLOSED if this context was freed, LIMIT, OUT_OF_MEMORY. */
 bytepool_status bytepool_set_default(void *context);
@@ -324,7 +340,8 @@ void *bytepool_default_realloc(void *data, size_t new_size);
  * out. NULL does nothing. Errors: those of bytepool_put_unsized, by the last error. */
 void bytepool_default_free(void *data);
 
-/* Returns what bytepool_usable_size says for the default pool; 0 if there was none yet. */
+/* Returns what bytepool_usable_size says for the default pool, also after bytepool_set_default(NULL); 0 if there was
+ * none yet. */
 size_t bytepool_default_usable_size(const void *data);
 
 /* Returns what bytepool_good_size says for the default pool. Returns 0 and sets INVALID_CONTEXT if there is none. */
@@ -333,9 +350,9 @@ size_t bytepool_default_good_size(size_t size);
 /* ---- memory and statistics ---- */
 
 /* Gives idle memory back to the system, and keeps at least `keep_idle_bytes` of idle slots if there are as many. Only
- * whole pages go, so a slot smaller than a page goes only if all others on its page are idle. A pinned pool gives
- * nothing. Returns how many bytes of slots went back: 0 if there was nothing to give, and on failure. Errors:
- * INVALID_CONTEXT, CLOSED if this context was freed. */
+ * whole pages go, so a slot that shares a page goes only if nobody holds or caches another on it. A pinned pool gives
+ * nothing, nor does any on Windows. Returns how many bytes of slots went back: 0 if there was nothing to give, and on
+ * failure. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
 size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
 /* The figures of a pool. Start from BYTEPOOL_STATS_INIT. While no other call runs,
@@ -344,7 +361,7 @@ size_t bytepool_trim(void *context, size_t keep_idle_bytes);
  *     allocated_bytes = the sum over the classes' allocated_bytes, and oversize_bytes
  *
  * max_bytes bounds mapped_bytes. It does not count bookkeeping_bytes, nor the tables of the thread caches, which are in
- * no figure. */
+ * no figure. A get_many that fails counts what it got and put again in `gets` and `puts`. */
 typedef struct bytepool_stats {
     size_t struct_size;
     size_t size_class_count;
@@ -403,15 +420,16 @@ typedef struct bytepool_region {
 /* Lists the memory of a pool made with BYTEPOOL_PINNED: all slots of all classes. Returns how many regions there are,
  * and writes the first `max` of them to `out`, which may be NULL. The regions stay the pool's, and stay memory until it
  * closes. Every buffer of the pool lies in one of them, unless it is oversize, overflow, guarded, or got under a
- * checker of memory. Returns 0 for any other pool, for a closed one, and on failure. Errors: INVALID_CONTEXT, PANIC. */
+ * checker of memory. Returns 0 for any other pool, for a closed one, and on failure. Errors: INVALID_CONTEXT. */
 size_t bytepool_pinned_regions(void *context, bytepool_region *out, size_t max);
 
-/* Writes the pool's figures to *out, as many as its struct_size has room for. Errors: INVALID_ARGUMENT,
- * INVALID_CONTEXT. */
+/* Writes the pool's figures to *out, as many as its struct_size has room for. Errors: INVALID_CONTEXT; INVALID_ARGUMENT
+ * if `out` is NULL or its struct_size is below 8 or above 4096. */
 bytepool_status bytepool_read_stats(void *context, bytepool_stats *out);
 
 /* Writes the figures of class `index` to *out, as many as its struct_size has room for. Classes are numbered from 0 on,
- * by ascending buffer size. Errors: INVALID_ARGUMENT, also for an index past the last class; INVALID_CONTEXT. */
+ * by ascending buffer size. Errors: INVALID_CONTEXT; INVALID_ARGUMENT for an index past the last class, and where
+ * bytepool_read_stats has it. */
 bytepool_status bytepool_read_class_stats(void *context, size_t index, bytepool_class_stats *out);
 
 /* ---- tracking ---- */
@@ -442,7 +460,7 @@ typedef void (*bytepool_outstanding_handler)(const bytepool_outstanding *buffer,
 /* Calls `handler` on this thread for every tracked buffer that is outstanding at this moment, the oldest first. With a
  * NULL handler it writes a line on stderr for each. Returns how many there are: 0 if the pool does not track, and on
  * failure. The handler may call any function of this library, and no lock of ours is held. It must not throw or jump
- * out. Errors: INVALID_CONTEXT, OUT_OF_MEMORY. */
+ * out. Another thread may put a buffer before the handler hears of it. Errors: INVALID_CONTEXT, OUT_OF_MEMORY. */
 size_t bytepool_dump_outstanding(void *context, bytepool_outstanding_handler handler, void *user_data);
 
 /* ---- misuse ---- */

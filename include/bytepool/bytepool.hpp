@@ -20,18 +20,22 @@
 //           releases or destroys it. A PooledBuffer or a SharedBuffer is like any value: it may move between threads,
 //           and one thread at a time may change it.
 // Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. An allocator throws
-//           std::bad_array_new_length if the bytes overflow. What is no get throws rust::Error, which has only a text:
-//           new_pool, pool_of_context, the members of Pool, PooledBuffer::adopt, and the constructors of Context and
-//           memory_resource. If this header does not fit the library, new_pool and pool_of_context throw
+//           std::bad_array_new_length if the bytes overflow. These get no buffer and throw rust::Error, which has a
+//           text and no status: new_pool, pool_of_context, the members of Pool, PooledBuffer::adopt, and the
+//           constructors of Context and memory_resource. If this header does not fit the library, new_pool and
+//           pool_of_context throw
 //           std::runtime_error. general_classes throws std::invalid_argument. resize and append throw std::length_error
-//           above the capacity. at and slice throw std::out_of_range. The text names the limit and the value where
+//           above the capacity, and a copy of a SharedBuffer does at 2^31 holders. at and slice throw
+//           std::out_of_range. pinned_regions and dump_outstanding throw std::bad_alloc. The text names the limit and
+//           the value where
 //           there are any. Destructors and moves never throw.
 //           Functions whose name starts with try_ do not throw. Those that take a `bytepool_status &why` say there why
 //           they failed. The others return false or nullopt, and a get sets bytepool_last_error.
 //           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
 //           copies and slices of a SharedBuffer stay; there they end the program if they fail. The headers also work
 //           with -fno-rtti.
-// cxx       rust::Box<Pool> owns one handle, like a std::unique_ptr that is never null. It is moved, not copied;
+// cxx rust::Box<Pool> owns one handle, like a std::unique_ptr. It is never null until it is moved from. It is moved,
+// not copied;
 //           `pool->clone()` makes another. A class may hold a std::optional of it until there is a pool. rust::Error is
 //           a std::exception. rust::Slice is a pointer and a length, like std::span.
 // Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
@@ -83,8 +87,8 @@ namespace bytepool {
 //         // The alignment of every buffer, in bytes.
 //         std::size_t alignment() const noexcept;
 //
-//         // The least room of the buffers that gets of `size` bytes return, in bytes. A buffer that will grow can ask
-//         // for that many at once. Throws rust::Error if the rounding function panics.
+//         // The room that a buffer got for `size` bytes has at least, in bytes. A buffer that will grow can ask for
+//         // that many at once. Throws rust::Error if the rounding function panics.
 //         std::size_t good_size(std::size_t size) const;
 //
 //         // The pool's figures. `std::cout << pool->stats()` prints them.
@@ -112,8 +116,9 @@ using PinnedRegion = ::bytepool_region;
 // A tracked buffer that is outstanding; bytepool_outstanding explains each field.
 using Outstanding = ::bytepool_outstanding;
 
-// What a pool is built from. bytepool_config explains each field. Each flag beside it, such as
-// BYTEPOOL_ZERO_ON_GET, is a `bool` here. `thread_cache = false` is BYTEPOOL_NO_THREAD_CACHE.
+// What a pool is built from. bytepool.h explains each field at bytepool_config, and the flags at BYTEPOOL_ZERO_ON_GET;
+// each flag is a `bool` here. `thread_cache = false` is BYTEPOOL_NO_THREAD_CACHE. Nothing of the config is kept.
+// `round` must not throw.
 struct PoolConfig {
     std::vector<SizeClass> size_classes{};
     std::size_t alignment = 0;
@@ -130,8 +135,8 @@ struct PoolConfig {
 };
 
 namespace detail {
-// Whether the loaded library is of this header's major version, and of no earlier minor one: else the inline code here
-// would not fit it.
+// Whether the loaded library has this header's major version, and at least its minor version. The inline code here fits
+// no other.
 [[nodiscard]] inline bool version_fits() noexcept {
     static const bool fits = bytepool_version() / 1000000 == BYTEPOOL_VERSION_MAJOR &&
                              bytepool_version() / 1000 % 1000 >= BYTEPOOL_VERSION_MINOR;
@@ -166,15 +171,17 @@ namespace detail {
 }
 } // namespace detail
 
-// Makes a pool, without exceptions. The Box is one handle on it. Returns nullopt on failure, and writes to `why`
-// BYTEPOOL_ERR_INVALID_ARGUMENT for a contradictory config, LIMIT, OUT_OF_MEMORY or PANIC.
+// Makes a pool, without exceptions. The Box is one handle on it. Returns nullopt on failure, and `why` says why:
+// BYTEPOOL_ERR_INVALID_ARGUMENT for a contradictory config, or if this header does not fit the library; LIMIT if there
+// are too many pools, or if pinned slots are above max_bytes; OUT_OF_MEMORY. It is BYTEPOOL_OK otherwise.
 [[nodiscard]] inline std::optional<rust::Box<Pool>> try_new_pool(const PoolConfig &config,
                                                                  bytepool_status &why) noexcept {
     return detail::box_of(detail::version_fits() ? detail::try_new_pool(detail::config_of(config), why) : nullptr, why);
 }
 
-// A handle on the pool of a context from C, without exceptions. nullopt and BYTEPOOL_ERR_INVALID_CONTEXT or CLOSED if
-// the context is not a live one, OUT_OF_MEMORY, or INVALID_ARGUMENT if this header does not fit the library.
+// A handle on the pool of a context from C, without exceptions. The context stays the caller's. Returns nullopt on
+// failure, and `why` says why: BYTEPOOL_ERR_INVALID_CONTEXT or CLOSED if the context is not a live one, OUT_OF_MEMORY,
+// or INVALID_ARGUMENT if this header does not fit the library. It is BYTEPOOL_OK otherwise.
 [[nodiscard]] inline std::optional<rust::Box<Pool>> try_pool_of_context(void *context, bytepool_status &why) noexcept {
     auto *address = static_cast<std::uint8_t *>(context);
     return detail::box_of(detail::version_fits() ? detail::try_pool_of_context(address, why) : nullptr, why);
@@ -193,8 +200,8 @@ inline void check_version() {
 } // namespace detail
 
 // Makes a pool. The Box is one handle on it, and pool->clone() makes another. The pool closes when its last handle
-// ends. Throws rust::Error if the config is contradictory, the system has no memory or addresses, there are too many
-// pools, or the rounding function panics; and std::runtime_error if this header does not fit the library.
+// ends. Throws rust::Error if the config is contradictory, the system has no memory or addresses, or there are too many
+// pools; and std::runtime_error if this header does not fit the library.
 //
 //     auto pool = bytepool::new_pool({{512, 1000}, {4096, 1000}});
 //     bytepool::PooledBuffer buffer(*pool, 100);
@@ -247,8 +254,10 @@ namespace detail {
 } // namespace detail
 
 // Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
-// holds `smallest` bytes to the first that holds `largest`. Each keeps up to 64 MiB of idle buffers, or one larger
-// buffer. Throws std::invalid_argument if `largest` is 0, below `smallest` or above 3.5 GiB, or if more than 64 classes
+// holds `smallest` bytes to the first that holds `largest`. They rise in steps of 64 bytes up to 512. Above,
+// each doubling has four classes, and from 16 KiB on two. A `smallest` below 64 begins with steps of 16 bytes up to 128,
+// for a pool whose alignment is 16. Each class keeps up to 64 MiB of idle buffers, but at most a million, and one at
+// least. Throws std::invalid_argument if `largest` is 0, below `smallest` or above 3 GiB, or if more than 64 classes
 // would be needed; and std::bad_alloc.
 //
 //     auto pool = bytepool::new_pool(bytepool::general_classes(64, 4 << 20));

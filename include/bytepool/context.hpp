@@ -25,7 +25,8 @@ class [[nodiscard]] Context {
     [[nodiscard]] explicit Context(const Pool &pool)
         : context_(detail::context_of_pool(pool)), alignment_(pool.alignment()) {}
 #endif
-    // Makes a context. Returns nullopt on failure, and `why` says what it was.
+    // Makes a context. Returns nullopt on failure, and `why` says why: BYTEPOOL_ERR_LIMIT if the pool already has 16384
+    // live contexts, or OUT_OF_MEMORY. It is BYTEPOOL_OK otherwise.
     [[nodiscard]] static std::optional<Context> try_new(const Pool &pool, bytepool_status &why) noexcept {
         void *context = detail::try_context(pool, why);
         return context == nullptr ? std::nullopt : std::optional(Context(context, pool.alignment()));
@@ -54,7 +55,7 @@ class [[nodiscard]] Context {
     [[nodiscard]] std::size_t alignment() const noexcept {
         return alignment_;
     }
-    // Gives it up, to be freed by bytepool_free.
+    // Gives it up, to be freed by bytepool_free. Returns NULL if there is none.
     [[nodiscard]] void *release() noexcept {
         return std::exchange(context_, nullptr);
     }

@@ -99,7 +99,7 @@ class Bytes {
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     void copy_to(std::uint8_t *place) const noexcept {
-        std::char_traits<char>::copy(reinterpret_cast<char *>(place), data_, size_);
+        std::char_traits<char>::move(reinterpret_cast<char *>(place), data_, size_); // may overlap
     }
 
   private:
@@ -187,10 +187,11 @@ class [[nodiscard]] PooledBuffer {
         return buffer;
     }
 
-    // Gets a buffer, and waits for memory where the constructor fails at the limit. It waits at most `timeout`, a
-    // std::chrono::duration. nanoseconds::max() means no deadline. Zero or less does not wait. Returns nullopt if there
-    // was no room in time. Throws get_error for everything else: what could never fit the limit, a closed pool, a
-    // system without memory.
+    // Gets a buffer as the constructor does. At the limit it waits for memory, for at most `timeout`, a
+    // std::chrono::duration; the constructor would throw. nanoseconds::max() means no deadline. Zero or less does not
+    // wait. Those who wait are served first come first served, and a plain get may overtake them. The thread sleeps, so
+    // a buffer that it holds itself cannot serve it. Returns nullopt if there was no room in time. Throws get_error for
+    // everything else: what could never fit the limit, a closed pool, a system without memory.
     //
     //     if (auto buffer = PooledBuffer::get_timeout(*pool, 4096, std::chrono::milliseconds(10))) {
     //         use(buffer->data(), buffer->size());
@@ -215,8 +216,9 @@ class [[nodiscard]] PooledBuffer {
     }
 
     // Takes over a raw buffer that is outstanding from `pool`: got by C, or released. `size` is as for bytepool_put. It
-    // becomes the size of the PooledBuffer, cut to the capacity. Throws rust::Error if it is no such buffer; then it is
-    // still the caller's. The misuse is counted, and not reported to the handler.
+    // becomes the size of the PooledBuffer, cut to the capacity. Throws rust::Error if it is no such buffer, or if the
+    // rounding function panics; then it is still the caller's. The misuse is counted, unless `data` is NULL, and not
+    // reported to the handler.
     //
     //     void *data = bytepool_get(context, 100); // C
     //     auto buffer = PooledBuffer::adopt(*pool, data, 100);
@@ -267,9 +269,8 @@ class [[nodiscard]] PooledBuffer {
         return tried(pool, timed_request(size, timeout, where), why);
     }
 
-    // Gives the raw pointer up, to be put by C or adopted again. Returns NULL for an empty PooledBuffer; it never
-    // fails. bytepool_put and adopt need the size: read it first, because it is 0 afterwards. bytepool_put_unsized
-    // needs none.
+    // Gives the raw pointer up, to be put by C or adopted again. Returns NULL if there is no memory; it never fails.
+    // bytepool_put and adopt need the size: read it first, because it is 0 afterwards. bytepool_put_unsized needs none.
     //
     //     const std::size_t size = buffer.size();
     //     bytepool_put(context, buffer.release(), size);
@@ -292,7 +293,7 @@ class [[nodiscard]] PooledBuffer {
         }
     }
 
-    // The first byte; NULL if this is empty: moved from, released or reset. It is good until the buffer is put.
+    // The first byte. It is good until the buffer is put. NULL if there is no memory; a buffer of size 0 has some.
     [[nodiscard]] std::uint8_t *data() noexcept {
         return parts_.data;
     }
@@ -309,7 +310,7 @@ class [[nodiscard]] PooledBuffer {
     [[nodiscard]] std::size_t capacity() const noexcept {
         return parts_.capacity;
     }
-    // Whether the size is 0.
+    // Whether the size is 0, with memory or without.
     [[nodiscard]] bool empty() const noexcept {
         return parts_.size == 0;
     }
@@ -380,7 +381,8 @@ class [[nodiscard]] PooledBuffer {
     }
     // Converts to the mutable_buffer of Asio and of Boost, wherever one is taken: `asio::buffer(buffer)`. For a const
     // buffer write `asio::buffer(buffer.string_view())`; Asio 1.28 and later take it as it is. A temporary does not
-    // convert: it would put the memory before it is used.
+    // convert, because it would put the memory before it is used. Give none to a function of Asio that takes containers
+    // either.
     template <typename Buffer, std::enable_if_t<detail::is_mutable_buffer<Buffer>::value, int> = 0>
     operator Buffer() &noexcept { // NOLINT(google-explicit-constructor)
         return Buffer(static_cast<void *>(parts_.data), parts_.size);
@@ -399,8 +401,8 @@ class [[nodiscard]] PooledBuffer {
         parts_.size = fits ? size : parts_.size;
         return fits;
     }
-    // Adds a copy of these bytes at the end; they are given as to `copy`. Returns `false`, and changes nothing, if they
-    // do not fit the capacity.
+    // Adds a copy of these bytes at the end. They are given as to `copy`, and may be bytes of this buffer. Returns
+    // `false`, and changes nothing, if they do not fit the capacity.
     [[nodiscard]] bool try_append(const detail::Bytes &bytes) noexcept {
         const bool fits = bytes.size() <= parts_.capacity - parts_.size;
         if (fits) {

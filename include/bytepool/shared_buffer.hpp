@@ -53,7 +53,7 @@ class [[nodiscard]] SharedBuffer {
 
     // No memory, size 0.
     [[nodiscard]] constexpr SharedBuffer() noexcept = default;
-    // The first holder. A buffer without memory gives one without.
+    // The first holder. `buffer` has no memory afterwards. If it had none before, this holder has none.
     [[nodiscard]] explicit SharedBuffer(PooledBuffer &&buffer) noexcept
         : parts_(std::exchange(buffer.parts_, PooledBuffer::none())), data_(parts_.data) {
         if (parts_.data != nullptr) {
@@ -103,7 +103,7 @@ class [[nodiscard]] SharedBuffer {
     [[nodiscard]] SharedBuffer slice(std::size_t offset, std::size_t size) const & {
         return SharedBuffer(*this).slice(offset, size);
     }
-    // The same of a holder that is given up.
+    // The same of a holder that is given up. If it throws, the holder is as it was.
     [[nodiscard]] SharedBuffer slice(std::size_t offset, std::size_t size) && {
         if (!has(offset, size)) {
             detail::throw_bad_slice(offset, size, parts_.size);
@@ -114,7 +114,8 @@ class [[nodiscard]] SharedBuffer {
     }
 
     // Returns the buffer for writing if this is its only holder and starts at its first byte. The buffer's size is this
-    // holder's. Else returns nullopt, and this holder keeps its share.
+    // holder's, with all of its capacity. This holder then has no memory. Else returns nullopt, and this holder keeps
+    // its share.
     [[nodiscard]] std::optional<PooledBuffer> try_into_buffer() &&noexcept {
         if (parts_.data == nullptr || data_ != parts_.data || !detail::bytepool_cpp_unshare(parts_)) {
             return std::nullopt;
@@ -126,6 +127,7 @@ class [[nodiscard]] SharedBuffer {
     // Gives this holder up; then there is no memory.
     void reset() noexcept { SharedBuffer().swap(*this); }
 
+    // The first byte. It is good while this holder lasts. NULL if there is no memory.
     [[nodiscard]] const std::uint8_t *data() const noexcept { return data_; }
     // Bytes.
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size; }

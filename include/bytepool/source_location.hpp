@@ -17,7 +17,7 @@ namespace bytepool {
 using source_location = std::source_location;
 #else
 struct source_location {
-#ifdef __GNUC__
+#if defined(__GNUC__) && (!defined(__clang__) || __clang_major__ >= 9)
     [[nodiscard]] static constexpr source_location current(const char *file = __builtin_FILE(),
                                                            std::uint_least32_t line = __builtin_LINE()) noexcept {
 #else

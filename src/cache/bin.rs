@@ -97,8 +97,8 @@ impl Bin {
         Some(Buffer { data, capacity: self.buffer_size, location })
     }
 
-    /// Lays a slot in the bin, if there is room. Returns whether it did. The slot is the caller's alone; or it is
-    /// biased to this thread, as its mark said since the state became [`FAST`](crate::os::thread_state::FAST).
+    /// Lays a slot in the bin, if there is room. Returns whether it did. Either the slot is the caller's alone. Or its
+    /// mark said that it is biased to this thread, after the state became [`FAST`](crate::os::thread_state::FAST).
     #[inline(always)]
     pub(super) fn put(&self, address: usize, slot: usize) -> bool {
         let top = self.top();

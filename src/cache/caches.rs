@@ -118,8 +118,8 @@ impl Caches {
         }
     }
 
-    /// Leads `key` and the pool's own key to this thread's cache, which is made if there is none. Neither key leads to
-    /// a cache yet. Calls without a context use the own key. Where no cache can be made, the shelf serves. Returns the
+    /// Leads `key` and the pool's own key to this thread's cache, which is made if there is none. `key` leads to no
+    /// cache yet. Calls without a context use the own key. Where no cache can be made, the shelf serves. Returns the
     /// owners of the caches that had to be evicted.
     ///
     /// `owner` is what the layers above know the pool by. `may_cache` says whether the pool is open and nobody waits

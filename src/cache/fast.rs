@@ -188,7 +188,8 @@ impl CacheRef {
     #[inline(always)]
     pub(super) fn bin_for(&self, size: usize) -> &Bin {
         // SAFETY:
-        // - the offset is a class's, or of one of the two bins that fit all sizes: one follows those of all classes
+        // - the offset is that of a class's bin, or of a bin that fits all sizes. There are two of these: one is first
+        //   in the cache, one follows the classes' bins
         unsafe {
             let mut bin = self.pointer_at(self.bin_of_step[step_of(size)]);
             if size > bin.as_ref().buffer_size {

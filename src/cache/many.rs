@@ -46,7 +46,7 @@ pub(crate) fn get_many(guard: &ForkGuard, key: u64, size: usize, out: &mut [*mut
 /// Puts raw buffers up to the first that is not biased to this thread. Returns how many.
 pub(crate) fn put_many(guard: &ForkGuard, key: u64, data: &[*mut c_void], size: usize) -> usize {
     let state = thread_pointer::get();
-    // Without the heavy fence nobody is `FAST`, and nothing is biased.
+    // Without the heavy fence nobody is `FAST`, and the slow half ends what bias is left.
     let Some(entry) = state.find(key).filter(|_| barrier::is_in_use()) else { return 0 };
     let mut put = 0;
     loop {

@@ -192,7 +192,7 @@ impl CacheRef {
             found
         };
         let taken = bin.exchange(address, slot, found);
-        // A thread that neither fills nor flushes looks once in a batch, too.
+        // A thread that does not fill looks once in a batch, too.
         if taken && bin.puts.load(Relaxed) % MAX_BATCH as u64 == 0 {
             self.choose_bias(bin, MAX_BATCH);
         }

@@ -44,7 +44,7 @@ pub(super) fn bins_of_steps(index: &SizeClassIndex, rounds: bool) -> [BinOffset;
 /// One thread's cache of one pool. Its bins follow it in memory, and one more that fits every size and has nothing.
 #[repr(C, align(128))] // apart from other threads' caches
 pub(super) struct ThreadCache {
-    /// At the offset 0, where all sizes lead in a pool that rounds. It holds nothing and takes nothing.
+    /// At offset 0. In a pool that rounds all sizes lead here. It holds nothing and takes nothing.
     none: Bin,
     /// The address of the region, and its length in bytes; 0 for no pool.
     pub(super) base: usize,

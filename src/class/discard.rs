@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use super::Class;
 use super::books::Books;
-use super::index::GRANULE;
 use super::ledger::Ledger;
 use super::shelf::{GROUP_SLOTS, GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation};
 use crate::os::bits::has_run;
@@ -16,16 +15,16 @@ use crate::os::region::{HUGE_PAGE, Region, page_size};
 const MOST_AT_ONCE: u32 = 64;
 
 impl Class {
-    /// The slot groups of a window. Slot sizes are multiples of [`GRANULE`], so page size / [`GRANULE`] slots start and
-    /// end with a page, whatever the slot size. With huge pages a window starts and ends with a huge page, if that
-    /// takes not too many slots.
+    /// The slot groups of a window. Where slot sizes are multiples of a granule, page size / granule slots start and
+    /// end with a page. A granule of 64 bytes serves most classes. With huge pages a window starts and ends with a huge
+    /// page, if that takes not too many slots.
     pub(super) fn window_groups(&self) -> u32 {
         let alike = |page: usize, granule: usize| (page / granule) as u32 / GROUP_SLOTS;
-        let least = alike(page_size(), GRANULE);
+        let granule = 1 << self.span.slot_size.trailing_zeros().min(HUGE_PAGE.trailing_zeros());
+        let least = alike(page_size(), granule.min(64));
         if !self.has_huge_pages() {
             return least;
         }
-        let granule = 1 << self.span.slot_size.trailing_zeros().min(HUGE_PAGE.trailing_zeros());
         alike(HUGE_PAGE, granule).min(MAX_RESERVED_GROUPS).max(least)
     }
 

@@ -1,43 +1,54 @@
 //! General-purpose classes: a set for those who do not know which sizes they will ask for.
 //!
 //! ```text
-//! 64 128 192 256 320 384 448 512 | 640 768 896 1024 | 1280 1536 1792 2048 | ...
-//! steps of 64 bytes              | four a doubling  | four a doubling     |
+//! 64 128 192 256 320 384 448 512 | 640 768 896 1024 | 1280 ... 16384 | 24576 32768 | 49152 65536 | ...
+//! 16  32  48  64  80  96 112 128 | 160 192 224  256 |  320 ... 16384 | the same
+//! eight steps                    | four a doubling                   | two a doubling
 //! ```
 //!
-//! Up to 512 a step is a granule: a slot takes no less. Above 256 bytes a buffer is at most a quarter larger than what
-//! was asked for, a tenth in the mean. Fewer classes a doubling waste more inside buffers. More strand idle buffers of
-//! sizes that are not asked for any more, and 64 classes would not reach as far.
+//! The first row is for sizes from 64 bytes on: by default slots are multiples of 64. The second is for smaller ones,
+//! in a pool with an alignment of 16.
 //!
-//! **Capacity.** A class keeps up to 64 MiB of idle buffers, whatever their size: as much as it has room for beyond.
-//! What is kept was in use before, so a large capacity costs addresses, and memory only to those who had a use for it.
-//! A small one costs time: a program that frees all it has, and begins anew, gives its pages back each time and has
-//! them faulted in again. glibc keeps as much before it gives back. A pool with `max_bytes` trims idle buffers before a
-//! get fails, and `trim` gives back all.
+//! Fewer classes waste more inside buffers. More classes strand more idle buffers of sizes that are not asked for any
+//! more. And a buffer that grows bit by bit is copied each time it leaves a class: to 100 KB, 380 KB are copied in all,
+//! with four classes a doubling 630 KB. Copies of large buffers are what such growth costs, so large classes are few.
+//! The end of a large buffer that nobody writes to takes no memory, as its pages are never touched.
+//!
+//! **Capacity.** A class keeps up to 64 MiB of idle buffers, or a million. What is kept was in use before, so a large
+//! capacity costs addresses, and memory only to those who had a use for it. A small one costs time: a program that
+//! frees all it has, and begins anew, gives its pages back each time and has them faulted in again. glibc keeps as much
+//! before it gives back. A pool with `max_bytes` trims idle buffers before a get fails, and `trim` gives back all.
 
-use std::ops::Range;
+use std::iter::successors;
 
 use super::index::{GRANULE, MAX_CLASSES};
 use super::ledger::MAX_BUFFER_SIZE;
 use crate::error::BuildError;
 
-/// Up to here each size is a granule more than the one before, in bytes.
-const FINE_LIMIT: usize = FINE_CLASSES * GRANULE;
-const FINE_CLASSES: usize = 8;
-const PER_DOUBLING: usize = 4;
-/// What a class keeps idle, in bytes; at least one buffer.
+/// How many classes are a step apart, before each doubling has as many classes.
+const EVEN_STEPS: usize = 8;
+/// A step, where the smallest size is at least this.
+const STEP: usize = 64;
+/// From here on a doubling has two classes, not four. In bytes.
+const LARGE: usize = 16 << 10;
+/// The largest class of all, in bytes.
+const LARGEST: usize = 3 << 30;
+const _: () = assert!(LARGEST <= MAX_BUFFER_SIZE && LARGEST * 4 / 3 > MAX_BUFFER_SIZE);
+/// What a class keeps idle, in bytes; at least one buffer, and at most [`MOST_KEPT`].
 const KEPT_BYTES: usize = 64 << 20;
+const MOST_KEPT: usize = KEPT_BYTES / STEP;
 
-/// The buffer size of the `n`th class of the whole series.
-fn size_of_nth(n: usize) -> usize {
-    let Some(above) = n.checked_sub(FINE_CLASSES) else { return (n + 1) * GRANULE };
-    let doubling = FINE_LIMIT << (above / PER_DOUBLING);
-    doubling + (above % PER_DOUBLING + 1) * (doubling / PER_DOUBLING)
-}
-
-/// The first class of the series whose buffers hold `size` bytes, at most [`MAX_BUFFER_SIZE`].
-fn first_that_holds(size: usize) -> usize {
-    (0..).find(|&n| size_of_nth(n) >= size).expect("the series has no end")
+/// The buffer sizes of all classes up to the first that holds `largest`.
+fn series(step: usize, largest: usize) -> impl Iterator<Item = usize> + Clone {
+    successors(Some(step), move |&size| {
+        let doubling = 1 << size.ilog2();
+        let next = match size {
+            _ if size < EVEN_STEPS * step => size + step,
+            ..LARGE => size + doubling / 4,
+            LARGE.. => size + doubling / 2,
+        };
+        (size < largest).then_some(next)
+    })
 }
 
 /// Size and capacity of each class for buffers of `smallest` to `largest` bytes: the part of the series from the first
@@ -45,23 +56,19 @@ fn first_that_holds(size: usize) -> usize {
 pub(crate) fn general_classes(
     smallest: usize,
     largest: usize,
-) -> Result<impl ExactSizeIterator<Item = (usize, usize)>, BuildError> {
+) -> Result<impl Iterator<Item = (usize, usize)>, BuildError> {
     if largest == 0 || smallest > largest {
         return Err(BuildError::SizeRange { smallest, largest });
     }
-    let too_large = |buffer_size| BuildError::BufferSizeTooLarge { buffer_size, limit: MAX_BUFFER_SIZE };
-    if largest > MAX_BUFFER_SIZE {
-        return Err(too_large(largest));
+    if largest > LARGEST {
+        return Err(BuildError::BufferSizeTooLarge { buffer_size: largest, limit: LARGEST });
     }
-    let part: Range<usize> = first_that_holds(smallest)..first_that_holds(largest) + 1;
-    if part.len() > MAX_CLASSES {
-        return Err(BuildError::TooManyClasses { count: part.len(), limit: MAX_CLASSES });
+    let step = if smallest < STEP { GRANULE } else { STEP };
+    let classes = series(step, largest).skip_while(move |&size| size < smallest);
+    match classes.clone().count() {
+        ..=MAX_CLASSES => Ok(classes.map(|size| (size, (KEPT_BYTES / size).clamp(1, MOST_KEPT)))),
+        count => Err(BuildError::TooManyClasses { count, limit: MAX_CLASSES }),
     }
-    let last = size_of_nth(part.end - 1);
-    if last > MAX_BUFFER_SIZE {
-        return Err(too_large(last));
-    }
-    Ok(part.map(size_of_nth).map(|size| (size, (KEPT_BYTES / size).max(1))))
 }
 
 #[cfg(test)]
@@ -73,25 +80,36 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_a_granule_and_then_four_a_doubling() {
+    fn even_steps_and_then_four_a_doubling_and_then_two() {
         let expected = [
             64, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072,
             3584, 4096,
         ];
-        assert_eq!(sizes(1, 4096), expected);
-        let all = sizes(0, 4 << 20);
-        assert_eq!((all.len(), all[0], all[59]), (60, 64, 4 << 20));
-        assert!(all.windows(2).all(|pair| pair[0] < 512 || pair[1] * 4 <= pair[0] * 5), "{all:?}");
+        assert_eq!(sizes(64, 4096), expected);
+        assert_eq!(sizes(13 << 10, 80_000), [14, 16, 24, 32, 48, 64, 96].map(|kib| kib << 10));
+        assert_eq!(sizes(0, 500), [16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512]);
+        for (smallest, count) in [(64, 44), (1, 52)] {
+            let all = sizes(smallest, 4 << 20);
+            assert_eq!((all.len(), all.last()), (count, Some(&(4 << 20))));
+            let most = |size| match size {
+                ..512 => size + (size / 4).max(64),
+                512..LARGE => size + size / 4,
+                LARGE.. => size + size / 2,
+            };
+            assert!(all.windows(2).all(|pair| pair[1] <= most(pair[0])), "{all:?}");
+        }
     }
 
     #[test]
     fn the_ends_hold_what_they_must_and_no_class_is_beyond_them() {
         for (smallest, largest, first, last) in [
+            (1, 1, 16, 16),
+            (17, 33, 32, 48),
             (64, 64, 64, 64),
             (65, 65, 128, 128),
             (512, 513, 512, 640),
             (100, 4097, 128, 5120),
-            (1 << 20, 2 << 30, 1 << 20, 2 << 30),
+            (1 << 20, 3 << 30, 1 << 20, 3 << 30),
         ] {
             let sizes = sizes(smallest, largest);
             assert_eq!((sizes[0], sizes[sizes.len() - 1]), (first, last), "{smallest} to {largest}");
@@ -104,6 +122,7 @@ mod tests {
             assert_eq!(capacity, ((64 << 20) / size).max(1), "{size}");
         }
         assert_eq!(general_classes(64, 64).unwrap().next(), Some((64, 1 << 20)));
+        assert_eq!(general_classes(1, 64).unwrap().next(), Some((16, 1 << 20)));
     }
 
     #[test]
@@ -113,13 +132,12 @@ mod tests {
             let error = refusal(smallest, largest);
             assert!(matches!(error, BuildError::SizeRange { .. }), "{error:?}");
         }
-        assert!(general_classes(64, 8 << 20).is_ok_and(|classes| classes.len() == 64));
-        let error = refusal(64, (8 << 20) + 1);
-        assert!(matches!(error, BuildError::TooManyClasses { count: 65, limit: 64 }), "{error:?}");
-        // The second is held by a class of 4 GiB only, which is too large itself.
-        for largest in [usize::MAX, MAX_BUFFER_SIZE - 1] {
+        for largest in [usize::MAX, LARGEST + 1] {
             let error = refusal(1 << 30, largest);
             assert!(matches!(error, BuildError::BufferSizeTooLarge { .. }), "{error:?}");
         }
+        assert_eq!((sizes(64, LARGEST).len(), sizes(1, 256 << 20).len()), (63, 64));
+        let error = refusal(1, (256 << 20) + 1);
+        assert!(matches!(error, BuildError::TooManyClasses { count: 65, limit: 64 }), "{error:?}");
     }
 }

@@ -6,14 +6,15 @@
 /// The most size classes a pool may have.
 pub(crate) const MAX_CLASSES: usize = 64;
 
-/// Slots start at multiples of this many bytes, so that no two buffers share a cache line.
-pub(crate) const GRANULE: usize = 64;
+/// Slots are multiples of this many bytes, or of the pool's alignment if that is more.
+pub(crate) const GRANULE: usize = 16;
 
 /// Each doubling of the size has this many steps, by the four bits after the leading one.
 const PER_DOUBLING: usize = 16;
 /// How many steps there are: enough for all buffer sizes, which stay below 2^32. A power of two.
 pub(crate) const STEPS: usize = 32 * PER_DOUBLING;
-/// The step of size 1, the last but its own doubling. Size 2 has step 0, and steps ascend from there.
+/// The step of size 1. The 16 steps of its doubling are the last of the table. Size 2 has step 0, and steps ascend from
+/// there.
 const STEP_OF_ONE: usize = STEPS - PER_DOUBLING;
 
 /// The step of a size, any size. Sizes of 2^32 and more share the steps of smaller ones: 2^32 has that of 1. Size 0 has
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn reciprocal_is_exact_at_the_ends_of_large_spans() {
-        for slot in [2u64, 3, 63, 64, 65, 49_152, (1 << 26) - 1, 1 << 26, (1 << 27) - 1, 1 << 27] {
+        for slot in [2u64, 3, 63, 64, 65, 49_152, (1 << 26) - 1, 1 << 26, (1 << 29) - 1, 1 << 29] {
             // The largest number of slots that new() accepts, by halving.
             let (mut slots, mut step) = (0u64, 1u64 << 31);
             while step > 0 {

@@ -70,12 +70,15 @@ impl Shape {
         let slot_size = buffer_size.next_multiple_of(alignment);
         // If all slots start with a page, their first bytes compete for the same few cache sets.
         let is_colored = self.coloring && slot_size % page_size() == 0 && alignment < page_size();
-        if is_colored { slot_size + alignment } else { slot_size }
+        if is_colored { slot_size + alignment.max(CACHE_LINE) } else { slot_size }
     }
 }
 
-/// The most room of a class, in bytes. It holds a million buffers of 64 bytes. A thousand pools of three classes take
-/// less than two thousandths of the 128 TiB that a process has.
+/// In bytes.
+const CACHE_LINE: usize = 64;
+
+/// The most room of a class, in bytes. It holds a million buffers of 64 bytes, and no class has room for more. A
+/// thousand pools of three classes take less than two thousandths of the 128 TiB that a process has.
 const ROOM_OF_CLASS: usize = if cfg!(bytepool_shuttle) { 64 << 10 } else { 64 << 20 };
 /// Larger slots have no room. In bytes.
 const LARGEST_WITH_ROOM: usize = 32 << 20;
@@ -174,7 +177,7 @@ fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
     if slot_size > LARGEST_WITH_ROOM {
         return 0;
     }
-    let room = most.min(ROOM_OF_CLASS) / slot_size;
+    let room = most.min(ROOM_OF_CLASS) / slot_size.max(CACHE_LINE);
     let group = GROUP_SLOTS as usize;
     if room < group { room } else { room - (capacity + room) % group }
 }
@@ -210,7 +213,7 @@ mod tests {
             &[(100, 10), (1 << 30, 1000)],
         ];
         for classes in sets {
-            for alignment in [1, 64, 4096, 2 << 20] {
+            for alignment in [1, 16, 32, 64, 4096, 2 << 20] {
                 let layout = Layout::new(classes, Shape { alignment, ..SHAPE }).unwrap();
                 let mut end = 0;
                 for (class, span) in layout.spans.iter().enumerate() {
@@ -268,6 +271,7 @@ mod tests {
         };
         assert_eq!(slots(64, false), [0, 1, 63, 0]);
         assert_eq!(slots(64, true), [0, 1 + 64, 63, 64]);
+        assert_eq!(slots(16, true), [0, 1 + 64, 15, 64]);
         // Where every slot must start with a page, coloring changes nothing.
         assert_eq!(slots(page_size(), true), slots(page_size(), false));
     }

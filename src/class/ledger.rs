@@ -13,11 +13,11 @@
 //!         1 ................................... 1     outstanding in a PooledBuffer: the same
 //! ```
 //!
-//! **The mark says how the slot is put.** Without a bias anybody puts it, by an atomic exchange. An exchange costs more
-//! than all other checks together, so a mark may be biased to the thread that got the slot. On the fast path its *bias
+//! **The mark says how the slot is put.** Without a bias anybody puts it, by a compare-exchange. That costs more than
+//! all other checks together, so a mark may be biased to the thread that got the slot. On the fast path its *bias
 //! owner* reads the mark and then writes it, plainly. Every other thread [ends the bias](Ledger::end_bias) first: it
-//! exchanges the mark for one that says so, waits until the bias owner is not in the fast path, and takes the bias off
-//! what is still there. Then it puts by exchange.
+//! replaces the mark by one that says so, waits until the bias owner is not in the fast path, and takes the bias off
+//! what is still there. Then it puts by compare-exchange.
 //!
 //! - The bias owner reads that the bias is being ended: it puts as every other thread does.
 //! - The bias owner read the mark before: its write may come after the first exchange, and is a put that won. The wait
@@ -62,7 +62,8 @@ const ENDING: Mark = 1 << 63;
 const END_NUMBERS: u32 = 1 << 30;
 /// A shared slot's mark is this and the number of sharers. From here on no mark is of a raw pointer.
 const SHARED: Mark = !SIZE_BITS;
-/// The most sharers. As many threads may add themselves at once before the count becomes [`OWNED`].
+/// The most sharers. As many threads again may add a share at once, before each takes its own off again. Even then the
+/// count does not reach [`OWNED`].
 pub(crate) const MAX_SHARERS: u32 = 1 << 31;
 /// Of a raw mark: the size plus 1.
 const SIZE_BITS: Mark = (1 << BIAS_SHIFT) - 1;

@@ -85,11 +85,11 @@ pub(crate) struct ClassCounters {
     pub(crate) overflow_gets: AtomicU64,
     /// Batches moved between thread caches and the shelf.
     pub(crate) moves: AtomicU64,
-    /// Puts that had to end a bias.
+    /// Puts, adoptions and moves that had to end a bias.
     pub(crate) bias_ends: AtomicU64,
     /// Overflow buffers outstanding that are no slots.
     pub(crate) overflow: AtomicUsize,
-    /// The most slots that were out, or in other threads' caches, when a batch moved.
+    /// The most slots that were out, or in other threads' caches, when slots left the shelf.
     pub(crate) peak: AtomicU32,
 }
 
@@ -184,8 +184,8 @@ impl Class {
         self.slot_count().saturating_sub(fresh).saturating_sub(idle)
     }
 
-    /// Notes how many slots are out. Called where a batch is taken, as the thread that takes it has no slot of the
-    /// class cached.
+    /// Notes how many slots are out. Called where slots are taken off the shelf, because the thread that takes them has
+    /// none of the class cached.
     pub(crate) fn sample_peak(&self) {
         let out = self.off_shelf();
         // Relaxed: figures.

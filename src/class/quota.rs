@@ -8,8 +8,8 @@ use super::layout::Span;
 /// A thread keeps at most this many slots of a class, and at most this many bytes.
 const MAX_BIN_SLOTS: usize = 128;
 const MAX_BIN_BYTES: usize = 2 << 20;
-/// Slots larger than this, in bytes, are *large*. A thread keeps two of them. None strands there, because a thread that
-/// misses one drains all caches.
+/// Slots larger than this, in bytes, are *large*. A thread keeps two of them. No such slot is lost in a sleeping
+/// thread's cache, because a thread that misses one drains all caches.
 pub(crate) const LARGE: usize = 128 << 10;
 /// Slots larger than this are not cached, in bytes.
 const MAX_CACHED_SIZE: usize = 16 << 20;

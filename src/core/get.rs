@@ -40,20 +40,26 @@ pub(crate) struct Request<'a> {
     pub(crate) caller: Caller<'a>,
     /// In bytes; `None` for the pool's own.
     pub(crate) alignment: Option<usize>,
-    /// How long to wait for memory where the pool is at its limit.
-    pub(crate) timeout: Duration,
+    /// How long to wait for memory where the pool is at its limit. `None`: such a get fails by the limit. With zero it
+    /// fails as soon, but by the timeout if it could fit at another time.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl<'a> Request<'a> {
     /// For a raw buffer, as C asks for it.
     pub(crate) fn raw(size: usize, caller: Caller<'a>) -> Self {
         let holder = Holder::Raw(size);
-        Self { size, holder, fill: Fill::Anything, caller, alignment: None, timeout: Duration::ZERO }
+        Self { size, holder, fill: Fill::Anything, caller, alignment: None, timeout: None }
     }
 
     /// For a `PooledBuffer`.
     pub(crate) fn owned(size: usize, caller: Caller<'a>) -> Self {
         Self { holder: Holder::Owned, fill: Fill::Initialised, ..Self::raw(size, caller) }
+    }
+
+    /// One that waits, as Rust and C understand it: a timeout of zero is none.
+    pub(crate) fn waiting(self, timeout: Duration) -> Self {
+        Self { timeout: (!timeout.is_zero()).then_some(timeout), ..self }
     }
 
     /// Whether the thread's cache can serve it by size alone.
@@ -78,13 +84,14 @@ impl Core {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        if request.timeout.is_zero() {
-            let rounded = self.rounded(guard, request.size);
-            return self.get_rounded(guard, rounded, request);
-        }
-        let deadline = Instant::now().checked_add(request.timeout);
+        let start = request.timeout.map(|timeout| (timeout, Instant::now()));
         let rounded = self.rounded(guard, request.size);
-        let outcome = self.get_by(guard, rounded, request, deadline);
+        let outcome = match start {
+            None => self.get_at_once(guard, rounded, request),
+            Some((timeout, start)) => {
+                self.get_by(guard, rounded, request, timeout, start.checked_add(timeout))
+            }
+        };
         self.counting_failures(outcome)
     }
 
@@ -333,7 +340,8 @@ impl Core {
         let zeros = request.fill != Fill::Anything || self.flags.zero_on_get;
         let content = if zeros { Content::Zeros } else { Content::Anything };
         let data = self.allocate(guard, buffer, content)?;
-        // If the pool closed meanwhile, its region may be gone, and this buffer may lie there. No put would find it.
+        // If the pool closed meanwhile, its region may be gone, and this buffer may lie there. A put would take it for
+        // a slot.
         if self.is_closed() {
             self.undo_get_system(guard, data);
             return Err(GetError::Closed);

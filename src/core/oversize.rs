@@ -136,7 +136,7 @@ impl Core {
         let Source::System(block) = old.source else { return None };
         let content = if self.flags.zero_on_get { Content::Zeros } else { Content::Anything };
         // SAFETY:
-        // - allocated with these figures (the registry keeps them)
+        // - allocated with these figures, which the registry keeps
         let resized = unsafe { block.resize(data, old.capacity, bytes, old.alignment, content) };
         resized.ok().map(|(moved, block)| (moved, Source::System(block)))
     }

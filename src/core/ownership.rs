@@ -231,9 +231,10 @@ impl Core {
         debug_assert!(released.is_ok());
     }
 
-    /// Gives an outstanding raw buffer the size `new_size`. Within its class this happens in place. A buffer that stays
-    /// oversize is left to the system. Any other gets a new buffer, with as many of its bytes as fit. A shrink fails
-    /// only if the pool is closed. The outcome says whether the buffer moved. `old_size` is as for a put.
+    /// Gives an outstanding raw buffer the size `new_size`. In a slot, within its class, this happens in place. A
+    /// buffer that stays oversize is left to the system. Any other gets a new buffer, with as many of its bytes as fit.
+    /// A shrink fails only if the pool is closed. The outcome says whether the buffer moved. `old_size` is as for a
+    /// put.
     ///
     /// # Safety
     /// - if `data` is an outstanding buffer of this pool, the caller owns it

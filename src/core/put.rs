@@ -142,7 +142,7 @@ impl Core {
             unsafe { memory::wipe(data, capacity) };
         }
         // SAFETY:
-        // - allocated with these figures (the registry keeps them), and out of the registry: freed once
+        // - allocated with these figures, which the registry keeps; and out of the registry, so freed once
         unsafe { source.free(guard, data, capacity, alignment) };
     }
 

@@ -150,7 +150,7 @@ impl Registry {
         self.shards[shard].0.lock(guard)
     }
 
-    /// The shard that has `address`, and its number; that which should have it if none does.
+    /// The shard that has `address`, and its number. If none has it, the one where it belongs.
     fn shard<'a>(&'a self, guard: &'a ForkGuard, address: usize) -> (Locked<'a, Shard>, usize) {
         let right = shard_of(address);
         let shard = self.lock(guard, right);

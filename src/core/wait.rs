@@ -16,27 +16,38 @@ use crate::class::location::Buffer;
 use crate::error::GetError;
 use crate::os::fork::ForkGuard;
 use crate::sync::Instant;
+use std::time::Duration;
 
 impl Core {
     /// A buffer for a size that was rounded already; where that fails at the limit, waits for memory. No deadline means
-    /// without end. What can never fit fails at once.
+    /// without end, and a timeout of zero does not queue. What can never fit fails at once.
     pub(super) fn get_by(
         &self,
         guard: &mut ForkGuard,
         rounded: usize,
         request: &Request,
+        timeout: Duration,
         deadline: Option<Instant>,
     ) -> Result<Buffer, GetError> {
+        let timed_out = |demand: Demand| GetError::Timeout {
+            timeout,
+            limit: self.classes.mapped().limit(),
+            mapped: self.classes.mapped().get(),
+            requested: demand.bytes,
+        };
+        if timeout.is_zero() {
+            return self.get_at_once(guard, rounded, request).map_err(|error| match error {
+                GetError::Limit { .. } | GetError::Pinned { .. } => {
+                    self.demand(rounded, request).map_or_else(|hopeless| hopeless, timed_out)
+                }
+                other => other,
+            });
+        }
         if let Some(outcome) = self.get_before_waiting(guard, rounded, request) {
             return outcome;
         }
         let demand = self.demand(rounded, request)?;
-        let grant = self.wait(guard, demand, deadline)?.ok_or_else(|| GetError::Timeout {
-            timeout: request.timeout,
-            limit: self.classes.mapped().limit(),
-            mapped: self.classes.mapped().get(),
-            requested: demand.bytes,
-        })?;
+        let grant = self.wait(guard, demand, deadline)?.ok_or_else(|| timed_out(demand))?;
         self.get_granted(guard, grant, rounded, request)
     }
 
@@ -101,7 +112,7 @@ impl Core {
         demand: Demand,
         parker: &'a Parker,
     ) -> Result<WaiterGuard<'a>, GetError> {
-        // Declared first: should this unwind, the lock goes before the waiter, which takes it to leave the queue.
+        // Declared before the lock, so dropped after it: the waiter takes the lock to leave the queue.
         let waiter;
         let mut queue = self.lock_reclaiming(guard);
         let entered = self.waiting.enter(&mut queue, demand, parker);

@@ -29,8 +29,9 @@ pub(crate) enum Progress {
 }
 
 impl Core {
-    /// A buffer as asked for, or a place in the queue, where the waker is left. Then `waker` has the one that was there
-    /// before, if any. Otherwise it keeps its own. What it has is the caller's to drop: it is the user's code.
+    /// A buffer as asked for, or a place in the queue, where the waker is left. In the queue `waker` becomes the one
+    /// that was left there before, if any. In all other cases it is unchanged. The caller drops what it has then: that
+    /// is the user's code.
     pub(crate) fn poll_get(
         &self,
         guard: &mut ForkGuard,

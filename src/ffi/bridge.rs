@@ -10,7 +10,6 @@ mod tracked;
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::time::Duration;
 
 use crate::class::ledger::Holder;
 use crate::class::location::{PackedLocation, PutSize};
@@ -118,7 +117,7 @@ mod cpp {
         /// In bytes; 1 means the pool's own.
         alignment: usize,
         timeout_ns: u64,
-        /// Whether the caller gave a timeout. Then a limit that is reached is a timeout, also where `timeout_ns` is 0.
+        /// Whether the caller gave a timeout, which may be 0.
         is_timed: bool,
         /// NULL if it is not known.
         file: *const c_char,
@@ -165,8 +164,8 @@ mod cpp {
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
-        /// The least room of the buffers that gets of `size` bytes return, in bytes. A buffer that will grow can ask
-        /// for that many at once. Throws rust::Error if the rounding function panics.
+        /// The room that a buffer got for `size` bytes has at least, in bytes. A buffer that will grow can ask for that
+        /// many at once. Throws rust::Error if the rounding function panics.
         #[cxx_name = "good_size"]
         fn c_good_size(self: &Pool, size: usize) -> Result<usize>;
         /// The pool's figures. `std::cout << pool->stats()` prints them.
@@ -348,24 +347,15 @@ unsafe fn request_of(request: &GetRequest) -> Request<'_> {
     // - as the caller promised
     let caller = unsafe { caller_at(request.file, request.line, request.column) };
     let alignment = (request.alignment != 1).then_some(request.alignment);
-    Request { alignment, timeout: timeout_of(request.timeout_ns), ..Request::owned(request.size, caller) }
+    let timeout = request.is_timed.then(|| timeout_of(request.timeout_ns));
+    Request { alignment, timeout, ..Request::owned(request.size, caller) }
 }
 
 /// The status of a get that was refused. It becomes the thread's last error, too.
 #[cold]
-fn refused(refused: Refused<GetError>, is_timed: bool) -> Status {
+fn refused(refused: Refused<GetError>) -> Status {
     match refused {
         Refused::Error(error) => {
-            let error = match error {
-                // A timeout of 0 has passed at once.
-                GetError::Limit { limit, mapped, requested }
-                | GetError::Pinned { limit, mapped, requested, .. }
-                    if is_timed && requested <= limit =>
-                {
-                    GetError::Timeout { timeout: Duration::ZERO, limit, mapped, requested }
-                }
-                other => other,
-            };
             set_last_error(error);
             Status::from(&error)
         }
@@ -389,7 +379,7 @@ unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> 
             *parts = take_apart(PooledBuffer::new(pool.reference().as_pointer(), got, request.size));
             Status::Ok as i32
         }
-        Err(error) => refused(error, request.is_timed) as i32,
+        Err(error) => refused(error) as i32,
     }
 }
 
@@ -491,7 +481,7 @@ fn get_raw_for(pool: &Pool, request: &Request) -> *mut u8 {
     match door::get_slow(CppHandle::new(pool), request) {
         Ok(got) => got.data.as_ptr(),
         Err(error) => {
-            refused(error, false);
+            refused(error);
             ptr::null_mut()
         }
     }

@@ -50,7 +50,7 @@ pub struct Report {
     pub data: *const c_void,
     /// The size that the caller gave, in bytes. 0 if the function takes none.
     pub size: usize,
-    /// The buffer size of the class that owns `data`, in bytes. 0 if its owner is unknown.
+    /// The buffer size of the class that owns `data`, or an oversize buffer's own, in bytes. 0 if its owner is unknown.
     pub buffer_size: usize,
 }
 
@@ -203,7 +203,7 @@ fn print(guard: &mut ForkGuard, report: &Report, status: Status) {
         "bytepool: misuse refused: {message}; context {context:p}, pointer {data:p}, size {size}"
     ));
     if buffer_size > 0 {
-        line.add(format_args!(", class of {buffer_size} bytes"));
+        line.add(format_args!(", buffer size {buffer_size}"));
     }
     // A library's hook may pass the context last, and bytepool_put takes it first.
     if status == Status::InvalidContext && resolve(guard, data.cast_mut()).is_some() {

@@ -36,7 +36,7 @@ pub enum Status {
     OutOfMemory = 6,
     /// Misuse: not the start of a buffer of this pool.
     ForeignPointer = 7,
-    /// Misuse: a slot that is not out as a raw pointer, as after a put.
+    /// Misuse: a buffer that is not out as a raw pointer: put, never handed out, or held by an owner.
     DoublePut = 8,
     /// Misuse: not the size asked for, nor one of the same class.
     SizeMismatch = 9,

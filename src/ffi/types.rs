@@ -76,7 +76,7 @@ pub struct Config {
     pub round: Option<unsafe extern "C" fn(usize) -> usize>,
     /// `BYTEPOOL_ZERO_ON_GET` and so on, or-ed.
     pub flags: u32,
-    /// Reserved: set it to 0. It is not read yet.
+    /// Reserved: set it to 0. Anything but 0 is refused.
     pub unused: u32,
     /// One get in so many is tracked. 0 means as the environment variable `BYTEPOOL_TRACK` says.
     pub track_every: u32,
@@ -143,7 +143,7 @@ pub struct CStats {
     pub limit_failures: u64,
     /// Gets that had to wait, whatever came of it.
     pub waits: u64,
-    /// Refused puts of buffers that were not out.
+    /// Refused puts, adoptions and reallocations of buffers that were not out as a raw pointer.
     pub double_puts: u64,
     /// Refused puts with a wrong size.
     pub size_mismatches: u64,

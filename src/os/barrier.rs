@@ -126,7 +126,8 @@ pub(crate) fn was_prepared() -> bool {
     STATE.load(SeqCst) != UNKNOWN
 }
 
-/// Whether the system has the heavy fence, so that a thread may be in the fast path. Once it has not, it never has.
+/// Whether the heavy fence was prepared and is had, so that a thread may be in the fast path. Once it is given up, it
+/// never is again.
 pub(crate) fn is_in_use() -> bool {
     STATE.load(SeqCst) == REGISTERED
 }

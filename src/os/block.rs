@@ -32,7 +32,7 @@ pub(crate) enum Block {
 
 /// What allocators align to by themselves, in bytes. On targets where they align to less, std aligns.
 const USUAL_ALIGNMENT: usize = 16;
-/// A block may be longer than its buffer by one part in this many.
+/// A block may be longer than its buffer by a sixteenth: one part in so many.
 const MOST_LEAD: usize = 16;
 
 /// The allocator's block for a [`Block::Led`] buffer.

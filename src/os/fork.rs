@@ -183,8 +183,8 @@ pub(super) fn change_state(_guard: &ForkGuard, state: &'static ThreadState) {
         thread_pointer::set(state);
         return;
     }
-    // Counted there before it is not counted here: the forking thread must see it somewhere, and so must a handler that
-    // forks. SeqCst and the light fence: as in `count_in`.
+    // First it is counted in the new place, then no longer in the old one. So the forking thread always sees it
+    // somewhere, and so does a handler that forks. SeqCst and the light fence: as in `count_in`.
     let guards = depth();
     if ptr::eq(state, &thread_state::EMPTY) {
         sync::guard_depth::set(guards);
@@ -328,15 +328,16 @@ extern "C" fn in_child() {
     thread_state::note_forked();
     GENERATION.store(generation().wrapping_add(1), Relaxed);
     let was_skipped = was_skipped();
-    // A skipped fork may lie inside another of this thread's, which goes on. Any other that was under way is over.
+    // A handler's fork may interrupt a fork of this thread, which then goes on. A fork of any other thread ended with
+    // its thread.
     if !(was_skipped && is_of_this_thread()) {
         FORKING.store(0, Relaxed);
     }
     if !was_skipped {
         wakes::take_over(&ForkGuard::of_counted_thread());
     }
-    // The handlers are registered, or this would not run. The thread that was about to note it may be in the parent
-    // only.
+    // The handlers are registered, for this runs. The parent's thread that was about to note it may not exist here, so
+    // it is noted here.
     PREPARED.store(true, Release);
     GATE.store(CHILD, Release);
     if !was_skipped {

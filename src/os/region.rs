@@ -96,7 +96,7 @@ impl Region {
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
         debug_assert!(offset < self.len);
         // SAFETY:
-        // - callers pass offsets of slots, which lie inside the region
+        // - callers pass offsets that lie inside the region, as those of slots, pages and books do
         unsafe { self.base.add(offset) }
     }
 

@@ -1,6 +1,6 @@
 //! A line of text, made on the stack and written to stderr in one piece. It says what the user did wrong.
 //!
-//! Nothing here allocates or locks, so a line may be made and written in a signal handler too.
+//! On Unix nothing here allocates or locks, so a line may be made and written in a signal handler too.
 
 use std::fmt;
 #[cfg(target_os = "linux")]

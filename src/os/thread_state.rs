@@ -112,7 +112,7 @@ pub(crate) struct ThreadState {
     number: u32,
     /// How many fork guards the owner has.
     pub(super) guards: AtomicU32,
-    /// Whether caches of the owner are left that no entry may lead to, since a fork.
+    /// Whether caches of the owner are left that no entry may lead to, since a fork or the loss of the heavy fence.
     was_detached: AtomicBool,
     /// The state made before this one.
     older: Option<&'static ThreadState>,

@@ -104,12 +104,12 @@ impl Builder {
     /// Adds classes for sizes of all kinds: from the first class that holds `smallest` bytes to the first that holds
     /// `largest`.
     ///
-    /// The classes are 64 bytes apart up to 512, and then four a doubling. Above 256 bytes a buffer is at most a
-    /// quarter larger than what was asked for. Each class keeps up to 64 MiB of idle buffers, or one larger buffer.
-    /// From 64 bytes to 4 MiB there are 60 classes, which take 7.5 GiB of addresses.
+    /// The classes are 64 bytes apart up to 512. Above, each doubling has four, and from 16 KiB on two. A `smallest`
+    /// below 64 begins with steps of 16 bytes up to 128, for a pool whose [`alignment`](Self::alignment) is 16. Each
+    /// class keeps up to 64 MiB of idle buffers, but at most a million, and one at least. From 64 bytes to 4 MiB there
+    /// are 44 classes, which take 5.5 GiB of addresses.
     ///
-    /// [`build`](Self::build) refuses a `largest` that is 0, below `smallest` or above 3.5 GiB, and more than 64
-    /// classes.
+    /// [`build`](Self::build) refuses a `largest` that is 0, below `smallest` or above 3 GiB, and more than 64 classes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -129,7 +129,8 @@ impl Builder {
     }
 
     /// Sets the alignment of every buffer, in bytes: a power of two up to [`MAX_ALIGNMENT`]. 0 means
-    /// [`DEFAULT_ALIGNMENT`].
+    /// [`DEFAULT_ALIGNMENT`]. Slots are multiples of it, and of 16. Below 64 small buffers lie closer, and may share a
+    /// cache line.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -52,8 +52,8 @@ use crate::os::memory;
 /// A context that was given to C is a handle, too. When the last handle is dropped, the pool closes. Then its idle
 /// memory goes back to the system at once, and outstanding buffers stay good until they are put.
 ///
-/// Every method may be called from any thread at any time. A method panics if the pool's rounding function does; then
-/// nothing else has happened.
+/// Every method may be called from any thread at any time. A method panics if the pool's rounding function does. Then
+/// nothing else has happened, but that get_many got some buffers and put them again.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -179,7 +179,7 @@ impl Pool {
     #[track_caller]
     pub fn get_timeout(&self, size: usize, timeout: Duration) -> Result<PooledBuffer, GetError> {
         let caller = Caller::Rust(Location::caller());
-        let buffer = self.get_for(&Request { timeout, ..Request::owned(size, caller) })?;
+        let buffer = self.get_for(&Request::owned(size, caller).waiting(timeout))?;
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 

@@ -101,7 +101,7 @@ impl Pool {
     #[track_caller]
     pub fn get_raw_timeout(&self, size: usize, timeout: Duration) -> Result<NonNull<u8>, GetError> {
         let caller = Caller::Rust(Location::caller());
-        Ok(self.get_for(&Request { timeout, ..Request::raw(size, caller) })?.data)
+        Ok(self.get_for(&Request::raw(size, caller).waiting(timeout))?.data)
     }
 
     /// Puts a raw buffer back, whichever thread and language got it. `size` is the one asked for, in bytes, or another

@@ -1,5 +1,6 @@
-//! What the library shares memory and waits with: atomics, locks, threads and clocks. Every other file names them by
-//! this one, so that a model checker, or what ThreadSanitizer sees, can replace the standard library.
+//! What the library shares memory and waits with: atomics, locks, threads and clocks. Other files name them by this
+//! one, so that a model checker, or what ThreadSanitizer sees, can replace the standard library. What no model has may
+//! name the standard library's.
 
 #[cfg(bytepool_sanitized)]
 mod seen_locks;

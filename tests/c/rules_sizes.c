@@ -150,7 +150,7 @@ static void texts(void) {
     CHECK_PTR(bytepool_get(context, 5000), NULL);
     snprintf(
         expected, sizeof expected,
-        "5000 more bytes would exceed the pool's limit of 4096 bytes: 4096 are mapped, none of them can be given up");
+        "5000 more bytes would exceed the pool's limit of 4096 bytes: 4096 are mapped");
     CHECK_TEXT(error_text(), expected);
     CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_LIMIT);
 

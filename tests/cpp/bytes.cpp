@@ -116,6 +116,9 @@ void appending() {
     CHECK_EQ(buffer.back(), 'x');
     CHECK(!buffer.try_resize(room + 1) && buffer.size() == room);
     CHECK(buffer.try_resize(4) && buffer.string_view() == "head");
+    // Bytes of its own that lie partly where they go to.
+    buffer.append(std::string_view(reinterpret_cast<const char *>(buffer.data()) + 2, 4));
+    CHECK(buffer.string_view() == "headad b");
     PooledBuffer none;
     CHECK(none.try_append("") && !none.try_append("x") && none.string_view().empty());
 }

@@ -63,6 +63,29 @@ void without_waiting() {
     EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, 1, nanoseconds::max()), "closed");
 }
 
+// A pinned pool keeps its slots, so what they leave no room for can never fit, though it is below the limit.
+void what_pinned_slots_leave_no_room_for_fails_at_once() {
+    bytepool::PoolConfig config;
+    config.size_classes = {{page, 4}};
+    config.pinned = true;
+    config.max_bytes = 6 * page;
+    auto pool = bytepool::new_pool(config);
+    const nanoseconds timeouts[] = {nanoseconds::max(), 1ns, 0ns};
+    for (const nanoseconds timeout : timeouts) {
+        bytepool_status why = BYTEPOOL_OK;
+        CHECK(!PooledBuffer::try_get_timeout(*pool, 2 * page + 1, timeout, why).has_value());
+        CHECK_EQ(why, BYTEPOOL_ERR_LIMIT);
+        EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, 2 * page + 1, timeout), "pinned");
+    }
+    // What fits when others are back has a timeout.
+    auto rest = PooledBuffer::get_timeout(*pool, 2 * page, 0ns);
+    CHECK(rest.has_value());
+    bytepool_status why = BYTEPOOL_OK;
+    CHECK(!PooledBuffer::try_get_timeout(*pool, 2 * page, 0ns, why).has_value());
+    CHECK_EQ(why, BYTEPOOL_ERR_TIMEOUT);
+    CHECK_EQ(checked_stats(*pool).waits, 0);
+}
+
 void the_deadline_passes() {
     auto pool = limited_pool(page);
     const PooledBuffer held(*pool, page);
@@ -168,6 +191,7 @@ void many_threads() {
 int main(int argc, char **argv) {
     check_begin(argc, argv);
     without_waiting();
+    what_pinned_slots_leave_no_room_for_fails_at_once();
     the_deadline_passes();
     every_put_wakes();
     closing_wakes();

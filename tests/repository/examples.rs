@@ -33,7 +33,7 @@ impl Item {
         self.docs.iter().any(|line| line == "/// ```")
     }
 
-    /// The C functions: the header has their examples.
+    /// The C functions: their module has an example for all, and the header others.
     fn is_of_c(&self) -> bool {
         self.name.starts_with("bytepool_")
     }

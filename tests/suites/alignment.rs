@@ -133,8 +133,8 @@ fn the_default_alignment_is_64_bytes() {
 }
 
 #[test]
-fn buffers_share_no_cache_line_whatever_the_alignment() {
-    let pool = Pool::builder().size_class(1, 500).size_class(65, 500).alignment(1).build().unwrap();
+fn buffers_share_no_cache_line_by_default() {
+    let pool = Pool::builder().size_class(1, 500).size_class(65, 500).build().unwrap();
     let buffers: Vec<_> = (0..1000).map(|n| pool.get(if n % 2 == 0 { 1 } else { 65 }).unwrap()).collect();
     let mut lines: Vec<_> = buffers
         .iter()
@@ -147,6 +147,53 @@ fn buffers_share_no_cache_line_whatever_the_alignment() {
     lines.sort_unstable();
     lines.dedup();
     assert_eq!((all, lines.len()), (500 + 2 * 500, all));
+}
+
+#[test]
+fn with_an_alignment_of_16_small_buffers_lie_closer() {
+    const SIZES: [usize; 5] = [1, 48, 80, 112, 160];
+    for alignment in [1, 16] {
+        let builder = SIZES.iter().fold(Pool::builder(), |builder, &size| builder.size_class(size, 1000));
+        let pool = builder.alignment(alignment).build().unwrap();
+        let slots: Vec<_> = pool.stats().classes.iter().map(|class| class.slot_size).collect();
+        assert_eq!(slots, [16, 48, 80, 112, 160]);
+        let got = |size| std::iter::repeat_with(move || size).take(1000);
+        let mut buffers: Vec<_> =
+            SIZES.into_iter().flat_map(got).map(|size| pool.get(size).unwrap()).collect();
+        assert!(buffers.iter().all(|buffer| buffer.as_ptr().addr() % 16 == 0));
+        assert_disjoint(&buffers);
+        assert_independent(&mut buffers);
+        // Every other one goes, and its memory where a page is idle. What stays is intact.
+        let mut number = 0;
+        buffers.retain(|_| {
+            number += 1;
+            number % 2 == 0
+        });
+        pool.trim(0);
+        assert_independent(&mut buffers);
+        drop(buffers);
+        pool.trim(0);
+        assert_eq!((pool.stats().mapped_bytes, pool.stats().outstanding()), (0, 0));
+    }
+}
+
+#[test]
+fn no_address_inside_a_small_buffer_is_one() {
+    for size in [16, 48, 80] {
+        let pool = Pool::builder().size_class(size, 100).alignment(16).build().unwrap();
+        let data = pool.get_raw(size).unwrap();
+        for inside in 1..size {
+            let address = data.as_ptr().wrapping_add(inside);
+            // SAFETY:
+            // - no buffer starts there, so nothing is put
+            let refused = unsafe { pool.put_raw(std::ptr::NonNull::new(address).unwrap(), size) };
+            assert!(refused.is_err(), "{inside} bytes into a buffer of {size}");
+        }
+        // SAFETY:
+        // - got above, and put once
+        unsafe { pool.put_raw(data, size) }.unwrap();
+        assert_eq!(pool.stats().misuse(), size as u64 - 1);
+    }
 }
 
 #[test]

@@ -43,10 +43,13 @@ fn general_purpose_classes_of_no_sizes_are_refused() {
     assert!(matches!(error, BuildError::SizeRange { smallest: 4096, largest: 64 }), "{error:?}");
     let error = refusal(builder(0, 0), &["from 0 to 0 bytes"]);
     assert!(matches!(error, BuildError::SizeRange { .. }), "{error:?}");
-    let error = refusal(builder(1, 16 << 20), &["68 size classes", "limit of 64"]);
+    let error = refusal(builder(64, (3 << 30) + 1), &["3221225473 bytes", "limit of 3221225472"]);
+    assert!(matches!(error, BuildError::BufferSizeTooLarge { .. }), "{error:?}");
+    let error = refusal(builder(1, 1 << 30), &["68 size classes", "limit of 64"]);
     assert!(matches!(error, BuildError::TooManyClasses { count: 68, limit: 64 }), "{error:?}");
-    let stats = builder(1, 8 << 20).build().expect("64 classes are not too many").stats();
-    assert_eq!((stats.classes.len(), stats.classes[63].buffer_size), (64, 8 << 20));
+    let twice = builder(64, 16 << 10).general_purpose(20 << 10, 3 << 30);
+    let stats = twice.build().expect("all of them").stats();
+    assert_eq!((stats.classes.len(), stats.classes[62].buffer_size), (63, 3 << 30));
 }
 
 #[test]
@@ -224,16 +227,20 @@ mod under_an_address_space_limit {
 
     const IN_CHILD: &str = "BYTEPOOL_TEST_ADDRESS_SPACE_LIMITED";
     const DONE: &str = "the child came to its end";
-    /// In KiB, as `ulimit -v` counts: 1 GiB.
+    /// In KiB, as `ulimit` counts: 1 GiB.
     const LIMIT: usize = 1 << 20;
 
-    /// Runs `in_child` in a child process, in which `this_test` alone runs.
     fn limited(this_test: &str, in_child: fn()) {
+        limited_by("-v", this_test, in_child);
+    }
+
+    /// Runs `in_child` in a child process that has such a limit, in which `this_test` alone runs.
+    fn limited_by(ulimit: &str, this_test: &str, in_child: fn()) {
         if std::env::var_os(IN_CHILD).is_some() {
             in_child();
             return println!("{DONE}");
         }
-        let run = format!("ulimit -v {LIMIT} && exec \"$0\" \"$@\"");
+        let run = format!("ulimit {ulimit} {LIMIT} && exec \"$0\" \"$@\"");
         let this_test = format!("build_errors::under_an_address_space_limit::{this_test}");
         let child = Command::new("sh")
             .args(["-c", &run])
@@ -268,6 +275,24 @@ mod under_an_address_space_limit {
                 pool.stats().assert_consistent();
             },
         );
+    }
+
+    /// The region is no memory until it is used, and does not count. The books count at once.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn books_that_a_limit_of_memory_refuses_are_out_of_memory() {
+        limited_by("-d", "books_that_a_limit_of_memory_refuses_are_out_of_memory", || {
+            if cfg!(bytepool_portable) {
+                return; // that region counts, too
+            }
+            const SLOTS: usize = 256 << 20;
+            let error = Pool::builder().size_class(64, SLOTS).build().unwrap_err();
+            let BuildError::OutOfMemory { bytes } = error else { panic!("{error:?}") };
+            assert!(bytes > SLOTS * 8, "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains("memory") && text.contains(&bytes.to_string()), "{text}");
+            assert!(Pool::builder().size_class(64, SLOTS / 32).build().is_ok());
+        });
     }
 
     #[test]

@@ -64,6 +64,13 @@ fn what_real_systems_do_to_a_process() {
     Program::c(&["edges.c"]).check_on_small_stacks();
 }
 
+/// Not with checkers of memory, which a program with another's rights cannot have.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_privileged_program_ignores_the_environment() {
+    Program::c(&["privileged.c"]).check();
+}
+
 /// Not with checkers of memory, which are locked, too.
 #[test]
 fn memory_that_is_locked() {
@@ -258,11 +265,11 @@ fn assert_tells(line: &str, single: &[&str], outcome: &Outcome) {
         "foreign" => "not the start of a buffer",
         _ => "invalid context",
     };
-    let class = if class == "0" { String::new() } else { format!("class of {class} bytes") };
+    let class = if class == "0" { String::new() } else { format!("buffer size {class}") };
     for part in [kind, context, pointer, &format!("size {size}"), &class] {
         assert!(line.contains(part), "\"{line}\" does not tell \"{part}\": {}", outcome.describe());
     }
-    assert!(!class.is_empty() || !line.contains("class of"), "{line}");
+    assert!(!class.is_empty() || !line.contains("buffer size"), "{line}");
 }
 
 /// What no C program can do: a rounding function that panics, in a pool made by Rust. Whatever call it

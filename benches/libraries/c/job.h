@@ -124,7 +124,8 @@ int main(int argc, char **argv) {
     uint64_t expected;
     long i;
     config.size_classes = classes;
-    config.size_class_count = bytepool_general_classes(classes, 64, 64, (size_t)8 << 20);
+    config.size_class_count = bytepool_general_classes(classes, 64, 16, (size_t)8 << 20);
+    config.alignment = 16;
     CHECK(bytepool_new(&config, &context) == BYTEPOOL_OK);
 
     text();

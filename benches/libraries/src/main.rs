@@ -1,4 +1,5 @@
-//! Other libraries' real jobs with a pool's memory, of general-purpose classes, against the same with malloc's.
+//! Other libraries' real jobs with a pool's memory, against the same with malloc's. The pool has general-purpose classes
+//! from 16 bytes on, and the alignment of malloc's memory, 16.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/libraries/Cargo.toml [-- ROUNDS | once | draw]

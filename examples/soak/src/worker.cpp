@@ -75,7 +75,7 @@ class Worker {
 
     // ---- buffers ----
 
-    // Counts why a get failed, which must have a reason. bytepool_last_error is C's: the pool says it itself.
+    // Counts why a get failed, which must have a reason.
     void check_failed(std::uint32_t pool, bool injected) {
         if (world_.closing(world_.rust, pool)) {
             counts_.closed_failures++;

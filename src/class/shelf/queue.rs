@@ -22,7 +22,7 @@ use crate::sync::ArrayQueue;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-/// Where there would be more sections than this, each gets more groups.
+/// Where there would be more sections than this, each gets more groups, up to [`MOST_SHIFT`].
 const MANY_SECTIONS: u32 = if cfg!(bytepool_shuttle) { 1 } else { 256 };
 /// The most of [`section_shift`]: a section has at most as many groups as a word has bits.
 const MOST_SHIFT: u32 = u64::BITS.trailing_zeros();

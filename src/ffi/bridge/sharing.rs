@@ -1,8 +1,8 @@
 //! The functions that the C++ `SharedBuffer` calls. Each `SharedBuffer` holds a copy of the parts of one
 //! `PooledBuffer`.
 //!
-//! None of these throws, runs the user's code or allocates. `data` of the parts is where the buffer starts, also for a
-//! sharer that shows a part of it.
+//! None of these throws or allocates. The last holder's puts, so it may call the waker of a task that waits. `data` of
+//! the parts is where the buffer starts, also for a sharer that shows a part of it.
 
 use std::ptr::NonNull;
 

@@ -88,8 +88,7 @@ unsafe extern "C" fn get_at_slow(
 /// is put.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_get_timeout(context: *mut c_void, size: usize, timeout_ns: u64) -> *mut c_void {
-    let timeout = timeout_of(timeout_ns);
-    get_for(context, &Request { timeout, ..Request::raw(size, SOMEWHERE) })
+    get_for(context, &Request::raw(size, SOMEWHERE).waiting(timeout_of(timeout_ns)))
 }
 
 /// Gets a buffer of `count * size` bytes, all zero.

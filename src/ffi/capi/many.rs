@@ -54,8 +54,8 @@ pub unsafe extern "C" fn bytepool_get_many(
 
 /// Puts every valid one of the `count` buffers at `data`, of `size` bytes each, and skips NULLs.
 ///
-/// A wrong one changes nothing, and does not keep the others. The status is the first error of a put, or an invalid
-/// argument for a NULL `data`.
+/// A wrong one changes nothing, and does not keep the others. The status is the first error of a put, or the panic that
+/// ended it, or an invalid argument for a NULL `data`.
 ///
 /// # Safety
 /// - `data` is readable for `count` pointers

@@ -93,7 +93,7 @@ pub extern "C" fn bytepool_round_original(size: usize) -> usize {
 /// The first `max` of them are written to `out`, which may be NULL.
 ///
 /// Returns how many classes there are, at most 64. It is 0 on failure, an invalid argument: a `largest` of 0, below
-/// `smallest` or above 3.5 GiB, and what takes more than 64 classes.
+/// `smallest` or above 3 GiB, and what takes more than 64 classes.
 ///
 /// # Safety
 /// - `out` has room for `max` classes, unless it is NULL

@@ -32,7 +32,7 @@ struct Unused {
 }
 static UNUSED: Lock<Unused> = Lock::new(Unused { states: Vec::new(), made: 0 });
 
-/// A state that is not made yet is made after this, and its thread finds out what was done before.
+/// Waits until no state is being made. A thread that makes one later sees what the caller did before.
 pub(super) fn wait_for_states_being_made(guard: &ForkGuard) {
     drop(UNUSED.lock(guard));
 }

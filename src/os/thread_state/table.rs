@@ -133,8 +133,8 @@ impl ThreadState {
         self.occupied().find_map(|at| self.cache_at(at)).map(keep)
     }
 
-    /// Whether a fork detached caches since this was asked last. Then the pools' lists may still have some of this
-    /// thread.
+    /// Whether a fork, or the loss of the heavy fence, detached caches since this was asked last. Then the pools' lists
+    /// may still have some of this thread.
     pub(crate) fn take_was_detached(&self) -> bool {
         // Relaxed: the asking thread took the lock since.
         self.was_detached.swap(false, Relaxed)

@@ -133,7 +133,7 @@ impl Model {
         if setup.round {
             builder = builder.round(round_original);
         }
-        let slot_alignment = if setup.alignment == 0 { 64 } else { setup.alignment.max(64) };
+        let slot_alignment = if setup.alignment == 0 { 64 } else { setup.alignment.max(16) };
         let mut classes: Vec<Class> = setup
             .classes
             .iter()
