@@ -250,7 +250,7 @@ pub enum GetError {
     },
     /// The system has no memory for the buffer, or for the place of a waiter in the queue.
     OutOfMemory {
-        /// The bytes asked for.
+        /// The bytes that could not be had: those of the buffer, of a waiter's place in the queue, or of a list.
         requested: usize,
     },
     /// An alignment that is not a power of two.
@@ -278,7 +278,7 @@ impl fmt::Display for GetError {
                 "no room for {requested} more bytes in {timeout:?}: {mapped} of the pool's limit of {limit} bytes are mapped"
             ),
             Self::OutOfMemory { requested } => {
-                write!(f, "the system has no memory for a buffer of {requested} bytes")
+                write!(f, "the system has no memory for {requested} bytes")
             }
             Self::Alignment { alignment } => {
                 write!(f, "an alignment of {alignment} bytes is not a power of two")

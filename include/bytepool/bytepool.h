@@ -39,14 +39,14 @@
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before or inside it, and after it only what fills the last page of a guarded buffer.
  *
- * **Words.** A buffer of a size class lies in a *slot* of the pool's memory. *Overflow* is what is out beyond a class's
- * capacity: more slots, and past the class's room buffers of the system allocator. A buffer is *oversize* if no class
- * fits; the system allocator serves it, too. Memory is *mapped* from when a slot is first handed out until it goes back
- * to the system.
+ * **Words.** A buffer of a size class lies in a *slot* of the pool's memory. *Overflow* are the buffers that are out
+ * beyond a class's capacity. They are slots while the class has room, then blocks of the system allocator. A buffer is
+ * *oversize* if no class fits; the system allocator serves it, too. Memory is *mapped* from when a slot is first handed
+ * out until it goes back to the system.
  *
  * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
  * interior pointer or another pool's buffer. Such a put changes nothing. A call with an invalid context is misuse as
- * well. It is none if another argument is invalid too, or if a put is of NULL, which does nothing. The library counts a
+ * well, unless it fails with INVALID_ARGUMENT. A put of NULL does nothing, whatever the context. The library counts a
  * misuse, calls the misuse handler, and sets the last error. Then the function returns. Of puts of one buffer that race
  * exactly one wins.
  *
@@ -107,7 +107,8 @@ const char *bytepool_status_message(bytepool_status status);
 
 /* ---- making and closing a pool ---- */
 
-/* A size class: the pool keeps up to `capacity` idle buffers of `buffer_size` bytes. More can be out. */
+/* A size class: the pool keeps `capacity` idle buffers of `buffer_size` bytes. Beyond that it keeps a slack: an eighth
+ * of the capacity, or 256 KiB if that is more, and what threads cache. More can be out. */
 typedef struct bytepool_size_class {
     size_t buffer_size;
     size_t capacity;
@@ -115,9 +116,10 @@ typedef struct bytepool_size_class {
 
 /* Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
  * holds `smallest` bytes to the first that holds `largest`. Buffer sizes rise in steps of 64 bytes up to 512. Above,
- * each doubling has four classes, and from 16 KiB on two. A `smallest` below 64 begins with steps of 16 bytes up to
- * 128, for a pool whose alignment is 16. Each class keeps up to 64 MiB of idle buffers, but at most a million, and one
- * at least. From 64 bytes to 4 MiB there are 44 classes, which take 5.5 GiB of addresses.
+ * each doubling has four classes, and from 16 KiB on two. With a `smallest` below 64 the steps are of 16 bytes up to
+ * 128, and four a doubling begin there. That is for a pool whose alignment is 16. Each class keeps up to 64 MiB of idle
+ * buffers, but at most a million, and one at least. From 64 bytes to 4 MiB there are 44 classes, which take 5.5 GiB of
+ * addresses.
  *
  * Returns how many classes there are, at most 64, and writes the first `max` of them to `out`, which may be NULL.
  * Returns 0 on failure. Errors: INVALID_ARGUMENT if `largest` is 0, below `smallest` or above 3 GiB, or if more than
@@ -132,8 +134,8 @@ enum {
     BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over all its room */
     BYTEPOOL_ZERO_ON_PUT = 2,     /* every buffer is overwritten with zeros when it is put */
     BYTEPOOL_NO_THREAD_CACHE = 4, /* threads keep no idle buffers of their own */
-    /* Asks for huge pages of 2 MiB where a class's slots fill them. Ordinary pages serve where there are none. Idle
-     * memory in a huge page goes back when all of the page is idle. */
+    /* Asks for huge pages of 2 MiB where a class's slots fill them. Slots below 512 bytes get none. Ordinary pages
+     * serve where there are none. Idle memory in a huge page goes back when all of the page is idle. */
     BYTEPOOL_HUGE_PAGES = 8,
     /* Makes all slots memory at once and keeps them until the pool closes. bytepool_pinned_regions lists them, so that
      * they can be registered with io_uring, RDMA or a GPU. Never register the memory of a pool without this flag. All
@@ -189,10 +191,10 @@ typedef struct bytepool_config {
  * be, and for an unknown flag or a newer field that is not 0. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
-/* Makes another handle on the same pool, which the caller frees by bytepool_free. A freed value names a new context
- * only much later, when the pool has made 2^28 others. If n contexts stay live meanwhile, that is after (16384 - n) *
- * 16384. On failure *out_context is NULL. Errors: INVALID_ARGUMENT if `out_context` is NULL, INVALID_CONTEXT, CLOSED if
- * this context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
+/* Makes another handle on the same pool, which the caller frees by bytepool_free. The value of a freed context is used
+ * again only after 2^28 further contexts of the pool. With n others live all the time it is used again after (16384 -
+ * n) * 16384. On failure *out_context is NULL. Errors: INVALID_ARGUMENT if `out_context` is NULL, INVALID_CONTEXT,
+ * CLOSED if this context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
 /* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Whole idle pages go
@@ -228,9 +230,9 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
  * the pool has another handle. Returns NULL on failure.
  *
  * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT comes at once if the timeout is 0, or if
- * the buffer can never fit. It can never fit if its slot is larger than max_bytes. Where no class fits, it can never
- * fit if its size after rounding is more than max_bytes less the pinned slots. CLOSED as soon as the pool closes, which
- * the free of its last handle does, too. */
+ * the buffer can never fit. A buffer of a class never fits if its slot_size is above max_bytes. An oversize buffer
+ * never fits if its size after rounding is above max_bytes less the pinned slots. CLOSED as soon as the pool closes,
+ * which the free of its last handle does, too. */
 void *bytepool_get_timeout(void *context, size_t size, uint64_t timeout_ns);
 
 /* Puts a buffer back. The caller may not use it any more. `size` is the size that was asked for. For a buffer of a size
@@ -275,8 +277,7 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * counts as no get and no put, and the buffer keeps its alignment. Only what it grows by has to fit max_bytes. If the
  * system refuses, it becomes a get, a copy and a put, and all of the new size has to fit beside the old one. While the
  * system copies, the old bytes are held beside the new ones. max_bytes does not count them. On Linux they are less than
- * 32 MiB, unless the pool's alignment is above a page. A pool that zeroes on put, tracks or guards gets another buffer
- * instead. */
+ * 32 MiB. A pool that zeroes on put, tracks or guards gets another buffer instead. */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* Does what bytepool_realloc does, and checks the size that the buffer has. `old_size` follows the rules of
@@ -286,10 +287,10 @@ void *bytepool_realloc_sized(void *context, void *data, size_t old_size, size_t 
 
 /* Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes, a power of two. It has at least the
  * pool's own alignment. It comes from the smallest class that fits and whose slot_size is a multiple of `alignment`.
- * This holds up to 64 KiB or the pool's alignment, and with huge pages up to 2 MiB. Without such a class the buffer is
- * oversize. Put it with `size`. A bytepool_realloc that moves it gives the pool's own alignment, unless the buffer is
- * oversize and stays so. Returns NULL on failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if `alignment` is
- * no power of two. */
+ * Classes serve alignments up to 64 KiB, up to the pool's own if that is more, and up to 2 MiB with huge pages. Any
+ * other buffer is oversize. Put it with `size`. A bytepool_realloc that moves it gives the pool's own alignment, unless
+ * the buffer is oversize and stays so. Returns NULL on failure. Errors: those of bytepool_get, and INVALID_ARGUMENT if
+ * `alignment` is no power of two. */
 void *bytepool_get_aligned(void *context, size_t alignment, size_t size);
 
 /* Gets a buffer with a copy of the `size` bytes at `data`. `data` may be NULL if `size` is 0, and stays the caller's.
@@ -435,7 +436,7 @@ bytepool_status bytepool_read_class_stats(void *context, size_t index, bytepool_
 /* ---- tracking ---- */
 
 enum {
-    BYTEPOOL_LANGUAGE_RUST = 1, /* got by a method of Rust's Pool */
+    BYTEPOOL_LANGUAGE_RUST = 1, /* got by Rust code */
     BYTEPOOL_LANGUAGE_C = 2,    /* got by a function of this header, or C++'s allocator */
     BYTEPOOL_LANGUAGE_CPP = 3   /* got by PooledBuffer or memory_resource */
 };

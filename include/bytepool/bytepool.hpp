@@ -19,25 +19,26 @@
 //           or an allocator, at any time. A Context may be read by any thread, but not while one moves, resets,
 //           releases or destroys it. A PooledBuffer or a SharedBuffer is like any value: it may move between threads,
 //           and one thread at a time may change it.
-// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. An allocator throws
-//           std::bad_array_new_length if the bytes overflow. These get no buffer and throw rust::Error, which has a
-//           text and no status: new_pool, pool_of_context, the members of Pool, PooledBuffer::adopt, and the
-//           constructors of Context and memory_resource. If this header does not fit the library, new_pool and
-//           pool_of_context throw
-//           std::runtime_error. general_classes throws std::invalid_argument. resize and append throw std::length_error
-//           above the capacity, and a copy of a SharedBuffer does at 2^31 holders. at and slice throw
-//           std::out_of_range. pinned_regions and dump_outstanding throw std::bad_alloc. The text names the limit and
-//           the value where
-//           there are any. Destructors and moves never throw.
-//           Functions whose name starts with try_ do not throw. Those that take a `bytepool_status &why` say there why
-//           they failed. The others return false or nullopt, and a get sets bytepool_last_error.
-//           Under -fno-exceptions the functions that throw are left out. The members of Pool, pinned_regions, and
-//           copies and slices of a SharedBuffer stay; there they end the program if they fail. The headers also work
-//           with -fno-rtti.
-// cxx rust::Box<Pool> owns one handle, like a std::unique_ptr. It is never null until it is moved from. It is moved,
-// not copied;
-//           `pool->clone()` makes another. A class may hold a std::optional of it until there is a pool. rust::Error is
-//           a std::exception. rust::Slice is a pointer and a length, like std::span.
+// Errors    A get that fails throws get_error, which is a std::bad_alloc and has a status. Its text names the limit and
+//           the value where there are any. Other functions throw:
+//
+//           rust::Error, with a text    new_pool, pool_of_context, the members of Pool, PooledBuffer::adopt, and the
+//           and no status               constructors of Context and memory_resource
+//           std::runtime_error          new_pool, pool_of_context: this header does not fit the library
+//           std::invalid_argument       general_classes
+//           std::length_error           resize and append above the capacity; a copy of a SharedBuffer at 2^31 holders
+//           std::out_of_range           at and slice
+//           std::bad_array_new_length   allocator, if the bytes overflow
+//           std::bad_alloc              pinned_regions and dump_outstanding
+//
+//           Destructors and moves never throw. Functions whose name starts with try_ do not throw. Those that take a
+//           `bytepool_status &why` say there why they failed. The others return false or nullopt, and a get sets
+//           bytepool_last_error. Under -fno-exceptions the functions that throw are left out. The members of Pool,
+//           pinned_regions, and copies and slices of a SharedBuffer stay; there they end the program if they fail. The
+//           headers also work with -fno-rtti.
+// cxx       rust::Box<Pool> owns one handle, like a std::unique_ptr. It is null only after a move. It is moved, not
+//           copied; `pool->clone()` makes another. A class may hold a std::optional of it until there is a pool.
+//           rust::Error is a std::exception. rust::Slice is a pointer and a length, like std::span.
 // Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
@@ -73,15 +74,16 @@ namespace bytepool {
 //         rust::Box<Pool> clone() const;
 //
 //         // Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
-//         // once. Outstanding buffers stay good until they are put. A second close has no effect.
+//         // once, on Windows with the last buffer. Outstanding buffers stay good until they are put. A second close
+//         // has no effect.
 //         void close() const noexcept;
 //
 //         // Whether the pool was closed.
 //         bool is_closed() const noexcept;
 //
 //         // Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there
-//         // are as many. Only whole pages go, and none of a pinned pool. Returns how many bytes went back. It drains
-//         // the thread caches.
+//         // are as many. Only whole pages go, and none of a pinned pool or on Windows. Returns how many bytes went
+//         // back. It drains the thread caches.
 //         std::size_t trim(std::size_t keep_idle_bytes) const noexcept;
 //
 //         // The alignment of every buffer, in bytes.
@@ -104,7 +106,8 @@ namespace bytepool {
 //     };
 struct Pool;
 
-// The pool keeps up to `capacity` idle buffers of `buffer_size` bytes. More can be out.
+// The pool keeps `capacity` idle buffers of `buffer_size` bytes. Beyond that it keeps a slack: an eighth of the
+// capacity, or 256 KiB if that is more, and what threads cache. More can be out.
 using SizeClass = ::bytepool_size_class;
 // A pool's figures; bytepool.h explains each.
 using Stats = ::bytepool_stats;
@@ -254,11 +257,11 @@ namespace detail {
 } // namespace detail
 
 // Gives the general-purpose classes, for those who do not know which sizes they will ask for: from the first class that
-// holds `smallest` bytes to the first that holds `largest`. They rise in steps of 64 bytes up to 512. Above,
-// each doubling has four classes, and from 16 KiB on two. A `smallest` below 64 begins with steps of 16 bytes up to 128,
-// for a pool whose alignment is 16. Each class keeps up to 64 MiB of idle buffers, but at most a million, and one at
-// least. Throws std::invalid_argument if `largest` is 0, below `smallest` or above 3 GiB, or if more than 64 classes
-// would be needed; and std::bad_alloc.
+// holds `smallest` bytes to the first that holds `largest`. They rise in steps of 64 bytes up to 512. Above, each
+// doubling has four classes, and from 16 KiB on two. With a `smallest` below 64 the steps are of 16 bytes up to 128,
+// and four a doubling begin there. That is for a pool whose alignment is 16. Each class keeps up to 64 MiB of idle
+// buffers, but at most a million, and one at least. Throws std::invalid_argument if `largest` is 0, below `smallest` or
+// above 3 GiB, or if more than 64 classes would be needed; and std::bad_alloc.
 //
 //     auto pool = bytepool::new_pool(bytepool::general_classes(64, 4 << 20));
 [[nodiscard]] inline std::vector<SizeClass> general_classes(std::size_t smallest, std::size_t largest) {

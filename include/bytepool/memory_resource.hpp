@@ -14,11 +14,12 @@
 
 namespace bytepool {
 
-// Puts std::pmr containers into a pool. It is one handle on the pool. It must outlive everything that was allocated
-// through it. Resources of one pool are equal: one can free what another allocated. An allocation of a stricter
-// alignment than the pool's comes from a class whose slots have that alignment, or else from the system allocator. A
-// failed allocation throws get_error, which is a std::bad_alloc; the constructor throws rust::Error if the system has
-// no memory. A wrong deallocation changes nothing and goes to the misuse handler. Any thread may use it at any time.
+// Puts std::pmr containers into a pool. It is one handle on the pool. Containers keep a pointer to it, so it must
+// outlive them. Resources of one pool are equal: containers with either may exchange memory. An allocation of a
+// stricter alignment than the pool's comes from a class whose slots have that alignment, or else from the system
+// allocator. A failed allocation throws get_error, which is a std::bad_alloc; the constructor throws rust::Error if the
+// system has no memory. A wrong deallocation changes nothing and goes to the misuse handler. Any thread may use it at
+// any time.
 //
 //     bytepool::memory_resource memory(*pool);
 //     std::pmr::vector<int> numbers(&memory);

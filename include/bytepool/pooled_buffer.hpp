@@ -48,10 +48,13 @@ inline GetRequest request_of(std::size_t size, const source_location &where) noe
 template <typename Duration>
 [[nodiscard]] constexpr std::uint64_t nanoseconds_of(const Duration &timeout) noexcept {
     using Period = typename Duration::period;
-    const auto count = static_cast<long double>(timeout.count());
-    const long double nanoseconds = count * Period::num / Period::den * 1e9L;
+    // One factor, which is exact for all usual units. Other products are rounded.
+    constexpr bool divides = 1000000000 % Period::den == 0;
+    constexpr long double factor =
+        divides ? static_cast<long double>(Period::num) * (1000000000 / Period::den) : Period::num * 1e9L / Period::den;
+    const long double nanoseconds = static_cast<long double>(timeout.count()) * factor;
     return nanoseconds >= 9223372036854775807.0L ? UINT64_MAX
-           : nanoseconds > 0                     ? static_cast<std::uint64_t>(nanoseconds)
+           : nanoseconds > 0                     ? static_cast<std::uint64_t>(nanoseconds + 0.5L)
                                                  : 0;
 }
 
@@ -444,7 +447,7 @@ class [[nodiscard]] PooledBuffer {
     explicit PooledBuffer(const detail::BufferParts &parts) noexcept : parts_(parts) {}
 
     static constexpr detail::BufferParts none() noexcept {
-        return {nullptr, 0, 0, nullptr, 0, 0};
+        return {nullptr, 0, 0, nullptr, 0};
     }
 
     static detail::GetRequest aligned_request(std::size_t alignment, std::size_t size,

@@ -60,7 +60,8 @@ pub(super) struct Bin {
     pub(super) fresh_group: AtomicU32,
     /// The slot group this thread put to the shelf or took from it last.
     pub(super) shelf_group: AtomicU32,
-    pub(super) class: u8,
+    /// Of the class's slot 0.
+    pub(super) first_location: Location,
 }
 
 const _: () = assert!(std::mem::offset_of!(Bin, raw_base) == 64);
@@ -74,6 +75,11 @@ impl Bin {
     #[inline(always)]
     pub(super) fn slot_at(&self, address: usize) -> Option<usize> {
         self.slots.at(address)
+    }
+
+    #[inline(always)]
+    pub(super) fn location_of(&self, slot: u32) -> Location {
+        self.first_location.with_slot(slot)
     }
 
     #[inline(always)]
@@ -93,8 +99,7 @@ impl Bin {
         let slot = last.slot.load(Relaxed);
         self.mark(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
         self.top.store(ptr::from_ref(last).cast_mut(), Relaxed);
-        let location = Location::Slot { class: self.class, slot };
-        Some(Buffer { data, capacity: self.buffer_size, location })
+        Some(Buffer { data, capacity: self.buffer_size, location: self.location_of(slot) })
     }
 
     /// Lays a slot in the bin, if there is room. Returns whether it did. Either the slot is the caller's alone. Or its

@@ -141,7 +141,7 @@ impl CacheRef {
     }
 
     pub(super) fn class_of(&self, bin: &Bin) -> &Class {
-        &self.classes()[usize::from(bin.class)]
+        &self.classes()[bin.first_location.class_and_slot().0 as usize]
     }
 
     /// The list that has this cache.

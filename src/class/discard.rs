@@ -11,13 +11,14 @@ use super::shelf::{GROUP_SLOTS, GROUPS_SEEN, MAX_RESERVED_GROUPS, Reservation};
 use crate::os::bits::has_run;
 use crate::os::region::{HUGE_PAGE, Region, page_size};
 
-/// The most groups of small slots whose pages go with one system call.
+/// So many groups of small slots are reserved at a time, if a window has no more.
 const MOST_AT_ONCE: u32 = 64;
 
 impl Class {
-    /// The slot groups of a window. Where slot sizes are multiples of a granule, page size / granule slots start and
-    /// end with a page. A granule of 64 bytes serves most classes. With huge pages a window starts and ends with a huge
-    /// page, if that takes not too many slots.
+    /// The slot groups of a window. If slots are multiples of a granule, any `page size / granule` of them together are
+    /// whole pages. Where slots are multiples of more than 64 bytes, 64 serves as well: most classes then have windows
+    /// of 4 groups, which one word previews. With huge pages a window starts and ends with a huge page, if that takes
+    /// not too many slots.
     pub(super) fn window_groups(&self) -> u32 {
         let alike = |page: usize, granule: usize| (page / granule) as u32 / GROUP_SLOTS;
         let granule = 1 << self.span.slot_size.trailing_zeros().min(HUGE_PAGE.trailing_zeros());
@@ -113,7 +114,7 @@ impl Class {
         forgotten
     }
 
-    /// How many windows are reserved at a time: one where a slot is a page or more.
+    /// How many windows are reserved at a time: one where a slot is a page or more, or where a window has many groups.
     fn most_windows(&self) -> u32 {
         if self.span.slot_size < page_size() { (MOST_AT_ONCE / self.window_groups()).max(1) } else { 1 }
     }
@@ -121,19 +122,25 @@ impl Class {
     /// Whether a window seems to have a page to give. This look costs less than a reservation.
     fn may_discard(&self, window: u32) -> bool {
         let first_group = window * self.window_groups();
-        // The last window may have a page that is not full.
-        let is_last = first_group + self.window_groups() >= self.shelf.group_count();
-        let slots_of_page = page_size().div_ceil(self.span.slot_size);
-        is_last
-            || self.window_groups() != GROUPS_SEEN
-            || has_run(self.shelf.held_slots(first_group), slots_of_page)
+        let end_group = first_group + self.window_groups();
+        if end_group >= self.shelf.group_count() {
+            return true; // the last window may have a page that is not full
+        }
+        if self.window_groups() == GROUPS_SEEN {
+            let slots_of_page = page_size().div_ceil(self.span.slot_size);
+            return has_run(self.shelf.held_slots(first_group), slots_of_page);
+        }
+        // Wherever a page starts, so many whole groups lie in it.
+        let group = GROUP_SLOTS as usize;
+        let groups_of_page = (page_size() / self.span.slot_size).saturating_sub(group - 1) / group;
+        self.shelf.has_held_groups(first_group..end_group, groups_of_page)
     }
 
     fn discard_windows(&self, region: &Region, windows: Range<u32>, max_slots: usize) -> usize {
         let first_group = windows.start * self.window_groups();
         let groups = (windows.end * self.window_groups()).min(self.shelf.group_count()) - first_group;
         if groups > MAX_RESERVED_GROUPS {
-            return 0; // pages above 64 KiB: not on any target this is built for
+            return 0; // small slots and pages above 64 KiB: not on any target this is built for
         }
         let max_idle = u32::try_from(max_slots).unwrap_or(u32::MAX);
         let Some(mut reservation) = self.shelf.reserve(first_group, groups, max_idle) else { return 0 };

@@ -9,8 +9,8 @@
 //!   given back.
 //! - Small slots go back only with their whole page. A page that is shared with a slot that is out stays. The next look
 //!   comes after enough more puts, because a look covers the whole class.
-//! - A look cannot tell slots that other threads took meanwhile from slots that cannot go. So a few more may stay,
-//!   until the class is used again.
+//! - Slots that other threads took during a look count as slots that cannot go. So a few more may stay, until the class
+//!   is used again.
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;

@@ -6,12 +6,12 @@
 //! eight steps                    | four a doubling                   | two a doubling
 //! ```
 //!
-//! The first row is for sizes from 64 bytes on: by default slots are multiples of 64. The second is for smaller ones,
-//! in a pool with an alignment of 16.
+//! The first row is for a smallest size of 64 bytes or more: by default slots are multiples of 64. The second begins
+//! below that. It pays only in a pool with an alignment of 16.
 //!
 //! Fewer classes waste more inside buffers. More classes strand more idle buffers of sizes that are not asked for any
-//! more. And a buffer that grows bit by bit is copied each time it leaves a class: to 100 KB, 380 KB are copied in all,
-//! with four classes a doubling 630 KB. Copies of large buffers are what such growth costs, so large classes are few.
+//! more. And a buffer that grows bit by bit is copied each time it leaves a class: to 100 KB, 376 KB are copied in all,
+//! with four classes a doubling 605 KB. Copies of large buffers are what such growth costs, so large classes are few.
 //! The end of a large buffer that nobody writes to takes no memory, as its pages are never touched.
 //!
 //! **Capacity.** A class keeps up to 64 MiB of idle buffers, or a million. What is kept was in use before, so a large

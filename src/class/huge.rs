@@ -65,7 +65,7 @@ impl Class {
         let window = |slot: u32| slot / (self.window_groups() * GROUP_SLOTS);
         end <= self.span.slots
             && window(first) == window(end - 1)
-            && (first..end).all(|slot| self.shelf.is_touched(slot))
+            && (first..end).rev().all(|slot| self.shelf.is_touched(slot)) // fresh slots go out in ascending order
     }
 
     /// A range of the region without the huge blocks that it covers only in part. Both ends are offsets.

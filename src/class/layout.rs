@@ -171,8 +171,9 @@ impl Layout {
     }
 }
 
-/// How many slots a class has beyond its capacity, in at most `most` bytes. Where these are many, the last slot group
-/// is full: then its word need not be written when the pool is made.
+/// How many slots a class has beyond its capacity, in at most `most` bytes. From 16 slots on it is cut, so that
+/// capacity and room fill whole slot groups. The word of a group that is not full would have to be written when the
+/// pool is made.
 fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
     if slot_size > LARGEST_WITH_ROOM {
         return 0;
@@ -185,7 +186,7 @@ fn room_of(slot_size: usize, capacity: usize, most: usize) -> usize {
 /// The smallest slot size of at least `least` by which one multiplication divides exactly. Both are multiples of
 /// `alignment`.
 ///
-/// Nearly always the first try does. Only spans of terabytes of gigabyte slots take more.
+/// Nearly always the first try does. Only slots above 64 MiB in a span of terabytes may take more.
 fn slot_of(least: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) {
     let mut slot_size = least;
     loop {

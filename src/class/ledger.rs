@@ -197,7 +197,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// With a mark for each of so many slots. It begins two parts of the books.
+    /// With a mark for each of so many slots. It takes two parts of the books: the marks, and the bits of used pages.
+    /// The shelf's words follow in the second.
     pub(crate) fn new(slots: u32, books: &mut Books) -> Self {
         let marks = books.take_pages(slots as usize);
         Self { marks, used: books.take_pages(Self::more_words_of(slots)) }

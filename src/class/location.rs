@@ -2,51 +2,55 @@
 
 use std::ptr::NonNull;
 
-/// Where an outstanding buffer is kept track of.
+/// Where an outstanding buffer is kept track of: by the ledger of a class, or by the registry.
+///
+/// One word, because owners have it and move: the class's number above the slot's. What was stored in parts is slow to
+/// be copied whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// By the ledger of a class.
-    Slot { class: u8, slot: u32 },
-    /// By the registry: overflow of the system allocator, oversize, or a slot's replacement.
-    System,
-}
+#[repr(transparent)]
+pub(crate) struct Location(u64);
 
-/// A [`Location`] in one word: the class's number above the slot's. An owner has it, for it moves: what was stored in
-/// parts is slow to be copied whole.
-#[derive(Clone, Copy)]
-pub(crate) struct PackedLocation(u64);
+impl Location {
+    /// By the registry: overflow of the system allocator, oversize, or a slot's replacement. No pool has that class.
+    pub(crate) const SYSTEM: Self = Self(u64::MAX);
 
-impl PackedLocation {
-    /// Where the system has the buffer, the class is one that no pool has.
-    const SYSTEM: Self = Self(u64::MAX);
-
+    /// The first slot of a class.
     #[inline]
-    pub(crate) fn new(class: u32, slot: u32) -> Self {
-        Self(u64::from(class) << 32 | u64::from(slot))
+    pub(crate) const fn first_of(class: u8) -> Self {
+        Self((class as u64) << 32)
     }
 
-    /// The numbers of the class and the slot.
+    /// A slot of the class whose first slot this is.
+    #[inline]
+    pub(crate) fn with_slot(self, slot: u32) -> Self {
+        Self(self.0 | u64::from(slot))
+    }
+
+    /// The numbers of the class and the slot; a class that no pool has for [`SYSTEM`](Self::SYSTEM).
     #[inline]
     pub(crate) fn class_and_slot(self) -> (u32, u32) {
         ((self.0 >> 32) as u32, self.0 as u32)
     }
 
+    /// The numbers of the class and the slot; `None` for what the registry has.
     #[inline]
-    pub(crate) fn unpack(self) -> Location {
-        match self.class_and_slot() {
-            (u32::MAX, _) => Location::System,
-            (class, slot) => Location::Slot { class: class as u8, slot },
-        }
+    pub(crate) fn as_slot(self) -> Option<(u8, u32)> {
+        let (class, slot) = self.class_and_slot();
+        (self != Self::SYSTEM).then_some((class as u8, slot))
     }
-}
 
-impl From<Location> for PackedLocation {
+    /// As C++ holds it.
+    #[cfg(feature = "capi")]
     #[inline]
-    fn from(location: Location) -> Self {
-        match location {
-            Location::Slot { class, slot } => Self::new(class.into(), slot),
-            Location::System => Self::SYSTEM,
-        }
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave.
+    #[cfg(feature = "capi")]
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 }
 

@@ -232,8 +232,8 @@ impl Shelf {
     /// Takes one slot that was never handed out, from the group of `near`. If that group has none, `near` becomes the
     /// next one. `None` if there is no such slot.
     ///
-    /// So a thread with a `near` of its own has groups for itself, and shares no cache line of marks. Threads without
-    /// one share the shelf's.
+    /// So a thread with a `near` of its own mostly has groups for itself, and seldom shares a cache line of marks.
+    /// Threads without one share the shelf's.
     pub(crate) fn take_fresh(&self, near: Option<&AtomicU32>) -> Option<u32> {
         if self.fresh.take(1) == 0 {
             return None;

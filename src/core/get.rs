@@ -298,7 +298,7 @@ impl Core {
             // - the slot was just taken, so nobody else uses it; it is open and has at least `bytes` bytes
             unsafe { data.as_ptr().write_bytes(0, bytes) };
         }
-        Ok(Buffer { data, capacity, location: Location::Slot { class: class.number(), slot } })
+        Ok(Buffer { data, capacity, location: Location::first_of(class.number()).with_slot(slot) })
     }
 
     /// Larger than the largest class, or aligned more strictly than any that fits; its bytes are reserved.
@@ -348,7 +348,7 @@ impl Core {
         }
         self.note_got_outside(guard, data, &buffer, request);
         self.registration.references().retain(1);
-        Ok(Buffer { data, capacity: buffer.capacity, location: Location::System })
+        Ok(Buffer { data, capacity: buffer.capacity, location: Location::SYSTEM })
     }
 
     /// Memory for a buffer outside the region, entered in the registry.

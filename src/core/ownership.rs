@@ -48,24 +48,21 @@ impl Core {
     pub(super) fn locate(&self, guard: &ForkGuard, data: NonNull<u8>) -> Result<Location, Misuse> {
         let address = data.addr().get();
         match self.classes.locate(address) {
-            Spot::Outside => Ok(Location::System),
+            Spot::Outside => Ok(Location::SYSTEM),
             // A realloc may have moved a buffer to where the region of a pool was that closed meanwhile.
             Spot::Inside | Spot::Slot { .. }
                 if self.classes.region().is_unmapped() && self.registry.find(guard, address).is_some() =>
             {
-                Ok(Location::System)
+                Ok(Location::SYSTEM)
             }
-            Spot::Slot { class, slot } => Ok(Location::Slot { class, slot }),
+            Spot::Slot { class, slot } => Ok(Location::first_of(class).with_slot(slot)),
             Spot::Inside => Err(Misuse::ForeignPointer { address }),
         }
     }
 
     /// The class that has a slot; `None` for what the registry has.
     pub(super) fn slot_at(&self, location: Location) -> Option<(&Class, u32)> {
-        match location {
-            Location::Slot { class, slot } => Some((&self.classes[usize::from(class)], slot)),
-            Location::System => None,
-        }
+        location.as_slot().map(|(class, slot)| (&self.classes[usize::from(class)], slot))
     }
 
     /// Passes the buffer at `data`, which is at `location`, to another holder, or to nobody. Of racing callers one
@@ -255,7 +252,7 @@ impl Core {
         // Called before anything is done: it is the user's function.
         let rounded = self.rounded(guard, new_size);
         let buffer_size = self.classes.for_size(rounded).map(Class::buffer_size);
-        if location == Location::System && buffer_size.is_none() && self.may_resize() {
+        if location == Location::SYSTEM && buffer_size.is_none() && self.may_resize() {
             // SAFETY:
             // - the caller owns the buffer
             if let Some(outcome) = unsafe { self.resize_oversize(guard, data, old_size, new_size, rounded) } {

@@ -69,18 +69,18 @@ impl Core {
         found: Found,
         position: Option<Position>,
     ) {
-        match (location, found.system) {
-            (Location::Slot { class, slot }, _) => {
+        match (self.slot_at(location), found.system) {
+            (Some((class, slot)), _) => {
                 // SAFETY:
                 // - as the caller promised
-                unsafe { self.put_slot(guard, &self.classes[usize::from(class)], slot, data, position) };
+                unsafe { self.put_slot(guard, class, slot, data, position) };
             }
-            (Location::System, Some(system)) => {
+            (None, Some(system)) => {
                 // SAFETY:
                 // - as the caller promised
                 unsafe { self.free_system(guard, data, &system) };
             }
-            (Location::System, None) => unreachable!("the registry had it"),
+            (None, None) => unreachable!("the registry had it"),
         }
     }
 

@@ -188,7 +188,7 @@ pub struct ClassStats {
     pub buffer_size: usize,
     /// How many bytes a buffer takes of the region.
     pub slot_size: usize,
-    /// How many idle buffers are kept.
+    /// How many idle buffers are kept, beside a slack and what threads cache.
     pub capacity: usize,
     /// Slots that are memory: pinned, or handed out since the pool was made, or since they were given back to the
     /// system.
@@ -203,8 +203,8 @@ pub struct ClassStats {
     pub overflow: usize,
     /// The part of `overflow` that is no slot, but comes from the system allocator.
     pub system_overflow: usize,
-    /// The most slots that were out at a time. It is looked up once in a batch, and other threads' cached slots count
-    /// with it. So it may be off by up to a batch, and by what the threads cache.
+    /// The most slots that were out at a time. It is read now and then, and other threads' cached slots count with it.
+    /// So it may be off by a batch of at most 64, and by what the threads cache.
     pub peak: usize,
     /// The original library's figure, in bytes: the buffer size, times what is out and the idle buffers up to the
     /// capacity.
@@ -213,10 +213,12 @@ pub struct ClassStats {
     pub gets: u64,
     /// Puts that succeeded in this class, overflow included.
     pub puts: u64,
-    /// How many batches moved between thread caches and the shelf. Each move is a few writes that other threads see.
+    /// How many batches moved between thread caches and the pool's shared slots. Each move is a few writes that other
+    /// threads see.
     pub moves: u64,
-    /// Puts, adoptions and moves that had to end another thread's bias, which takes some microseconds. They stay few
-    /// where threads hand slots over all the time: the class then goes without bias.
+    /// Puts, adoptions and moves that had to wait until the thread that got the slot left its fast path, which takes
+    /// some microseconds. They stay few where threads hand slots over all the time: the class then has no such fast
+    /// path.
     pub bias_ends: u64,
 }
 

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use crate::class::ledger::Holder;
-use crate::class::location::{PackedLocation, PutSize};
+use crate::class::location::{Location, PutSize};
 use crate::core::Core;
 use crate::core::door::{self, Handle, Refused, Unfinished};
 use crate::core::get::Request;
@@ -106,8 +106,8 @@ mod cpp {
         capacity: usize,
         /// Holds a reference. C++ does not look into it.
         pool: *mut u8,
-        slot: u32,
-        class_number: u32,
+        /// C++ does not look into it either.
+        location: u64,
     }
 
     /// What a get asks for, and where it is called.
@@ -154,13 +154,14 @@ mod cpp {
         #[cxx_name = "clone"]
         fn clone_pool(self: &Pool) -> Result<Box<Pool>>;
         /// Closes the pool for all its handles: gets fail, waiters wake, and idle memory goes back to the system at
-        /// once. Outstanding buffers stay good until they are put. A second close has no effect.
+        /// once, on Windows with the last buffer. Outstanding buffers stay good until they are put. A second close has
+        /// no effect.
         fn close(self: &Pool);
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
         /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are
-        /// as many. Only whole pages go, and none of a pinned pool. Returns how many bytes went back. It drains the
-        /// thread caches.
+        /// as many. Only whole pages go, and none of a pinned pool or on Windows. Returns how many bytes went back. It
+        /// drains the thread caches.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;
@@ -306,12 +307,12 @@ impl Pool {
 
 fn take_apart(buffer: PooledBuffer) -> BufferParts {
     let (data, size, capacity, location, pool) = buffer.into_parts();
-    let (class_number, slot) = location.class_and_slot();
-    BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), slot, class_number }
+    let location = location.to_bits();
+    BufferParts { data: data.as_ptr(), size, capacity, pool: pool.as_ptr().cast(), location }
 }
 
-fn location_of(parts: &BufferParts) -> PackedLocation {
-    PackedLocation::new(parts.class_number, parts.slot)
+fn location_of(parts: &BufferParts) -> Location {
+    Location::from_bits(parts.location)
 }
 
 /// # Safety
@@ -415,10 +416,10 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY:
     // - the buffer holds a reference until it is put, so the pool exists; its pointer is not null
     let handle = unsafe { OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>())) };
-    // Field by field: a wide load right after narrow stores defeats store forwarding.
+    let (class, slot) = location_of(parts).class_and_slot();
     // SAFETY:
     // - the parts are of a `PooledBuffer` that the caller gives up
-    let put = unsafe { door::put_owned(handle, parts.data, parts.class_number, parts.slot) };
+    let put = unsafe { door::put_owned(handle, parts.data, class, slot) };
     if !put {
         // SAFETY: as the caller promised
         unsafe { put_slow(parts) };
@@ -436,7 +437,7 @@ unsafe extern "C" fn put_slow(parts: &BufferParts) {
     // - of a PooledBuffer that the caller owns
     unsafe {
         let pool = OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>()));
-        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts).unpack());
+        door::put_owned_slow(pool, NonNull::new_unchecked(parts.data), location_of(parts));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::plain_memory;
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::mem::MaybeUninit;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 /// The system had no memory for this many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,11 @@ pub(crate) fn written_slice<T, E: From<OutOfMemory>>(
     values.try_reserve_exact(len).map_err(|_| OutOfMemory { bytes: len.saturating_mul(size_of::<T>()) })?;
     for index in 0..len {
         // Not pushed: a push copies a value once more.
-        write(index, &mut values.spare_capacity_mut()[0])?;
+        let place = &mut values.spare_capacity_mut()[0];
+        let address = place.as_ptr();
+        assert!(ptr::eq(write(index, place)?, address), "another value was returned");
         // SAFETY:
-        // - as many are written, and the capacity is `len` at least
+        // - `write` returned a value at this place, so as many are written, and the capacity is `len` at least
         unsafe { values.set_len(index + 1) };
     }
     Ok(values.into_boxed_slice())
@@ -81,9 +83,10 @@ pub(crate) fn written_box<T, E: From<OutOfMemory>>(
     // SAFETY:
     // - allocated above by the global allocator with this type's layout; uninitialised memory is a valid MaybeUninit
     let mut place = unsafe { Box::from_raw(data.cast::<MaybeUninit<T>>().as_ptr()) };
-    write(&mut *place)?;
+    let address = place.as_ptr();
+    assert!(ptr::eq(write(&mut *place)?, address), "another value was returned");
     // SAFETY:
-    // - written above
+    // - `write` returned a value at this place, so it is written
     Ok(unsafe { place.assume_init() })
 }
 
@@ -167,7 +170,8 @@ pub(crate) fn allocate_buffer(
         }
     };
     // C may copy this memory into a slot before all of it is written, and safe Rust reads slots. So the optimiser must
-    // take its bytes as written, by code that it does not see.
+    // take its bytes as written, by code that it does not see. The standard library does not promise that of
+    // `black_box`; compilers do it.
     NonNull::new(std::hint::black_box(data)).ok_or(OutOfMemory { bytes: size })
 }
 

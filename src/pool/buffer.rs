@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use super::Pool;
 use super::bytes::PooledBytes;
 use crate::class::ledger::Holder;
-use crate::class::location::{Buffer, PackedLocation};
+use crate::class::location::{Buffer, Location};
 use crate::core::Core;
 use crate::core::door;
 use crate::core::door::Refused;
@@ -44,7 +44,7 @@ pub struct PooledBuffer {
     data: NonNull<u8>,
     len: usize,
     capacity: usize,
-    location: PackedLocation,
+    location: Location,
     /// Holds a reference.
     pool: NonNull<Core>,
 }
@@ -68,7 +68,7 @@ impl PooledBuffer {
     pub(crate) fn new(pool: NonNull<Core>, buffer: Buffer, len: usize) -> Self {
         let Buffer { data, capacity, location } = buffer;
         debug_assert!(len <= capacity);
-        Self { data, len, capacity, location: location.into(), pool }
+        Self { data, len, capacity, location, pool }
     }
 
     /// Becomes the owner of a raw buffer that is outstanding from `pool`. C got it, or [`Pool::get_raw`] did, or
@@ -103,13 +103,7 @@ impl PooledBuffer {
         let buffer = unsafe { pool.adopt(&mut ForkGuard::new(), data, size)? };
         let Buffer { data, capacity, location } = buffer;
         // The raw buffer's reference is this PooledBuffer's now.
-        Ok(Self {
-            data,
-            len: size.min(capacity),
-            capacity,
-            location: location.into(),
-            pool: pool.as_pointer(),
-        })
+        Ok(Self { data, len: size.min(capacity), capacity, location, pool: pool.as_pointer() })
     }
 
     /// Gives the buffer up as a raw pointer, with its length in bytes. A put names that size, or another of the
@@ -132,7 +126,7 @@ impl PooledBuffer {
         // - `data` and `location` are of the outstanding buffer it owns
         unsafe {
             let pool = buffer.pool.as_ref();
-            pool.release(&mut ForkGuard::new(), buffer.data, buffer.location.unpack(), buffer.len);
+            pool.release(&mut ForkGuard::new(), buffer.data, buffer.location, buffer.len);
         }
         (buffer.data, buffer.len)
     }
@@ -203,7 +197,7 @@ impl PooledBuffer {
     }
 
     pub(super) fn as_buffer(&self) -> Buffer {
-        Buffer { data: self.data, capacity: self.capacity, location: self.location.unpack() }
+        Buffer { data: self.data, capacity: self.capacity, location: self.location }
     }
 
     /// All bytes up to the capacity.
@@ -215,7 +209,7 @@ impl PooledBuffer {
     }
 
     #[cfg(feature = "cxx")]
-    pub(crate) fn into_parts(self) -> (NonNull<u8>, usize, usize, PackedLocation, NonNull<Core>) {
+    pub(crate) fn into_parts(self) -> (NonNull<u8>, usize, usize, Location, NonNull<Core>) {
         let buffer = ManuallyDrop::new(self);
         (buffer.data, buffer.len, buffer.capacity, buffer.location, buffer.pool)
     }
@@ -228,7 +222,7 @@ impl PooledBuffer {
         data: NonNull<u8>,
         len: usize,
         capacity: usize,
-        location: PackedLocation,
+        location: Location,
         pool: NonNull<Core>,
     ) -> Self {
         debug_assert!(len <= capacity);
@@ -245,7 +239,7 @@ impl PooledBuffer {
         // SAFETY:
         // - the buffer holds a reference until it is put
         // - `data` and `location` are of the outstanding buffer that this value owns
-        unsafe { door::put_owned_slow(OfBuffer::new(self.pool), self.data, self.location.unpack()) };
+        unsafe { door::put_owned_slow(OfBuffer::new(self.pool), self.data, self.location) };
     }
 }
 

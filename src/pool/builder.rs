@@ -81,7 +81,8 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Adds a size class. Up to `capacity` idle buffers of `buffer_size` bytes are kept.
+    /// Adds a size class: the pool keeps `capacity` idle buffers of `buffer_size` bytes. Beyond that it keeps a slack:
+    /// an eighth of the capacity, or 256 KiB if that is more, and what threads cache.
     ///
     /// More buffers may be out at the same time. Classes are given in any order, at most 64 of them, and of different
     /// sizes. In a pool without a class every get is oversize: the system allocator serves it.
@@ -104,10 +105,10 @@ impl Builder {
     /// Adds classes for sizes of all kinds: from the first class that holds `smallest` bytes to the first that holds
     /// `largest`.
     ///
-    /// The classes are 64 bytes apart up to 512. Above, each doubling has four, and from 16 KiB on two. A `smallest`
-    /// below 64 begins with steps of 16 bytes up to 128, for a pool whose [`alignment`](Self::alignment) is 16. Each
-    /// class keeps up to 64 MiB of idle buffers, but at most a million, and one at least. From 64 bytes to 4 MiB there
-    /// are 44 classes, which take 5.5 GiB of addresses.
+    /// The classes are 64 bytes apart up to 512. Above, each doubling has four, and from 16 KiB on two. With a
+    /// `smallest` below 64 the steps are of 16 bytes up to 128, and four a doubling begin there. That is for a pool
+    /// whose [`alignment`](Self::alignment) is 16. Each class keeps up to 64 MiB of idle buffers, but at most a
+    /// million, and one at least. From 64 bytes to 4 MiB there are 44 classes, which take 5.5 GiB of addresses.
     ///
     /// [`build`](Self::build) refuses a `largest` that is 0, below `smallest` or above 3 GiB, and more than 64 classes.
     ///
@@ -166,8 +167,8 @@ impl Builder {
     /// Sets a function that rounds sizes in bytes. It rounds the classes' sizes, and each request before a class is
     /// chosen. A result below its argument is ignored.
     ///
-    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics, and nothing else
-    /// happens.
+    /// It may be called on any thread that uses the pool. If it panics, the call that ran it panics. Nothing else
+    /// happens, but that get_many puts again what it got.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -50,10 +50,11 @@ use crate::os::memory;
 /// The value is a handle: a clone is another handle on the same pool.
 ///
 /// A context that was given to C is a handle, too. When the last handle is dropped, the pool closes. Then its idle
-/// memory goes back to the system at once, and outstanding buffers stay good until they are put.
+/// memory goes back to the system at once, on Windows with the last buffer. Outstanding buffers stay good until they
+/// are put.
 ///
 /// Every method may be called from any thread at any time. A method panics if the pool's rounding function does. Then
-/// nothing else has happened, but that get_many got some buffers and put them again.
+/// the pool is as before: get_many puts back what it already got, which counts in `gets` and `puts`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -206,9 +207,9 @@ impl Pool {
     /// Gets a buffer of `size` bytes that starts at a multiple of `alignment` bytes. Its bytes hold what the buffer
     /// held last, or zeros.
     ///
-    /// The smallest class serves that fits and whose slots all have that alignment. They have it if the slot size is a
-    /// multiple of `alignment`, up to 64 KiB or the pool's alignment, or up to 2 MiB with
-    /// [`huge_pages`](Builder::huge_pages). Without such a class the system allocator serves.
+    /// The smallest class serves that fits and whose slot size is a multiple of `alignment`. Classes serve alignments
+    /// up to 64 KiB, up to the pool's own if that is more, and up to 2 MiB with [`huge_pages`](Builder::huge_pages).
+    /// Any other buffer is oversize: the system allocator serves it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -404,7 +405,7 @@ impl Pool {
     /// many. Returns how many bytes of slots went back. Waiting gets may take some of them before it returns.
     ///
     /// Whole pages go back. So a slot that is smaller than a page goes only when all of its page is idle. It first
-    /// takes what threads cache. A pinned pool gives nothing back.
+    /// takes what threads cache. A pinned pool gives nothing back, nor does any on Windows.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

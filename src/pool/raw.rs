@@ -189,9 +189,9 @@ impl Pool {
     /// refused, for the buffer is still one of the larger class.
     ///
     /// The system resizes an oversize buffer that stays oversize, and moves pages where it can. That is no get and no
-    /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. While the system copies it holds
-    /// the old bytes, too, beside the limit: on Linux less than 32 MiB. Pools that zero on put, track or guard get
-    /// another buffer instead.
+    /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. While the system copies, the old
+    /// bytes exist too, and `max_bytes` does not count them: on Linux less than 32 MiB. Pools that zero on put, track
+    /// or guard get another buffer instead.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -238,7 +238,8 @@ impl Pool {
 }
 
 /// The same pointer, hidden from the compiler. Safe code may have written bytes there that are not initialised, and the
-/// next owner reads them: what memory holds.
+/// next owner reads them: what memory holds. The standard library does not promise that of `black_box`; compilers do
+/// it.
 #[inline(always)]
 fn as_memory_holds(data: NonNull<u8>) -> NonNull<u8> {
     std::hint::black_box(data)

@@ -148,9 +148,7 @@ static void texts(void) {
     REQUIRE(data != NULL);
 
     CHECK_PTR(bytepool_get(context, 5000), NULL);
-    snprintf(
-        expected, sizeof expected,
-        "5000 more bytes would exceed the pool's limit of 4096 bytes: 4096 are mapped");
+    snprintf(expected, sizeof expected, "5000 more bytes would exceed the pool's limit of 4096 bytes: 4096 are mapped");
     CHECK_TEXT(error_text(), expected);
     CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_LIMIT);
 

@@ -158,6 +158,12 @@ void timeouts() {
     static_assert(nanoseconds_of(std::chrono::hours::max()) == UINT64_MAX);
     static_assert(nanoseconds_of(nanoseconds(0)) == 0 && nanoseconds_of(nanoseconds::min()) == 0);
     static_assert(nanoseconds_of(std::chrono::duration<double>(0.5)) == 500000000);
+    using std::chrono::milliseconds;
+    static_assert(nanoseconds_of(milliseconds(1)) == 1000000 && nanoseconds_of(milliseconds(1001)) == 1001000000);
+    static_assert(nanoseconds_of(std::chrono::microseconds(1)) == 1000 && nanoseconds_of(nanoseconds(1)) == 1);
+    static_assert(nanoseconds_of(nanoseconds(15)) == 15 && nanoseconds_of(std::chrono::minutes(1)) == 60000000000u);
+    static_assert(nanoseconds_of(std::chrono::duration<long long, std::ratio<1, 30>>(1)) == 33333333);
+    static_assert(nanoseconds_of(std::chrono::duration<long long, std::pico>(3000)) == 3);
 }
 
 } // namespace

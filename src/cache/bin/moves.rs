@@ -38,7 +38,7 @@ impl Bin {
             most: 0,
             fresh_group: AtomicU32::new(NO_GROUP),
             shelf_group: AtomicU32::new(NO_GROUP),
-            class: u8::MAX,
+            first_location: Location::SYSTEM,
         }
     }
 
@@ -62,7 +62,7 @@ impl Bin {
             most: most_slots(class.slot_size()),
             fresh_group: AtomicU32::new(NO_GROUP),
             shelf_group: AtomicU32::new(NO_GROUP),
-            class: class.number(),
+            first_location: Location::first_of(class.number()),
         }
     }
 
@@ -133,7 +133,7 @@ impl Bin {
         let data =
             NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("a slot is not at address zero");
         self.mark(slot as usize).store(holder.mark(self.raw_base()), Relaxed);
-        Buffer { data, capacity: self.buffer_size, location: Location::Slot { class: self.class, slot } }
+        Buffer { data, capacity: self.buffer_size, location: self.location_of(slot) }
     }
 
     /// Moves the slots that were put first into `out`, which is no longer than the bin.

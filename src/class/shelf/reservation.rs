@@ -1,9 +1,11 @@
 //! Reservations: idle and fresh slots of neighbouring groups that a trim takes off the shelf together, and gives back.
 
+use std::ops::Range;
+
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::{GROUP_SLOTS, Group, Shelf, TOUCHED_SHIFT, lowest_bits};
+use super::{GROUP_MASK, GROUP_SLOTS, Group, Shelf, TOUCHED_SHIFT, lowest_bits};
 
 /// How many groups [`Shelf::held_slots`] looks at: a word has a bit for each of their slots.
 pub(crate) const GROUPS_SEEN: u32 = u64::BITS / GROUP_SLOTS;
@@ -68,6 +70,20 @@ impl Shelf {
         let held =
             groups.iter().map(|word| Group(word.load(Relaxed))).map(|group| group.idle() | group.fresh());
         held.rev().fold(0, |bits, held| bits << GROUP_SLOTS | held)
+    }
+
+    /// Whether `count` of these groups, one after another, have all their slots on the shelf. A preview, too.
+    pub(crate) fn has_held_groups(&self, groups: Range<u32>, count: usize) -> bool {
+        let mut in_a_row = 0;
+        let words = &self.groups[groups.start as usize..groups.end as usize];
+        count == 0
+            || words.iter().any(|word| {
+                // Relaxed: a hint.
+                let group = Group(word.load(Relaxed));
+                let is_held = (group.idle() | group.fresh()) == GROUP_MASK;
+                in_a_row = if is_held { in_a_row + 1 } else { 0 };
+                in_a_row >= count
+            })
     }
 
     /// Takes up to `max_idle` idle slots, and the fresh ones, of `group_count` groups from `first_group` on. `None` if
@@ -174,6 +190,16 @@ mod tests {
         assert_eq!(idle, (0..10).filter(|&slot| slot != 3).collect());
         let fresh: HashSet<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
         assert_eq!(fresh, (20..40).chain([3]).collect());
+    }
+
+    #[test]
+    fn groups_in_a_row_are_held_while_no_slot_of_them_is_out() {
+        let shelf = TestShelf::new(80);
+        assert!(shelf.has_held_groups(0..5, 5) && !shelf.has_held_groups(0..4, 5));
+        let taken: Vec<u32> = (0..33).map(|_| shelf.take_fresh(None).unwrap()).collect();
+        taken[..32].iter().for_each(|&slot| shelf.put(slot)); // one is out, of the third group
+        let held = |count| shelf.has_held_groups(0..5, count);
+        assert_eq!([0, 1, 2, 3].map(held), [true, true, true, false]);
     }
 
     #[test]

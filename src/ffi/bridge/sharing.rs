@@ -17,7 +17,7 @@ unsafe fn share_of(parts: &BufferParts) -> Share {
     // - as the caller promised
     unsafe {
         let pool = NonNull::new_unchecked(parts.pool.cast::<Core>());
-        Share { pool, data: NonNull::new_unchecked(parts.data), location: location_of(parts).unpack() }
+        Share { pool, data: NonNull::new_unchecked(parts.data), location: location_of(parts) }
     }
 }
 
@@ -88,14 +88,14 @@ mod tests {
                 std::thread::scope(|scope| {
                     for _ in 0..4 {
                         assert!(bytepool_cpp_add_share(&parts));
-                        let BufferParts { data, size, capacity, pool, slot, class_number } = parts;
+                        let BufferParts { data, size, capacity, pool, location } = parts;
                         let (data, pool) = (data.expose_provenance(), pool.expose_provenance());
                         scope.spawn(move || {
                             let (data, pool) = (
                                 std::ptr::with_exposed_provenance_mut(data),
                                 std::ptr::with_exposed_provenance_mut(pool),
                             );
-                            let parts = BufferParts { data, size, capacity, pool, slot, class_number };
+                            let parts = BufferParts { data, size, capacity, pool, location };
                             (0..100).for_each(|_| assert!(bytepool_cpp_add_share(&parts)));
                             (0..101).for_each(|_| bytepool_cpp_release_share(&parts));
                         });
