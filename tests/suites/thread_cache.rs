@@ -52,6 +52,17 @@ fn shared_writes_are_at_most_one_batch_move_per_batch() {
     assert!(moves > 0 && moves <= operations / 32, "{moves} moves for {operations} gets and puts");
 }
 
+#[test]
+fn neighbours_on_the_shelf_are_got_in_ascending_order() {
+    let pool = pool(1000);
+    churn(&pool, 256);
+    pool.trim(usize::MAX); // gives nothing back, but takes what this thread caches
+    let buffers: Vec<PooledBuffer> = (0..64).map(|_| pool.get(SIZE).unwrap()).collect();
+    let neighbours = |pair: &&[PooledBuffer]| pair[1].as_ptr().addr() == pair[0].as_ptr().addr() + SIZE;
+    let in_order = buffers.windows(2).filter(neighbours).count();
+    assert!(in_order >= 60 || valgrind::replacements(), "{in_order} of 63");
+}
+
 /// Hands slots over from threads that get to as many that put, with at most so many in flight; the puts that ended a bias.
 fn ends_of_hand_overs(pairs: usize, in_flight: usize, slots: usize) -> u64 {
     let pool = pool(4 * in_flight + 64 * pairs);

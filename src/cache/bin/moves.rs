@@ -112,11 +112,12 @@ impl Bin {
         (self.end.load(Relaxed).addr() - self.top.load(Relaxed).addr()) / size_of::<CachedSlot>()
     }
 
-    /// Adds slots that this thread took from the shelf. The caller saw that there is room.
+    /// Adds slots that this thread took from the shelf, so that gets take the first one first: who gets many buffers, and
+    /// writes to them in turn, then goes up in memory. The caller saw that there is room.
     pub(in crate::cache) fn push(&self, slots: &[u32]) {
         debug_assert!(slots.len() <= self.free_room());
         let mut top = self.top.load(Relaxed);
-        for &slot in slots {
+        for &slot in slots.iter().rev() {
             // SAFETY:
             // - there is room for all of them
             unsafe {
