@@ -112,8 +112,8 @@ impl Bin {
         (self.end.load(Relaxed).addr() - self.top.load(Relaxed).addr()) / size_of::<CachedSlot>()
     }
 
-    /// Adds slots that this thread took from the shelf, so that gets take the first one first: who gets many buffers, and
-    /// writes to them in turn, then goes up in memory. The caller saw that there is room.
+    /// Adds slots that this thread took from the shelf. Gets take the first of them first: a program that gets many
+    /// buffers, and writes to them in turn, goes up in memory. The caller saw that there is room.
     pub(in crate::cache) fn push(&self, slots: &[u32]) {
         debug_assert!(slots.len() <= self.free_room());
         let mut top = self.top.load(Relaxed);
