@@ -237,7 +237,7 @@ pub enum GetError {
         /// The bytes this get would add.
         requested: usize,
     },
-    /// The pool was at its `max_bytes` until the deadline.
+    /// Until the deadline there was no room below `max_bytes`, or others were first.
     Timeout {
         /// The timeout that was given.
         timeout: Duration,

@@ -33,8 +33,8 @@
  * bytepool_free gives it up. The library never dereferences it. NULL, an invented one, and one whose pool is gone are
  * refused as INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds
  * of 1 in 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the
- * pool. So long it can put buffers, and read figures, sizes and regions. All else fails with CLOSED: gets, trim, clone,
- * close and the default pool. A second free fails with INVALID_CONTEXT.
+ * pool. So long it can put buffers, read figures, sizes and regions, and list what is tracked. All else fails with
+ * CLOSED: gets, trim, clone, close and the default pool. A second free fails with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before or inside it, and after it only what fills the last page of a guarded buffer.
@@ -81,7 +81,7 @@ enum {
     BYTEPOOL_ERR_INVALID_CONTEXT = 2,  /* NULL, stale or invented, or freed twice */
     BYTEPOOL_ERR_CLOSED = 3,           /* the pool is closed, or this context was freed */
     BYTEPOOL_ERR_LIMIT = 4,            /* max_bytes would be exceeded, or a limit of the library */
-    BYTEPOOL_ERR_TIMEOUT = 5,          /* the deadline passed, and there was no room still */
+    BYTEPOOL_ERR_TIMEOUT = 5,          /* the deadline passed before there was room */
     BYTEPOOL_ERR_OUT_OF_MEMORY = 6,    /* the system has no memory or address space */
     BYTEPOOL_ERR_FOREIGN_POINTER = 7,  /* misuse: no buffer of this pool starts here. A second put of a buffer that came
                                         * from the system allocator is one, too */
@@ -108,7 +108,7 @@ const char *bytepool_status_message(bytepool_status status);
 /* ---- making and closing a pool ---- */
 
 /* A size class: the pool keeps `capacity` idle buffers of `buffer_size` bytes. Beyond that it keeps a slack: an eighth
- * of the capacity, or 256 KiB if that is more, and what threads cache. More can be out. */
+ * of the capacity, but at least 256 KiB and one buffer. What threads cache comes on top. More can be out. */
 typedef struct bytepool_size_class {
     size_t buffer_size;
     size_t capacity;
@@ -134,8 +134,9 @@ enum {
     BYTEPOOL_ZERO_ON_GET = 1,     /* every buffer reads as zeros when it is got, over all its room */
     BYTEPOOL_ZERO_ON_PUT = 2,     /* every buffer is overwritten with zeros when it is put */
     BYTEPOOL_NO_THREAD_CACHE = 4, /* threads keep no idle buffers of their own */
-    /* Asks for huge pages of 2 MiB where a class's slots fill them. Slots below 512 bytes get none. Ordinary pages
-     * serve where there are none. Idle memory in a huge page goes back when all of the page is idle. */
+    /* Asks for huge pages of 2 MiB where a class's slots fill them. Slots below 512 bytes get none, unless the pool is
+     * pinned. Ordinary pages serve where there are none. Idle memory in a huge page goes back when all of the page is
+     * idle. */
     BYTEPOOL_HUGE_PAGES = 8,
     /* Makes all slots memory at once and keeps them until the pool closes. bytepool_pinned_regions lists them, so that
      * they can be registered with io_uring, RDMA or a GPU. Never register the memory of a pool without this flag. All
@@ -192,9 +193,9 @@ typedef struct bytepool_config {
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
 /* Makes another handle on the same pool, which the caller frees by bytepool_free. The value of a freed context is used
- * again only after 2^28 further contexts of the pool. With n others live all the time it is used again after (16384 -
- * n) * 16384. On failure *out_context is NULL. Errors: INVALID_ARGUMENT if `out_context` is NULL, INVALID_CONTEXT,
- * CLOSED if this context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
+ * again only after 2^28 further contexts of the pool. If n others stay live, it is (16384 - n) * 16384 instead. On
+ * failure *out_context is NULL. Errors: INVALID_ARGUMENT if `out_context` is NULL, INVALID_CONTEXT, CLOSED if this
+ * context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
 
 /* Closes the pool for every handle. Gets fail from now on, and those that wait wake up with CLOSED. Whole idle pages go
@@ -221,8 +222,9 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
 /* Calls bytepool_get_at with the file and line where the macro stands. */
 #define BYTEPOOL_GET(context, size) bytepool_get_at((context), (size), __FILE__, __LINE__)
 
-/* Gets a buffer by the rules of bytepool_get, but waits where that fails with LIMIT. It sleeps until memory is put or
- * given back, for at most `timeout_ns` nanoseconds; UINT64_MAX means without end. A timeout of 0 does not wait.
+/* Gets a buffer by the rules of bytepool_get, but waits where that fails with LIMIT, or where others wait already. It
+ * sleeps until memory is put or given back, for at most `timeout_ns` nanoseconds; UINT64_MAX means without end. A
+ * timeout of 0 does not wait.
  *
  * Those who wait are served first come first served. A later one goes first only if it takes an idle slot of its own
  * class that no earlier one can use. A bytepool_get does not queue, and may overtake them. The thread sleeps, so
@@ -257,7 +259,7 @@ bytepool_status bytepool_get_many(void *context, size_t size, void **out, size_t
 /* Puts every valid buffer of data[0..count), each by the rules of bytepool_put_checked with the same `size`. NULLs are
  * skipped. Returns the first error, or OK. If the rounding function panics, that is PANIC in any case, and the rest was
  * not put. An invalid context is reported once, with NULL for all of the array, and nothing was put. INVALID_ARGUMENT
- * if `data` is NULL and `count` is not 0. */
+ * if `count` is impossible, or if `data` is NULL and `count` is not 0. */
 bytepool_status bytepool_put_many(void *context, void *const *data, size_t count, size_t size);
 
 /* Gets a buffer of count * size bytes, all of them zero. Put it with that product. Returns NULL on failure. Errors:

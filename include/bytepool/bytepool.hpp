@@ -107,7 +107,7 @@ namespace bytepool {
 struct Pool;
 
 // The pool keeps `capacity` idle buffers of `buffer_size` bytes. Beyond that it keeps a slack: an eighth of the
-// capacity, or 256 KiB if that is more, and what threads cache. More can be out.
+// capacity, but at least 256 KiB and one buffer. What threads cache comes on top. More can be out.
 using SizeClass = ::bytepool_size_class;
 // A pool's figures; bytepool.h explains each.
 using Stats = ::bytepool_stats;

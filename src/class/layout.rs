@@ -38,6 +38,20 @@ pub(crate) struct Span {
     pub(crate) reciprocal: Reciprocal,
 }
 
+impl Span {
+    /// The slot that is handed out first, of the `class`th class. Spans start with chunks. So the first slots of all
+    /// classes would compete for the same few places of the processor's caches, and where few buffers are out it is
+    /// these that are used. First-level caches tell 4 KiB of addresses apart, others 64 KiB or more.
+    pub(super) fn first_slot(&self, class: u8) -> u32 {
+        const APART: usize = 4 << 10;
+        let class = usize::from(class);
+        // After so many slots they start at the same places again.
+        let places = APART >> self.slot_size.trailing_zeros().min(APART.trailing_zeros());
+        let first = class % 16 * APART / self.slot_size + class * 5 % places;
+        (first % self.slots as usize) as u32
+    }
+}
+
 /// How the region is divided: spans of whole chunks, and the table from chunk to class.
 pub(crate) struct Layout {
     /// Ascending by buffer size.
@@ -201,6 +215,8 @@ fn slot_of(least: usize, slots: usize, alignment: usize) -> (usize, Reciprocal) 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     const SHAPE: Shape = Shape { alignment: 64, huge_pages: false, coloring: false, room: ROOM_OF_POOL };
@@ -236,6 +252,29 @@ mod tests {
             }
         }
     }
+    #[test]
+    fn the_first_slots_of_classes_lie_apart() {
+        let places_of = |sizes: &[usize]| {
+            let classes: Vec<_> = sizes.iter().map(|&size| (size, 1000)).collect();
+            let layout = Layout::new(&classes, SHAPE).unwrap();
+            let first = |(class, span): (usize, &Span)| {
+                let first = span.first_slot(class as u8);
+                assert!(first < span.slots);
+                span.start + first as usize * span.slot_size
+            };
+            layout.spans.iter().enumerate().map(first).collect::<Vec<_>>()
+        };
+        let general: Vec<usize> = (1..=8).map(|n| n * 64).chain((5..=8).map(|n| n * 128)).collect();
+        let lines: HashSet<usize> = places_of(&general).iter().map(|place| place % 4096 / 64).collect();
+        assert!(lines.len() >= 10, "{lines:?}");
+        let pages: HashSet<usize> =
+            places_of(&[4096, 8192, 12_288]).iter().map(|place| place % 65_536).collect();
+        assert_eq!(pages.len(), 3);
+        // A class of few slots begins with one that it has.
+        let few = Layout::new(&[(64, 1), (128, 2)], Shape { room: 0, ..SHAPE }).unwrap();
+        assert!(few.spans.iter().all(|span| span.first_slot(15) < span.slots));
+    }
+
     #[test]
     fn room_is_bounded_by_class_by_pool_and_by_the_system() {
         let room = |classes: &[(usize, usize)], room| -> Vec<u32> {

@@ -104,12 +104,14 @@ impl Class {
         huge_pages: bool,
     ) -> Result<&'a mut Self, OutOfMemory> {
         let ledger = Ledger::new(span.slots, books);
+        // The first huge page would not be filled.
+        let first = if huge_pages { 0 } else { span.first_slot(number) };
         Ok(place.write(Self {
             number,
             slots: Slots::new(&span, base, &ledger),
             span,
             ledger,
-            shelf: Shelf::new(span.slots, books)?,
+            shelf: Shelf::new(span.slots, first, books)?,
             quota: Quota::new(&span),
             bias: Bias::new(),
             excess: Excess::new(&span),

@@ -77,6 +77,8 @@ pub(crate) struct Shelf {
     next_group: AtomicU32,
     /// The group that threads without one of their own take fresh slots from. A hint.
     shared_group: AtomicU32,
+    /// The slot that is handed out first.
+    first: u32,
     idle: Permits,
     fresh: Permits,
 }
@@ -88,8 +90,8 @@ pub(crate) fn words_of(slots: u32) -> usize {
 }
 
 impl Shelf {
-    /// A shelf whose slots are all fresh, with words from the books. `slots` is at least one.
-    pub(crate) fn new(slots: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
+    /// A shelf whose slots are all fresh, with words from the books. `slots` is at least one, and `first` is below it.
+    pub(crate) fn new(slots: u32, first: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
         let group_count = slots.div_ceil(GROUP_SLOTS);
         let queue = GroupQueue::new(group_count, books)?;
         let groups = books.take(group_count as usize);
@@ -104,8 +106,9 @@ impl Shelf {
             queue,
             used_groups: AtomicU32::new(0),
             recent: AtomicU32::new(0),
-            next_group: AtomicU32::new(0),
+            next_group: AtomicU32::new(first / GROUP_SLOTS),
             shared_group: AtomicU32::new(NO_GROUP),
+            first,
             idle: Permits::new(0),
             fresh: Permits::new(slots),
         })
@@ -380,7 +383,10 @@ impl Shelf {
         let word = &self.groups[group as usize];
         let mut seen = Group(word.load(Relaxed));
         while seen.fresh() != 0 {
-            let bit = seen.fresh() & seen.fresh().wrapping_neg();
+            let from_first = seen.fresh() & (GROUP_MASK << (self.first % GROUP_SLOTS));
+            let preferred =
+                if group == self.first / GROUP_SLOTS && from_first != 0 { from_first } else { seen.fresh() };
+            let bit = preferred & preferred.wrapping_neg();
             // Acquire pairs with the Release in `give_back`: the pages were discarded before the slot became
             // fresh again.
             match word.compare_exchange_weak(seen.0, seen.0 | bit << TOUCHED_SHIFT, Acquire, Relaxed) {
@@ -415,8 +421,12 @@ pub(crate) struct TestShelf {
 #[cfg(test)]
 impl TestShelf {
     pub(crate) fn new(slots: u32) -> Self {
+        Self::beginning_with(0, slots)
+    }
+
+    fn beginning_with(first: u32, slots: u32) -> Self {
         let mut books = Books::with_parts([words_of(slots)]).unwrap();
-        Self { shelf: Shelf::new(slots, &mut books).unwrap(), _books: books }
+        Self { shelf: Shelf::new(slots, first, &mut books).unwrap(), _books: books }
     }
 }
 
@@ -442,6 +452,18 @@ mod tests {
             let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
             assert_eq!(taken, (0..slots).collect::<Vec<_>>());
             assert_eq!((shelf.fresh(), shelf.idle()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn fresh_slots_begin_where_they_are_to_and_none_is_left_out() {
+        for first in [1, 15, 16, 21, 99] {
+            let shelf = TestShelf::beginning_with(first, 100);
+            let taken: Vec<u32> = std::iter::from_fn(|| shelf.take_fresh(None)).collect();
+            let group = first / GROUP_SLOTS * GROUP_SLOTS;
+            let end = (group + GROUP_SLOTS).min(100);
+            let expected = (first..end).chain(group..first).chain(end..100).chain(0..group);
+            assert_eq!(taken, expected.collect::<Vec<_>>());
         }
     }
 

@@ -84,14 +84,13 @@ impl Core {
         if self.is_closed() {
             return Err(GetError::Closed);
         }
-        let start = request.timeout.map(|timeout| (timeout, Instant::now()));
-        let rounded = self.rounded(guard, request.size);
-        let outcome = match start {
-            None => self.get_at_once(guard, rounded, request),
-            Some((timeout, start)) => {
-                self.get_by(guard, rounded, request, timeout, start.checked_add(timeout))
-            }
+        let Some(timeout) = request.timeout else {
+            let rounded = self.rounded(guard, request.size);
+            return self.get_rounded(guard, rounded, request);
         };
+        let deadline = Instant::now().checked_add(timeout);
+        let rounded = self.rounded(guard, request.size);
+        let outcome = self.get_by(guard, rounded, request, timeout, deadline);
         self.counting_failures(outcome)
     }
 

@@ -11,7 +11,7 @@ use crate::debug::written;
 use crate::ffi::status::Status;
 use crate::pool::builder::Builder;
 
-/// `bytepool_size_class`: up to `capacity` idle buffers of `buffer_size` bytes are kept.
+/// `bytepool_size_class`: `capacity` idle buffers of `buffer_size` bytes are kept, beside a slack.
 ///
 /// ```
 /// use bytepool::ffi::types::SizeClass;
@@ -201,7 +201,7 @@ pub struct CClassStats {
     pub puts: u64,
     /// The part of `overflow` that comes from the system allocator.
     pub system_overflow: usize,
-    /// The most slots that were out at a time, looked up once in a batch.
+    /// The most slots that were out at a time, read now and then.
     pub peak: usize,
 }
 

@@ -82,7 +82,7 @@ impl fmt::Debug for Builder {
 
 impl Builder {
     /// Adds a size class: the pool keeps `capacity` idle buffers of `buffer_size` bytes. Beyond that it keeps a slack:
-    /// an eighth of the capacity, or 256 KiB if that is more, and what threads cache.
+    /// an eighth of the capacity, but at least 256 KiB and one buffer. What threads cache comes on top.
     ///
     /// More buffers may be out at the same time. Classes are given in any order, at most 64 of them, and of different
     /// sizes. In a pool without a class every get is oversize: the system allocator serves it.

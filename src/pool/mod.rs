@@ -150,8 +150,8 @@ impl Pool {
         Ok(PooledBuffer::new(self.core.as_pointer(), buffer, size))
     }
 
-    /// Gets a buffer of `size` bytes, and waits up to `timeout` where the pool is at its limit. The wait ends when
-    /// memory is put or given back. The bytes hold what the buffer held last, or zeros.
+    /// Gets a buffer of `size` bytes, and waits up to `timeout` where the pool is at its limit, or where others wait
+    /// already. The wait ends when memory is put or given back. The bytes hold what the buffer held last, or zeros.
     ///
     /// Waiters are served first come first served. A later one goes first only if it takes an idle slot of its own
     /// class that no earlier waiter can use. A [`get`](Self::get) does not queue, and may overtake them. A timeout of
@@ -404,8 +404,8 @@ impl Pool {
     /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are as
     /// many. Returns how many bytes of slots went back. Waiting gets may take some of them before it returns.
     ///
-    /// Whole pages go back. So a slot that is smaller than a page goes only when all of its page is idle. It first
-    /// takes what threads cache. A pinned pool gives nothing back, nor does any on Windows.
+    /// Whole pages go back. So a slot that shares a page with others goes only if none of them is out. It first takes
+    /// what threads cache. A pinned pool gives nothing back, nor does any on Windows.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

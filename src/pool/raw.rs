@@ -73,8 +73,8 @@ impl Pool {
         Ok(self.get_for(&Request { alignment: Some(alignment), ..Request::raw(size, caller) })?.data)
     }
 
-    /// Gets a raw buffer of `size` uninitialised bytes, and waits up to `timeout` where the pool is at its limit. The
-    /// wait ends when memory is put or given back.
+    /// Gets a raw buffer of `size` uninitialised bytes, and waits up to `timeout` where the pool is at its limit, or
+    /// where others wait already. The wait ends when memory is put or given back.
     ///
     /// The calling thread sleeps, and is served first come first served. A timeout of zero does not wait, and
     /// [`Duration::MAX`] waits without end. The caller owns the buffer until [`put_raw`](Self::put_raw).

@@ -81,6 +81,8 @@ int main(int argc, char **argv) {
         return answer();
     }
     check_begin(argc, argv);
+    unsetenv("BYTEPOOL_TRACK");
+    CHECK_EQ(answer() & TRACKS, 0);
     if (geteuid() != 0) {
         printf("skipped: only root can make a program that runs with root's rights\n");
     } else {

@@ -58,6 +58,7 @@ void without_waiting() {
         EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, most + 1, 0ns), more.c_str());
     }
     CHECK_EQ(checked_stats(*pool).waits, 0);
+    CHECK_EQ(checked_stats(*pool).limit_failures, 5);
     CHECK_EQ(out(*pool), 0);
     pool->close();
     EXPECT_ERROR(bytepool::get_error, (void)PooledBuffer::get_timeout(*pool, 1, nanoseconds::max()), "closed");
@@ -84,6 +85,7 @@ void what_pinned_slots_leave_no_room_for_fails_at_once() {
     CHECK(!PooledBuffer::try_get_timeout(*pool, 2 * page, 0ns, why).has_value());
     CHECK_EQ(why, BYTEPOOL_ERR_TIMEOUT);
     CHECK_EQ(checked_stats(*pool).waits, 0);
+    CHECK_EQ(checked_stats(*pool).limit_failures, 7);
 }
 
 void the_deadline_passes() {

@@ -173,7 +173,9 @@ fn with_an_alignment_of_16_small_buffers_lie_closer() {
         assert_independent(&mut buffers);
         drop(buffers);
         pool.trim(0);
-        assert_eq!((pool.stats().mapped_bytes, pool.stats().outstanding()), (0, 0));
+        assert_eq!(pool.stats().outstanding(), 0);
+        let gives_back = cfg!(all(unix, not(bytepool_portable)));
+        assert!(!gives_back || pool.stats().mapped_bytes == 0, "{:?}", pool.stats());
     }
 }
 
