@@ -342,7 +342,7 @@ pub enum Misuse {
     DoublePut {
         /// The address.
         address: usize,
-        /// What the buffer had room for, in bytes: its class's buffer size, or an oversize or guarded buffer's own.
+        /// Its class's buffer size, or an oversize buffer's own, in bytes.
         buffer_size: usize,
     },
     /// The size is neither the one asked for nor one of the same class.

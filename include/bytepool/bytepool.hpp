@@ -29,7 +29,7 @@
 //           std::length_error           resize and append above the capacity; a copy of a SharedBuffer at 2^31 holders
 //           std::out_of_range           at and slice
 //           std::bad_array_new_length   allocator, if the bytes overflow
-//           std::bad_alloc              pinned_regions and dump_outstanding
+//           std::bad_alloc              general_classes, pinned_regions and dump_outstanding
 //
 //           Destructors and moves never throw. Functions whose name starts with try_ do not throw. Those that take a
 //           `bytepool_status &why` say there why they failed. The others return false or nullopt, and a get sets

@@ -1,5 +1,5 @@
-//! Thread caches: each thread keeps idle slots of the pools it uses, and gets and puts them without writing a line that
-//! another thread writes.
+//! Thread caches: each thread keeps idle slots of the pools it uses, and gets and puts them without writing a word that
+//! another thread writes, and seldom a line.
 //!
 //! - [`fast`]: the fast path, from a key to a slot
 //! - [`slow`]: the slow half: batches from and to the shelf, and whatever is not this thread's own

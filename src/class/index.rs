@@ -1,4 +1,5 @@
-//! Size to size class, and offset to slot: the two questions of the fast path, both in constant time.
+//! Size to size class, and offset to slot: the two questions of the fast path. The second takes constant time, and so
+//! does the first, unless many classes lie within one step.
 //!
 //! Pure arithmetic over numbers fixed when the pool is built. Nothing here touches memory that a
 //! user can reach.

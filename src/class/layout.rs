@@ -43,11 +43,16 @@ impl Span {
     /// classes would compete for the same few places of the processor's caches, and where few buffers are out it is
     /// these that are used. First-level caches tell 4 KiB of addresses apart, others 64 KiB or more.
     pub(super) fn first_slot(&self, class: u8) -> u32 {
-        const APART: usize = 4 << 10;
+        const FIRST_LEVEL: usize = 4 << 10;
+        const SECOND_LEVEL: usize = 64 << 10;
         let class = usize::from(class);
-        // After so many slots they start at the same places again.
-        let places = APART >> self.slot_size.trailing_zeros().min(APART.trailing_zeros());
-        let first = class % 16 * APART / self.slot_size + class * 5 % places;
+        // At so many places of a level slots start at most.
+        let places = |level: usize| level >> self.slot_size.trailing_zeros().min(level.trailing_zeros());
+        let first = if self.slot_size < FIRST_LEVEL {
+            class % 16 * FIRST_LEVEL / self.slot_size + class * 5 % places(FIRST_LEVEL)
+        } else {
+            class % places(SECOND_LEVEL)
+        };
         (first % self.slots as usize) as u32
     }
 }
@@ -267,9 +272,10 @@ mod tests {
         let general: Vec<usize> = (1..=8).map(|n| n * 64).chain((5..=8).map(|n| n * 128)).collect();
         let lines: HashSet<usize> = places_of(&general).iter().map(|place| place % 4096 / 64).collect();
         assert!(lines.len() >= 10, "{lines:?}");
-        let pages: HashSet<usize> =
-            places_of(&[4096, 8192, 12_288]).iter().map(|place| place % 65_536).collect();
-        assert_eq!(pages.len(), 3);
+        for sizes in [[4096, 8192, 12_288], [512, 4096, 16_384]] {
+            let pages: HashSet<usize> = places_of(&sizes).iter().map(|place| place % 65_536).collect();
+            assert_eq!(pages.len(), 3, "{sizes:?}");
+        }
         // A class of few slots begins with one that it has.
         let few = Layout::new(&[(64, 1), (128, 2)], Shape { room: 0, ..SHAPE }).unwrap();
         assert!(few.spans.iter().all(|span| span.first_slot(15) < span.slots));

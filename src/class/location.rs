@@ -40,14 +40,14 @@ impl Location {
     }
 
     /// As C++ holds it.
-    #[cfg(feature = "capi")]
+    #[cfg(feature = "cxx")]
     #[inline]
     pub(crate) fn to_bits(self) -> u64 {
         self.0
     }
 
     /// What [`to_bits`](Self::to_bits) gave.
-    #[cfg(feature = "capi")]
+    #[cfg(feature = "cxx")]
     #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)

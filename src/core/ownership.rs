@@ -307,15 +307,16 @@ impl Core {
 
     /// Whether the buffer at `location` is a raw one, as it looks now.
     fn check_raw(&self, guard: &ForkGuard, data: NonNull<u8>, location: Location) -> Result<(), Misuse> {
-        match (self.holder(guard, data, location), self.slot_at(location)) {
-            (Some((holder, buffer_size)), _) => {
-                check_put(Some(holder), data, PutSize::Unsized, buffer_size, |_| false)
+        let address = data.addr().get();
+        let (holder, buffer_size) = match self.slot_at(location) {
+            Some((class, slot)) => (class.ledger.holder(slot), class.buffer_size()),
+            None => {
+                let found = self.registry.find(guard, address);
+                let buffer = found.ok_or_else(|| self.not_in_registry(guard, address))?;
+                (Some(buffer.holder), self.buffer_size_of(&buffer))
             }
-            (None, Some((class, _))) => {
-                check_put(None, data, PutSize::Unsized, class.buffer_size(), |_| false)
-            }
-            (None, None) => Err(self.not_in_registry(guard, data.addr().get())),
-        }
+        };
+        check_put(holder, data, PutSize::Unsized, buffer_size, |_| false)
     }
 
     /// Gets a new buffer, copies the old one's bytes there, and puts the old one.
