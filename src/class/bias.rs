@@ -1,8 +1,9 @@
 //! Whether a class's marks are biased to the threads that get its slots, as in biased locking.
 //!
 //! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which
-//! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: for a while its marks
-//! have no bias. Each bias that was in vain doubles the next cooldown. Time spent with a bias shortens it.
+//! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: from its next look on,
+//! which comes with a batch, each thread marks without bias for a while. Each bias that was in vain doubles the next
+//! cooldown. Fills with a bias shorten it.
 //!
 //! ```text
 //! biased -> another thread puts: ends of bias, for what is out -> cooldown: no bias, no fence -> biased -> ...
@@ -10,8 +11,9 @@
 
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The shortest and the longest cooldown, in slots that threads get or put. A put by exchange costs some nanoseconds
-/// more than a biased one. So the shortest cooldown costs about as much as ending the bias of some thousand slots.
+/// The shortest and the longest cooldown, in slots that bins fill, take fresh, or put without bias. A put by exchange
+/// costs some nanoseconds more than a biased one. So the shortest cooldown costs about as much as ending the bias of
+/// some thousand slots.
 const LEAST_COOLDOWN: u32 = if cfg!(bytepool_shuttle) { 8 } else { 1 << 18 };
 const MOST_COOLDOWN: u32 = if cfg!(bytepool_shuttle) { 16 } else { 1 << 26 };
 

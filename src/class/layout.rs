@@ -39,7 +39,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The slot that is handed out first, of the `class`th class. Spans start with chunks. So the first slots of all
+    /// The fresh slot that is taken first, of the `class`th class. Spans start with chunks. So the first slots of all
     /// classes would compete for the same few places of the processor's caches, and where few buffers are out it is
     /// these that are used. First-level caches tell 4 KiB of addresses apart, others 64 KiB or more.
     pub(super) fn first_slot(&self, class: u8) -> u32 {

@@ -77,7 +77,7 @@ pub(crate) struct Shelf {
     next_group: AtomicU32,
     /// The group that threads without one of their own take fresh slots from. A hint.
     shared_group: AtomicU32,
-    /// The slot that is handed out first.
+    /// The fresh slot that is taken first.
     first: u32,
     idle: Permits,
     fresh: Permits,
