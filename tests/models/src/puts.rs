@@ -225,6 +225,9 @@ fn an_end_of_bias_outlives_the_bias_owner() {
         let ready = Step::default();
         let (giving, is_ready) = (handed_over.clone(), ready.clone());
         let owner = spawn(&pool, move |pool| {
+            // The upper one of two slots. The next thread gets the lower one as a raw buffer: had it this one, a late put
+            // would rightly succeed.
+            get_use_and_put(&pool);
             let raw = get_biased(&pool);
             *giving.lock().unwrap() = Some(raw);
             is_ready.reach(1);
