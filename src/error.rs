@@ -51,7 +51,8 @@ pub enum BuildError {
         /// The most a pool can have.
         limit: usize,
     },
-    /// A class of larger buffers than a pool can keep. Gets of larger buffers are oversize.
+    /// A class of larger buffers than a pool can keep, or than the general-purpose classes go. Gets of larger buffers
+    /// are oversize.
     BufferSizeTooLarge {
         /// The size in bytes, after rounding.
         buffer_size: usize,
@@ -332,7 +333,8 @@ impl From<GetError> for io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// Not the start of a buffer of this pool.
+    /// Not the start of a buffer of this pool. A second put of a buffer that came from the system allocator is this,
+    /// too.
     ForeignPointer {
         /// The address.
         address: usize,

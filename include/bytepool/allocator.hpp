@@ -24,8 +24,8 @@ namespace bytepool {
 //
 // Two allocators are equal if they have the same context; two contexts of one pool make unequal ones. Move assignment
 // and swap take the allocator along. Copy construction takes the source's allocator. Copy assignment keeps the
-// target's. There is no default constructor. A Context that was moved from holds NULL, so each allocation of an
-// allocator made of it throws. To move the Context later does no harm. Any thread may use an allocator.
+// target's. There is no default constructor. Do not make one from a Context that was moved from: every allocation
+// throws. Moving the Context afterwards is fine. Any thread may use an allocator.
 template <typename T>
 class allocator {
   public:
@@ -43,9 +43,9 @@ class allocator {
     allocator(const allocator<U> &other) noexcept // NOLINT(google-explicit-constructor)
         : context_(other.context_), alignment_(other.alignment_) {}
 
-    // Allocates `count` elements; 0 give a pointer to free, too. Throws get_error, which is a std::bad_alloc, or
-    // std::bad_array_new_length if their bytes overflow. Where T is aligned more strictly than the pool, the memory
-    // comes from a class whose slots are so aligned, else from the system allocator.
+    // Allocates `count` elements. For 0 it returns a pointer that is to be deallocated, too. Throws get_error, which is
+    // a std::bad_alloc, or std::bad_array_new_length if their bytes overflow. Where T is aligned more strictly than the
+    // pool, the memory comes from a class whose slots are so aligned, else from the system allocator.
     [[nodiscard]] T *allocate(std::size_t count) {
         if (count > SIZE_MAX / sizeof(T)) {
             throw std::bad_array_new_length();

@@ -27,22 +27,24 @@
  * callback of yours. So a wait of bytepool_get_timeout cannot be cancelled. It ends with memory, at its deadline, or
  * when the pool closes. A thread in a call must not be cancelled asynchronously. Every function of a release build runs
  * on a stack of 16 KiB, on s390x of 32 KiB, or of PTHREAD_STACK_MIN bytes where that is more. A debug build needs 64
- * KiB. A put or a free leaves errno as it was. A size above 2^53 may set the floating-point flag FE_INEXACT.
+ * KiB. A put or a free leaves errno as it was. Any call may wait a few microseconds for another thread that is in the
+ * library, and a put of what another thread got may run the system's membarrier. A size above 2^53 may set the
+ * floating-point flag FE_INEXACT.
  *
  * **Contexts.** A context is one handle on a pool. bytepool_new, bytepool_clone, Rust or C++ makes it, and
  * bytepool_free gives it up. The library never dereferences it. NULL, an invented one, and one whose pool is gone are
  * refused as INVALID_CONTEXT. A stale one never reaches another pool. An invented one names a given live pool with odds
  * of 1 in 2^36. After its free a context still names its pool, as long as any handle or outstanding buffer keeps the
- * pool. So long it can put buffers, read figures, sizes and regions, and list what is tracked. All else fails with
+ * pool. Meanwhile it can put buffers, read figures, sizes and regions, and list what is tracked. All else fails with
  * CLOSED: gets, trim, clone, close and the default pool. A second free fails with INVALID_CONTEXT.
  *
  * **Buffers.** A buffer belongs to the caller from its get to its put. It has at least `size` bytes. The pool keeps
  * nothing before or inside it, and after it only what fills the last page of a guarded buffer.
  *
- * **Words.** A buffer of a size class lies in a *slot* of the pool's memory. *Overflow* are the buffers that are out
- * beyond a class's capacity. They are slots while the class has room, then blocks of the system allocator. A buffer is
- * *oversize* if no class fits; the system allocator serves it, too. Memory is *mapped* from when a slot is first handed
- * out until it goes back to the system.
+ * **Words.** A buffer of a size class lies in a *slot* of the pool's memory. Buffers that are out beyond a class's
+ * capacity are its *overflow*. They are slots while the class has room, then blocks of the system allocator. A buffer
+ * is *oversize* if no class fits; the system allocator serves it, too. Memory is *mapped* from when a slot is first
+ * handed out until it goes back to the system.
  *
  * **Misuse.** A put breaks the contract if it is a second one, has a wrong size, or is of a foreign pointer, an
  * interior pointer or another pool's buffer. Such a put changes nothing. A call with an invalid context is misuse as
@@ -160,14 +162,15 @@ typedef struct bytepool_config {
     size_t alignment;
     size_t max_bytes; /* limit on mapped bytes; 0 means none */
     /* NULL, or a function that is applied to class sizes and requests. A result below its argument is ignored. It is
-     * called on any thread that uses the pool, with no lock of ours held. It must not throw or jump out. */
+     * called on any thread that uses the pool, with no lock of ours held. It must not throw or jump out. Such a pool
+     * has no fast path for gets and for puts with a size. */
     size_t (*round)(size_t size);
     uint32_t flags;  /* BYTEPOOL_ZERO_ON_GET and so on, combined by | */
     uint32_t unused; /* reserved: set it to 0 */
     /* One get in so many is tracked: the pool remembers where it was called, when and by which thread.
      * bytepool_dump_outstanding reports that, and so do lines on stderr when the pool closes. 1 tracks each get. 0
-     * leaves it to the environment variable BYTEPOOL_TRACK; without the variable none is tracked. A pool that zeroes,
-     * tracks or guards has no thread caches. */
+     * leaves it to the environment variable BYTEPOOL_TRACK, which is read when the first pool is made; without the
+     * variable none is tracked. A pool that zeroes, tracks or guards has no thread caches. */
     uint32_t track_every;
     /* One get in so many is guarded: its buffer lies between unreadable pages. It ends at a page's end as closely as
      * the alignment allows, and stays unreadable for a while after its put. An access to those pages, or after the put,
@@ -187,13 +190,13 @@ typedef struct bytepool_config {
 
 /* Makes a pool. *out_context becomes its first handle, which the caller frees by bytepool_free. On failure *out_context
  * is NULL. Making a pool takes addresses only, and memory is used as buffers are handed out; a pinned pool takes its
- * memory at once. Errors: OUT_OF_MEMORY; PANIC of the rounding function; LIMIT if the process has 262,143 pools, or if
- * pinned slots are above max_bytes. INVALID_ARGUMENT if an argument is NULL, for classes or an alignment that cannot
- * be, and for an unknown flag or a newer field that is not 0. */
+ * memory at once. Errors: OUT_OF_MEMORY; LIMIT if the process has 262,143 pools, or if pinned slots are above
+ * max_bytes. INVALID_ARGUMENT if an argument is NULL, for classes or an alignment that cannot be, and for an unknown
+ * flag or a newer field that is not 0. */
 bytepool_status bytepool_new(const bytepool_config *config, void **out_context);
 
 /* Makes another handle on the same pool, which the caller frees by bytepool_free. The value of a freed context is used
- * again only after 2^28 further contexts of the pool. If n others stay live, it is (16384 - n) * 16384 instead. On
+ * again only after 2^28 further contexts of the pool. With n other live contexts it is (16384 - n) * 16384 instead. On
  * failure *out_context is NULL. Errors: INVALID_ARGUMENT if `out_context` is NULL, INVALID_CONTEXT, CLOSED if this
  * context was freed, LIMIT if the pool has 16384 live contexts, OUT_OF_MEMORY. */
 bytepool_status bytepool_clone(void *context, void **out_context);
@@ -226,10 +229,10 @@ void *bytepool_get_at(void *context, size_t size, const char *file, int line);
  * sleeps until memory is put or given back, for at most `timeout_ns` nanoseconds; UINT64_MAX means without end. A
  * timeout of 0 does not wait.
  *
- * Those who wait are served first come first served. A later one goes first only if it takes an idle slot of its own
- * class that no earlier one can use. A bytepool_get does not queue, and may overtake them. The thread sleeps, so
- * buffers that it holds itself cannot serve it. Another thread may free the context meanwhile: the wait goes on while
- * the pool has another handle. Returns NULL on failure.
+ * Those who wait are served first come first served. An idle slot that no earlier one can use goes to the first that
+ * can. A bytepool_get does not queue, and may overtake them. The thread sleeps, so buffers that it holds itself cannot
+ * serve it. Another thread may free the context meanwhile: the wait goes on while the pool has another handle. Returns
+ * NULL on failure.
  *
  * Errors: those of bytepool_get, and TIMEOUT when the time has passed. LIMIT comes at once if the timeout is 0, or if
  * the buffer can never fit. A buffer of a class never fits if its slot_size is above max_bytes. An oversize buffer
@@ -273,7 +276,7 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * On failure it returns NULL, and the old buffer is as it was and still the caller's. Errors: those of bytepool_get and
  * bytepool_put_unsized. A shrink by a live context does not fail in an open pool: if no smaller buffer can be had, the
  * old one stays. Then put it with exactly `new_size`, or unsized. What a buffer grows by may hold anything. One that
- * moves has the pool's own alignment.
+ * moves has the pool's own alignment, unless it is oversize and stays so.
  *
  * An oversize buffer that stays oversize is resized by the system's realloc, which moves pages where it can. This
  * counts as no get and no put, and the buffer keeps its alignment. Only what it grows by has to fit max_bytes. If the
@@ -352,10 +355,10 @@ size_t bytepool_default_good_size(size_t size);
 
 /* ---- memory and statistics ---- */
 
-/* Gives idle memory back to the system, and keeps at least `keep_idle_bytes` of idle slots if there are as many. Only
- * whole pages go, so a slot that shares a page goes only if nobody holds or caches another on it. A pinned pool gives
- * nothing, nor does any on Windows. Returns how many bytes of slots went back: 0 if there was nothing to give, and on
- * failure. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
+/* Gives idle memory back to the system, and keeps at least `keep_idle_bytes` of idle slots if there are as many. It
+ * drains the thread caches. Only whole pages go, so a slot that shares a page goes only if nobody holds or caches
+ * another on it. A pinned pool gives nothing, nor does any on Windows. Returns how many bytes of slots went back: 0 if
+ * there was nothing to give, and on failure. Errors: INVALID_CONTEXT, CLOSED if this context was freed. */
 size_t bytepool_trim(void *context, size_t keep_idle_bytes);
 
 /* The figures of a pool. Start from BYTEPOOL_STATS_INIT. While no other call runs,
@@ -364,7 +367,9 @@ size_t bytepool_trim(void *context, size_t keep_idle_bytes);
  *     allocated_bytes = the sum over the classes' allocated_bytes, and oversize_bytes
  *
  * max_bytes bounds mapped_bytes. It does not count bookkeeping_bytes, nor the tables of the thread caches, which are in
- * no figure. A get_many that fails counts what it got and put again in `gets` and `puts`. */
+ * no figure, nor what tracking and guards take, nor the old bytes of a reallocation. A thread's tables take 16 KiB, and
+ * about 1 KiB for each pool, with 128 bytes for each class and 16 for each slot that it may keep. A get_many that fails
+ * counts what it got and put again in `gets` and `puts`. */
 typedef struct bytepool_stats {
     size_t struct_size;
     size_t size_class_count;
@@ -376,7 +381,7 @@ typedef struct bytepool_stats {
     uint64_t gets;               /* that succeeded */
     uint64_t puts;               /* that succeeded */
     uint64_t system_allocations; /* gets served by the system allocator */
-    uint64_t limit_failures;     /* gets that failed at max_bytes, those whose deadline passed included */
+    uint64_t limit_failures;     /* gets and reallocations that failed at max_bytes or at a deadline */
     uint64_t waits;              /* gets that had to wait, whatever came of it */
     uint64_t double_puts;        /* refused */
     uint64_t size_mismatches;    /* refused */
@@ -472,7 +477,7 @@ size_t bytepool_dump_outstanding(void *context, bytepool_outstanding_handler han
 typedef struct bytepool_misuse {
     size_t struct_size;   /* of the library's version: later ones only append */
     bytepool_status kind; /* INVALID_CONTEXT, FOREIGN_POINTER, DOUBLE_PUT or SIZE_MISMATCH */
-    void *context;        /* as given */
+    void *context;        /* as given; NULL for a C++ memory_resource */
     const void *data;     /* as given; NULL if the function takes none, or for all of an array */
     size_t size;          /* as given; of two sizes the old one; the product of a calloc; 0 if there is none */
     size_t buffer_size;   /* of the class that owns data, or an oversize buffer's own, in bytes; 0: owner unknown */
@@ -480,12 +485,13 @@ typedef struct bytepool_misuse {
 
 typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *user_data);
 
-/* Sets the function that is called for every misuse of this header's functions in this process, and of C++'s allocator,
- * memory_resource and functions of contexts. It runs on the thread that misused, before its call returns. Rust's
- * methods return misuse as an error, and C++'s adopt throws it. NULL brings the default back. The default writes a line
- * to stderr for each, at most 10 in any second. If it left some out, a line before the next one says how many. A
- * handler may call any function of this library. No lock of ours is held, and nothing is half done, while it runs. It
- * must not throw or jump out. The previous handler may still be running on another thread when this returns. */
+/* Sets the process's one function that is called for every misuse of this header's functions in this process, and of
+ * C++'s allocator, memory_resource and functions of contexts. It runs on the thread that misused, before its call
+ * returns. Rust's methods return misuse as an error, and C++'s adopt throws it. NULL brings the default back. So the
+ * program sets it, not a library in it. The default writes a line to stderr for each, at most 10 in any second. If it
+ * left some out, a line before the next one says how many. A handler may call any function of this library. No lock of
+ * ours is held, and nothing is half done, while it runs. It must not throw or jump out. The previous handler may still
+ * be running on another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
 /* Returns how many calls of this process were refused for an invalid context. No pool's statistics can count them. */

@@ -39,7 +39,9 @@
 // cxx       rust::Box<Pool> owns one handle, like a std::unique_ptr. It is null only after a move. It is moved, not
 //           copied; `pool->clone()` makes another. A class may hold a std::optional of it until there is a pool.
 //           rust::Error is a std::exception. rust::Slice is a pointer and a length, like std::span.
-// Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool.
+// Memory    A PooledBuffer keeps its memory alive on its own: it may outlive every handle on its pool. A `const Pool &`
+//           is used only during the call that takes it. A rust::Error takes memory for its text; without that the
+//           process ends. get_error takes none.
 #ifndef BYTEPOOL_BYTEPOOL_HPP
 #define BYTEPOOL_BYTEPOOL_HPP
 
@@ -82,8 +84,8 @@ namespace bytepool {
 //         bool is_closed() const noexcept;
 //
 //         // Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there
-//         // are as many. Only whole pages go, and none of a pinned pool or on Windows. Returns how many bytes went
-//         // back. It drains the thread caches.
+//         // are as many. Only whole pages go, and none of a pinned pool or on Windows. Returns how many bytes of
+//         // slots went back. It drains the thread caches.
 //         std::size_t trim(std::size_t keep_idle_bytes) const noexcept;
 //
 //         // The alignment of every buffer, in bytes.
@@ -120,8 +122,8 @@ using PinnedRegion = ::bytepool_region;
 using Outstanding = ::bytepool_outstanding;
 
 // What a pool is built from. bytepool.h explains each field at bytepool_config, and the flags at BYTEPOOL_ZERO_ON_GET;
-// each flag is a `bool` here. `thread_cache = false` is BYTEPOOL_NO_THREAD_CACHE. Nothing of the config is kept.
-// `round` must not throw.
+// each flag is a `bool` here. `thread_cache = false` is BYTEPOOL_NO_THREAD_CACHE. No pointer into the config is kept,
+// but `round` is called as long as the pool lives. It must not throw.
 struct PoolConfig {
     std::vector<SizeClass> size_classes{};
     std::size_t alignment = 0;

@@ -190,11 +190,12 @@ class [[nodiscard]] PooledBuffer {
         return buffer;
     }
 
-    // Gets a buffer as the constructor does. At the limit it waits for memory, for at most `timeout`, a
-    // std::chrono::duration; the constructor would throw. nanoseconds::max() means no deadline. Zero or less does not
-    // wait. Those who wait are served first come first served, and a plain get may overtake them. The thread sleeps, so
-    // a buffer that it holds itself cannot serve it. Returns nullopt if there was no room in time. Throws get_error for
-    // everything else: what could never fit the limit, a closed pool, a system without memory.
+    // Gets a buffer as the constructor does. Where that fails at the limit, or others wait already, it waits for
+    // memory, for at most `timeout`, a std::chrono::duration. nanoseconds::max() means no deadline. Zero or less does
+    // not wait, and is over at once. Those who wait are served first come first served, and a plain get may overtake
+    // them. The thread sleeps, so a buffer that it holds itself cannot serve it. Returns nullopt if there was no room
+    // in time. Throws get_error for everything else: what could never fit the limit, a closed pool, a system without
+    // memory.
     //
     //     if (auto buffer = PooledBuffer::get_timeout(*pool, 4096, std::chrono::milliseconds(10))) {
     //         use(buffer->data(), buffer->size());
@@ -384,8 +385,8 @@ class [[nodiscard]] PooledBuffer {
     }
     // Converts to the mutable_buffer of Asio and of Boost, wherever one is taken: `asio::buffer(buffer)`. For a const
     // buffer write `asio::buffer(buffer.string_view())`; Asio 1.28 and later take it as it is. A temporary does not
-    // convert, because it would put the memory before it is used. Give none to a function of Asio that takes containers
-    // either.
+    // convert, because it would put the memory before it is used. Do not pass a temporary to a function of Asio that
+    // takes containers, either: it compiles, and dangles.
     template <typename Buffer, std::enable_if_t<detail::is_mutable_buffer<Buffer>::value, int> = 0>
     operator Buffer() &noexcept { // NOLINT(google-explicit-constructor)
         return Buffer(static_cast<void *>(parts_.data), parts_.size);

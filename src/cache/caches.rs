@@ -90,8 +90,7 @@ impl Caches {
     }
 
     /// In a child of a fork, at the pool's first use: ends the caches of threads that the child does not have. All
-    /// caches in the list are older than the fork. The forking thread keeps its own, unless its parent was a child that
-    /// never used the list either.
+    /// caches in the list are older than the fork. The forking thread keeps its own, unless two forks lie between.
     #[cold]
     fn end_all_of_other_threads(&self, list: &mut Vec<CacheRef>) {
         let generation = fork::generation();

@@ -1,5 +1,5 @@
-//! Books: the ledgers and shelf words of all classes of a pool, in a mapping of their own. A guard page on either side
-//! keeps what runs out of other memory from them, and them from the slots.
+//! Books: the ledgers and shelf words of all classes of a pool, in a mapping of their own. On Unix a guard page on
+//! either side keeps what runs out of other memory from them, and them from the slots.
 //!
 //! ```text
 //! | guard | ledger of class 0 | words of its shelf | ledger of class 1 | words of its shelf | ... | guard |
@@ -62,7 +62,8 @@ impl Words {
             return false;
         };
         // SAFETY:
-        // - nobody writes them (caller), and who reads them reads zeros before and after
+        // - nobody writes them (caller), and who reads them reads zeros before and after; books are unmapped only with
+        //   the pool
         unsafe { books.region.discard(offset, (end - start) * Self::WORD) }
     }
 }

@@ -171,7 +171,8 @@ impl Class {
         let end = (run_end / page * page).min(self.offset_of(last_idle + 1).next_multiple_of(page));
         let (start, end) = self.without_parts_of_huge_pages(start, end);
         // SAFETY:
-        // - all of these pages belong to slots of the reservation, which nobody holds and nobody can get
+        // - all of these pages belong to slots of the reservation, which nobody holds and nobody can get; while it is
+        //   held, the region is not unmapped: close would miss these slots
         // - what idle buffers hold may be lost
         if start >= end || !unsafe { region.discard(start, end - start) } {
             return 0;

@@ -25,7 +25,8 @@ impl HugeBlocks {
     }
 
     fn has(&self, block: usize) -> bool {
-        // Relaxed: a bit changes while a slot of the block is out, or while all are reserved; see `Class`.
+        // Relaxed: a bit changes while a slot of the block is out, in `fill_huge_pages`, or while all are reserved, in
+        // `are_small_again`.
         self.0.get(block / 64).is_some_and(|word| word.load(Relaxed) & 1 << (block % 64) != 0)
     }
 

@@ -39,9 +39,9 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The fresh slot that is taken first, of the `class`th class. Spans start with chunks. So the first slots of all
-    /// classes would compete for the same few places of the processor's caches, and where few buffers are out it is
-    /// these that are used. First-level caches tell 4 KiB of addresses apart, others 64 KiB or more.
+    /// The fresh slot that is taken first, of the `class`th class. Spans start with chunks. Where few buffers are out,
+    /// only first slots are used. Of all classes they would compete for the same few places of the processor's caches.
+    /// First-level caches tell 4 KiB of addresses apart, others 64 KiB or more.
     pub(super) fn first_slot(&self, class: u8) -> u32 {
         const FIRST_LEVEL: usize = 4 << 10;
         const SECOND_LEVEL: usize = 64 << 10;

@@ -4,8 +4,7 @@ use std::ptr::NonNull;
 
 /// Where an outstanding buffer is kept track of: by the ledger of a class, or by the registry.
 ///
-/// One word, because owners have it and move: the class's number above the slot's. What was stored in parts is slow to
-/// be copied whole.
+/// One word, the class's number above the slot's, so that an owner that moves copies it in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Location(u64);

@@ -1,7 +1,8 @@
 //! Mapped bytes, and the limit on them.
 //!
-//! Bytes are reserved here before they are used and released after they were given back, so the limit holds
-//! at every moment, whatever threads race.
+//! Bytes are reserved here before they are used and released after they were given back, so the limit holds at every
+//! moment, whatever threads race. A closed pool, where nothing is got, releases those of its region before it unmaps
+//! it.
 
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};

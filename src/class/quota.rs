@@ -29,8 +29,7 @@ pub(crate) fn most_slots(slot_size: usize) -> u32 {
     }
 }
 
-/// Of a class of little capacity all threads together may keep up to so many slots, and so many bytes: it may have many
-/// more out.
+/// The least quota of a class of little capacity, in slots and in bytes: many more of its buffers may be out.
 const LEAST_SLOTS: usize = 64;
 const LEAST_BYTES: usize = 1 << 20;
 

@@ -12,7 +12,8 @@ pub(super) fn register(guard: &ForkGuard) {
     hooks::register(guard, Hooks { thread_ends, child_begins });
 }
 
-/// Gives up the calling thread's caches: those that its state leads to, and those that a fork detached.
+/// Gives up the calling thread's caches: those that its state leads to, and those that a fork or the loss of the heavy
+/// fence detached.
 fn thread_ends(guard: &mut ForkGuard, state: &'static ThreadState) {
     while let Some(owner) = caches::some_owner(guard, state) {
         give_up(guard, owner, state);

@@ -19,9 +19,9 @@
 //! - [`registry`], [`stats`]: what is counted and kept
 //! - [`reference`] and [`hooks`]: how long a pool lives, threads that end, and forks
 //!
-//! Any thread may call anything at any time. Code that may sleep, or run a function of the user's, takes the fork guard
-//! as `&mut`, so that no lock is held then. References are the caller's affair: a caller has one. Each buffer that it
-//! gets has one more, and each put gives the buffer's up.
+//! Any thread may call anything at any time. Code that waits for users, or runs a function of theirs, takes the fork
+//! guard as `&mut`, so that no lock is held then. References are the caller's affair: a caller has one. Each buffer
+//! that it gets has one more, and each put gives the buffer's up.
 
 pub(crate) mod config;
 pub(crate) mod door;
@@ -81,8 +81,9 @@ pub(crate) struct Core {
     instrument: Instrument,
     caches: Caches,
     registry: Registry,
-    /// Its lock is also held while idle slots are given back to the system: by trim, by close, and by a get at the
-    /// limit. See [`lock_reclaiming`](Self::lock_reclaiming).
+    /// Its lock is also held while idle slots are given back to the system: by trim, by close, by a get at the limit,
+    /// and by what makes idle more than the slack or comes back to a closed pool. See
+    /// [`lock_reclaiming`](Self::lock_reclaiming).
     waiting: WaitQueue,
     counters: PoolCounters,
 
@@ -209,14 +210,15 @@ impl Core {
         stats
     }
 
-    /// Reads the figures in place, for small stacks: those of 64 classes take 6 KiB.
+    /// Reads the figures in place, for small stacks: those of 64 classes take 7.5 KiB.
     pub(crate) fn read_stats(&self, guard: &ForkGuard, stats: &mut Stats) {
         stats.fill(guard, self);
     }
 
     /// Counts one more handle.
     pub(crate) fn open_handle(&self) {
-        // Relaxed: the handle that is copied keeps the pool open meanwhile.
+        // Relaxed: a handle that is copied keeps the pool open meanwhile. One made of a reference may be of a closed
+        // pool, where the count no longer matters.
         self.open_handles.fetch_add(1, Relaxed);
     }
 

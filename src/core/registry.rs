@@ -9,8 +9,8 @@
 //!
 //! A buffer that is to get another size leaves the registry and comes back under its new address: the system may give
 //! the old one to another thread before it says what the new one is. Nothing may fail after that, so the place it had
-//! in its shard is kept meanwhile. It comes back to that one where the shard of the new address has no memory for one:
-//! then it is *displaced*, and while there are such buffers a search that fails looks into all shards.
+//! in its shard is kept meanwhile. If the shard of the new address has no memory, it returns to the old one. Then it is
+//! *displaced*, and while there are such buffers a search that fails looks into all shards.
 //!
 //! The pooled path never comes here.
 

@@ -216,9 +216,9 @@ pub struct ClassStats {
     /// How many batches moved between thread caches and the pool's shared slots. Each move is a few writes that other
     /// threads see.
     pub moves: u64,
-    /// Puts, adoptions and moves that had to wait until the thread that got the slot left its fast path, which takes
-    /// some microseconds. They stay few where threads hand slots over all the time: the class then has no such fast
-    /// path.
+    /// Puts, adoptions and reallocations that had to wait until the thread that got the slot left its fast path, which
+    /// takes some microseconds. They stay few where threads hand slots over all the time: the class then has no such
+    /// fast path.
     pub bias_ends: u64,
 }
 

@@ -225,8 +225,8 @@ impl WaitQueue {
         self.add(queue, demand, Sleeper::Task(None)).inspect_err(|_| wakes::release(guard))
     }
 
-    /// What a task was granted, which then leaves. If that is nothing, the waker stays in its place for the one that
-    /// was there before.
+    /// Takes a task out of the queue, and returns what it was granted. Without a grant it stays, and the new waker
+    /// takes the place of the old one.
     pub(crate) fn take_or_leave(
         &self,
         guard: &ForkGuard,

@@ -29,9 +29,9 @@ pub(crate) enum Progress {
 }
 
 impl Core {
-    /// A buffer as asked for, or a place in the queue, where the waker is left. In the queue `waker` becomes the one
-    /// that was left there before, if any. In all other cases it is unchanged. The caller drops what it has then: that
-    /// is the user's code.
+    /// A buffer as asked for, or a place in the queue, where the waker is left. If the task stays queued, `waker`
+    /// becomes the earlier one, if any. Else it is unchanged. The caller drops what it has then: that is the user's
+    /// code.
     pub(crate) fn poll_get(
         &self,
         guard: &mut ForkGuard,

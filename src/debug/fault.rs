@@ -63,7 +63,7 @@ mod system {
         // - the system passes what it knows of the signal
         let (address, is_fault) = unsafe { ((*info).si_addr().addr(), (*info).si_code > 0) };
         let was_told = is_fault && guard::explain(address);
-        // The previous handler is to be called once: the system would reset it as well.
+        // The previous handler asked to be called once: the system would reset it as well.
         if previous.sa_flags & libc::SA_RESETHAND != 0 && is_installed(signal) {
             // SAFETY:
             // - all-zero bytes are a sigaction: the default one

@@ -21,9 +21,9 @@ const ONE: u8 = 2;
 /// MemorySanitizer's function that is told what was written, if that one is there.
 static UNPOISON: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// Looks when the library is loaded, where the system can. A look takes the lock of the C library's loader. A thread
-/// that loads another library holds it until that one's constructors have run, and these may use pools or fork. So no
-/// look may come under a lock or a fork guard of ours.
+/// On Linux it looks when the library is loaded. A look takes the lock of the C library's loader. A thread that loads
+/// another library holds it until that one's constructors have run, and these may use pools or fork. So no look may
+/// come under a lock or a fork guard of ours.
 #[cfg(all(target_os = "linux", not(bytepool_shuttle)))]
 #[used]
 #[unsafe(link_section = ".init_array")]

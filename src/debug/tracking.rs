@@ -4,8 +4,8 @@
 //! handed out, and removed before another thread can get the buffer. With sampling only one get in so many leaves a
 //! record.
 //!
-//! The lock is held for one look-up, and never while the user's code runs. Where there is no memory for a record, the
-//! buffer is not tracked.
+//! A lock is held for one look-up, or for the copying of a list, and never while the user's code runs. Where there is
+//! no memory for a record, the buffer is not tracked.
 
 use std::collections::TryReserveError;
 use std::ffi::CStr;

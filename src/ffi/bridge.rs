@@ -160,8 +160,8 @@ mod cpp {
         /// Whether the pool was closed.
         fn is_closed(self: &Pool) -> bool;
         /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are
-        /// as many. Only whole pages go, and none of a pinned pool or on Windows. Returns how many bytes went back. It
-        /// drains the thread caches.
+        /// as many. Only whole pages go, and none of a pinned pool or on Windows. Returns how many bytes of slots went
+        /// back. It drains the thread caches.
         fn trim(self: &Pool, keep_idle_bytes: usize) -> usize;
         /// The alignment of every buffer, in bytes.
         fn alignment(self: &Pool) -> usize;

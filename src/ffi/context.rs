@@ -304,7 +304,8 @@ impl Context {
         resolve(&ForkGuard::new(), context)?.is_live.then_some(Self { context })
     }
 
-    /// Another handle on the context's pool. The result is `None` only if C freed the context against the contract.
+    /// Another handle on the context's pool. If C freed the context against the contract, it is a handle as long as the
+    /// pool lives, which may be closed then, and `None` afterwards.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,7 +5,7 @@
 //! - [`capi`]: the functions of `include/bytepool/bytepool.h`
 //! - `last_error`: the calling thread's last error, with its text
 //! - [`misuse`]: counting and reporting of refused calls
-//! - [`status`]: status codes, and the one boundary that panics do not cross
+//! - [`status`]: status codes, and the boundary of C that panics do not cross
 //! - [`types`]: the structs of that header
 //! - `bridge` (feature `cxx`): what `include/bytepool/bytepool.hpp` stands on
 //! - `cpp_error` (feature `cxx`): why a call from C++ fails

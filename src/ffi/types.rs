@@ -72,7 +72,8 @@ pub struct Config {
     pub alignment: usize,
     /// The limit on mapped bytes. 0 means none.
     pub max_bytes: usize,
-    /// Rounds class sizes and requests, in bytes. It is called on any thread that uses the pool, and must not throw.
+    /// Rounds class sizes and requests, in bytes. A result below its argument is ignored. It is called on any thread
+    /// that uses the pool, and must not throw.
     pub round: Option<unsafe extern "C" fn(usize) -> usize>,
     /// `BYTEPOOL_ZERO_ON_GET` and so on, or-ed.
     pub flags: u32,
@@ -145,7 +146,7 @@ pub struct CStats {
     pub waits: u64,
     /// Refused puts, adoptions and reallocations of buffers that were not out as a raw pointer.
     pub double_puts: u64,
-    /// Refused puts with a wrong size.
+    /// Refused puts, adoptions and reallocations with a wrong size.
     pub size_mismatches: u64,
     /// Refused pointers that were no buffer of this pool.
     pub foreign_pointers: u64,

@@ -1,9 +1,9 @@
 //! Locks of ours. Each asks for a [`ForkGuard`]: a lock that another thread holds while the process forks stays locked
 //! in the child for ever.
 //!
-//! A lock borrows the guard while it is held. Code that sleeps, or calls the user's code, needs the guard as `&mut`, by
-//! [`ForkGuard::unguarded`]. So it does not compile while a lock is held. A destructor may make a second guard, which
-//! borrows do not show: a debug assertion checks that no lock is held then.
+//! A lock borrows the guard while it is held. Code that waits for users, or calls their code, needs the guard as
+//! `&mut`, by [`ForkGuard::unguarded`]. So it does not compile while a lock is held. A destructor may make a second
+//! guard, which borrows do not show: a debug assertion checks that no lock is held then.
 //!
 //! No lock is poisoned. Nothing is half done where code of ours may panic.
 

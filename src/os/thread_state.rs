@@ -5,7 +5,7 @@
 //!                                                              [ key | cache ] -> a cache, of the layers above
 //! ```
 //!
-//! - Only the owning thread writes keys and `activity`; in a child of a fork, the one that takes over does for those
+//! - Only the owning thread writes keys and `activity`; in a child of a fork, its one thread resets the states of those
 //!   that are gone.
 //! - Another thread may detach a cache: under the state's lock it makes the entries lead nowhere, and then it waits
 //!   until the state is inactive.

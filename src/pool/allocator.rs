@@ -65,7 +65,7 @@ unsafe impl Allocator for &Pool {
     ) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: as the caller promised
         let moved = unsafe { reallocate(self, data, old, new) };
-        // In a closed pool it may stay where it is.
+        // A buffer that cannot move, as in a closed pool, may stay where it is.
         let stays = new.align() <= old.align();
         moved.or(if stays { Ok(NonNull::slice_from_raw_parts(data, old.size())) } else { Err(AllocError) })
     }

@@ -27,7 +27,8 @@ use crate::os::fork::ForkGuard;
 /// pool's memory stays as long as the buffer is out, so it may outlive every handle. A buffer that is forgotten stays
 /// out. A put from C with its pointer is refused while the `PooledBuffer` exists.
 ///
-/// It may be sent to any thread, and dropped there.
+/// It may be sent to any thread, and dropped there. A drop may call the waker of a task that waits by
+/// [`Pool::get_async`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -234,8 +234,8 @@ impl Builder {
         self
     }
 
-    /// Whether the system is asked for huge pages, of 2 MiB, where a class's slots fill them. Off by default. Where
-    /// there are none, ordinary pages serve.
+    /// Whether the system is asked for huge pages, of 2 MiB, where a class's slots fill them. Slots below 512 bytes get
+    /// none, unless the pool is pinned. Off by default. Where there are none, ordinary pages serve.
     ///
     /// The idle memory of a huge page goes back only when all of the page is idle. So a trim gives back less.
     ///

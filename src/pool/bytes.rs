@@ -1,7 +1,7 @@
 //! `PooledBytes`: one outstanding buffer that several share, or a part of it.
 //!
 //! ```text
-//! buffer   [ h e l l o   w o r l d . . . . ]        <- data, where the count of sharers is found
+//! buffer   [ h e l l o   w o r l d . . . . ]        <- data, by whose address the count of sharers is found
 //! a slice              [ w o r l d ]                <- start, len
 //! ```
 

@@ -39,7 +39,8 @@ unsafe impl BufMut for PooledBuffer {
     }
 }
 
-/// Reads from the front. What was read stays in the buffer, but no longer in these bytes.
+/// Reads from the front. What was read stays in the buffer, but no longer in these bytes. Reads past the end panic, and
+/// `copy_to_bytes` allocates, as `Bytes::from` does.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -70,8 +71,8 @@ impl Buf for PooledBytes {
     }
 }
 
-/// Shares the bytes as `Bytes`, which allocates a count of its own sharers. The end of the last of them puts the
-/// buffer.
+/// Shares the bytes as `Bytes`, which allocates a count of its own sharers. Without memory for that the process ends.
+/// The end of the last of them puts the buffer.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

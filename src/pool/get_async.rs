@@ -56,11 +56,11 @@ impl Pool {
     /// From its first poll on the task queues with those that wait by [`get_timeout`](Self::get_timeout), first come
     /// first served. It has no deadline of its own: to give up, drop the future, as a runtime's timeout does.
     ///
-    /// The thread that grants the memory calls the task's waker, and no other thread does. It is in a put, a trim, a
-    /// close, a get that finds too little memory, a realloc that shrinks, or at the end of a wait before this one. It
-    /// calls the waker without a lock: at the end of that call, or before the call sleeps or runs your code. A waker
-    /// may itself free memory. Then the next task's waker is called after it has returned. A panic of the waker ends
-    /// there.
+    /// The thread that grants the memory calls the task's waker, and no other thread does. That thread is in a put,
+    /// which a drop of a buffer is, too, in a trim, a close, a get that finds too little memory or a realloc that
+    /// shrinks, or an earlier waiter gives up there. It calls the waker without a lock: at the end of that call, or
+    /// before the call sleeps or runs your code. A waker may itself free memory. Then the next task's waker is called
+    /// after it has returned. A panic of the waker ends there.
     ///
     /// In the child of a fork a future stays in the queue. The thread that forked calls the wakers that other threads
     /// had yet to call, in its next call to any pool. A waker that another thread was calling is not called again.

@@ -251,7 +251,8 @@ impl Pool {
         Ok(buffer)
     }
 
-    /// Gets `count` buffers of `size` bytes each: all of them, or none.
+    /// Gets `count` buffers of `size` bytes each: all of them, or none. The bytes hold what the buffers held last, or
+    /// zeros.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -314,7 +315,7 @@ impl Pool {
     }
 
     /// How many bytes the outstanding buffer at `data` has room for. It is 0 for any other pointer: to ask is no
-    /// misuse.
+    /// misuse. A stale pointer to a buffer that somebody got again has that buffer's room.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

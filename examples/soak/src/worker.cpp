@@ -186,7 +186,7 @@ class Worker {
             break;
         case 1: // C reallocates it
             check(bytepool_realloc(context, held.buffer.data(), 10) == nullptr, "C++: an owned buffer was moved");
-            // A pool that closed in the meantime says so instead.
+            // A pool that closed in the meantime says the same.
             check(bytepool_last_error() == BYTEPOOL_ERR_DOUBLE_PUT, "C++: an owned buffer's realloc");
             counts_.double_puts[held.pool]++;
             break;

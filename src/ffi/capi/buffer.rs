@@ -128,7 +128,8 @@ unsafe fn realloc(
 
 /// How many bytes an outstanding buffer has room for.
 ///
-/// It is 0 for NULL, and for any pointer that is not an outstanding buffer of this pool: to ask is no misuse.
+/// It is 0 for NULL, and for any pointer that is not an outstanding buffer of this pool: to ask is no misuse. For an
+/// invalid context it is 0, and an error.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void) -> usize {
     let given = NonNull::new(data.cast_mut().cast::<u8>());

@@ -1,7 +1,7 @@
 //! The process's default pool, for libraries whose hooks have no context.
 //!
 //! [`bytepool_set_default`] makes one context, which is kept in two places. The first is for gets, and is cleared when
-//! the default is unset. The second is for puts. It stays, because buffers may still be out.
+//! the default is unset. The second is for puts. It stays until another pool is set, because buffers may still be out.
 
 use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -28,7 +28,7 @@ static SETTING: Lock<()> = Lock::new(());
 /// Makes the context's pool the default pool of the process, for libraries whose hooks have no context.
 ///
 /// It takes a handle of its own, which keeps the pool open, so the context may be freed. NULL gives that handle up: no
-/// more memory is handed out, and buffers that are out can still be freed.
+/// more memory is handed out, and buffers that are out can still be freed, until another pool is set.
 ///
 /// The same pool again has no effect. Another pool is refused as an invalid argument. The other errors are an invalid
 /// context, a freed one, too many contexts, and no memory.
@@ -89,7 +89,8 @@ fn with_default<T>(failed: T, get: impl FnOnce(*mut c_void) -> T) -> T {
 
 /// `malloc` from the default pool: a buffer of `size` bytes, the caller's until it is freed.
 ///
-/// A size of 0 gives a buffer, too. Returns NULL on failure, and where there is no default pool.
+/// A size of 0 gives a buffer, too. Returns NULL on failure, and where there is no default pool: that is an invalid
+/// context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_malloc(size: usize) -> *mut c_void {
     with_default(ptr::null_mut(), |context| bytepool_get(context, size))
@@ -97,7 +98,7 @@ pub extern "C" fn bytepool_default_malloc(size: usize) -> *mut c_void {
 
 /// `calloc` from the default pool: a buffer of `count * size` bytes, all zero, the caller's until it is freed.
 ///
-/// Returns NULL on failure, if the product overflows, and where there is no default pool.
+/// Returns NULL on failure, if the product overflows, and where there is no default pool: that is an invalid context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_calloc(count: usize, size: usize) -> *mut c_void {
     with_default(ptr::null_mut(), |context| bytepool_calloc(context, count, size))
@@ -106,7 +107,8 @@ pub extern "C" fn bytepool_default_calloc(count: usize, size: usize) -> *mut c_v
 /// `realloc` in the default pool: the same buffer or another, of `new_size` bytes, with the bytes that both sizes have
 /// room for.
 ///
-/// On failure, and where there is no default pool, it returns NULL, and the old buffer is still the caller's.
+/// On failure it returns NULL, and the old buffer is still the caller's. So it does where there is no default pool:
+/// that is an invalid context.
 ///
 /// # Safety
 /// - if `data` is an outstanding buffer of the default pool, the caller owns it, and nobody else uses it
@@ -119,8 +121,8 @@ pub unsafe extern "C" fn bytepool_default_realloc(data: *mut c_void, new_size: u
 
 /// `free` to the default pool.
 ///
-/// NULL does nothing. It takes buffers that are out also after the default pool was unset or closed. Any other pointer
-/// is misuse, and changes nothing.
+/// NULL does nothing. It takes buffers that are out also after the default pool was unset or closed, until another pool
+/// is set. Any other pointer is misuse, and changes nothing.
 ///
 /// # Safety
 /// - if `data` is an outstanding buffer of the default pool, the caller owns it, and nobody uses it any more
@@ -133,7 +135,7 @@ pub unsafe extern "C" fn bytepool_default_free(data: *mut c_void) {
 
 /// How many bytes a buffer of the default pool has room for.
 ///
-/// It is 0 for any other pointer, and where no default pool was ever set.
+/// It is 0 for any other pointer. Where no default pool was ever set, it is 0 as well.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_usable_size(data: *const c_void) -> usize {
     let context = PUTS.load(Relaxed);
@@ -142,7 +144,7 @@ pub extern "C" fn bytepool_default_usable_size(data: *const c_void) -> usize {
 
 /// How many bytes a get of `size` bytes from the default pool has room for.
 ///
-/// It is 0 where there is no default pool.
+/// It is 0 where there is no default pool: that is an invalid context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_default_good_size(size: usize) -> usize {
     with_default(0, |context| bytepool_good_size(context, size))

@@ -37,8 +37,8 @@ extern "C" fn get_slow(context: *mut c_void, size: usize) -> *mut c_void {
 
 /// Gets a buffer of at least `size` bytes, and says where it is called.
 ///
-/// A pool that tracks remembers that, with a copy of `file` that is kept for ever. NULL stands for an unknown file. The
-/// buffer is the caller's until it is put.
+/// A pool that tracks remembers that, with a copy of `file` that is kept for ever. NULL stands for an unknown file, and
+/// a line below 1 for an unknown line. The buffer is the caller's until it is put.
 ///
 /// Returns NULL on failure: an invalid context, a closed pool or freed context, the limit, no memory, or a panic of the
 /// rounding function.

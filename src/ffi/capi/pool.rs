@@ -16,7 +16,7 @@ use crate::pool::Pool;
 /// Its first context is written to `out_context`, and is the caller's to free. On failure NULL is written there.
 ///
 /// The pool reserves addresses; memory is taken as buffers are handed out. The errors are an invalid argument, a limit
-/// of the library, no memory, and a panic of the rounding function.
+/// of the library or of the config, and no memory.
 ///
 /// # Safety
 /// - `config` is NULL or points to a config of at least its `struct_size` bytes, whose `size_classes` has
@@ -64,8 +64,8 @@ pub unsafe extern "C" fn bytepool_clone(context: *mut c_void, out_context: *mut 
 
 /// Gives idle memory back to the system, and keeps at least `keep_idle_bytes` bytes of idle slots if there are as many.
 ///
-/// Returns how many bytes of slots went back. It is 0 if there was nothing to give, and on failure: an invalid or
-/// a freed context.
+/// Only whole pages go, and none of a pinned pool or on Windows. It drains the thread caches. Returns how many bytes of
+/// slots went back. It is 0 if there was nothing to give, and on failure: an invalid or a freed context.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_trim(context: *mut c_void, keep_idle_bytes: usize) -> usize {
     number_of(|guard| Ok(resolve_live(guard, context, 0)?.pool.trim(guard, keep_idle_bytes)))

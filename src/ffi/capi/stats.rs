@@ -15,7 +15,8 @@ use crate::os::fork::ForkGuard;
 
 /// Writes the pool's figures to `out`, as much of them as its `struct_size` says.
 ///
-/// The errors are a NULL `out`, a `struct_size` of no version, and an invalid context. A freed context may still ask.
+/// The errors are a NULL `out`, a `struct_size` below 8 or above 4096, and an invalid context. A freed context may
+/// still ask.
 ///
 /// # Safety
 /// - `out` is NULL or points to a `bytepool_stats` of its `struct_size` bytes
@@ -32,7 +33,7 @@ pub unsafe extern "C" fn bytepool_read_stats(context: *mut c_void, out: *mut CSt
 /// Writes the figures of the size class `index` to `out`, as much of them as its `struct_size` says.
 ///
 /// Classes are counted from 0 by ascending buffer size. The errors are an index past the last class, a NULL `out`, a
-/// `struct_size` of no version, and an invalid context.
+/// `struct_size` below 8 or above 4096, and an invalid context.
 ///
 /// # Safety
 /// - `out` is NULL or points to a `bytepool_class_stats` of its `struct_size` bytes
@@ -55,8 +56,8 @@ pub unsafe extern "C" fn bytepool_read_class_stats(
 
 /// Lists the memory of a pinned pool: all slots of all classes.
 ///
-/// The first `max` regions are written to `out`, which may be NULL. Returns how many there are. It is 0 for any other
-/// pool, for a closed one, and for an invalid context.
+/// The first `max` regions are written to `out`, which may be NULL. The memory stays the pool's. Returns how many there
+/// are. It is 0 for any other pool, for a closed one, and for an invalid context.
 ///
 /// # Safety
 /// - `out` has room for `max` regions, unless it is NULL

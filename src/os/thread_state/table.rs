@@ -154,7 +154,7 @@ pub(super) fn detach_from_all(guard: &ForkGuard) {
         let _changing = state.lock(guard);
         for at in state.occupied() {
             state.lead(at, state.nowhere.load(Relaxed));
-            // Relaxed: the owner reads it under the lock.
+            // Relaxed: the owner takes the lock before it asks.
             state.was_detached.store(true, Relaxed);
         }
     }
