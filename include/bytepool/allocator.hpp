@@ -20,7 +20,8 @@
 namespace bytepool {
 
 // Takes memory from the pool of a context, by bytepool_get and bytepool_put. It does not own the context. A container
-// may outlive the context and every handle on the pool. Then it can free memory but not get any.
+// may outlive the context, and every handle on the pool. Once its context is freed it can free memory but not get any,
+// even if the pool has other handles.
 //
 // Two allocators are equal if they have the same context; two contexts of one pool make unequal ones. Move assignment
 // and swap take the allocator along. Copy construction takes the source's allocator. Copy assignment keeps the

@@ -13,8 +13,8 @@
 
 namespace bytepool {
 
-// A context for C: another handle on the pool, freed by the destructor. Move-only. Any thread may read it, but not while
-// one moves, resets, releases or destroys it.
+// A context for C: another handle on the pool, freed by the destructor. Move-only. Any thread may read it, but not
+// while one moves, resets, releases or destroys it.
 //
 //     bytepool::Context context(*pool);
 //     library_set_allocator(&bytepool_get, &bytepool_put, context.get());

@@ -272,6 +272,15 @@ class [[nodiscard]] PooledBuffer {
                     const source_location where = source_location::current()) noexcept {
         return tried(pool, timed_request(size, timeout, where), why);
     }
+    // Takes over a raw buffer as `adopt` does, and writes the status to `why`: BYTEPOOL_OK,
+    // BYTEPOOL_ERR_FOREIGN_POINTER, DOUBLE_PUT, SIZE_MISMATCH, INVALID_ARGUMENT if `data` is NULL, or PANIC. On failure
+    // it returns nullopt, and the buffer is still the caller's.
+    [[nodiscard]] static std::optional<PooledBuffer> try_adopt(const Pool &pool, void *data, std::size_t size,
+                                                               bytepool_status &why) noexcept {
+        PooledBuffer buffer;
+        why = detail::try_adopt(pool, static_cast<std::uint8_t *>(data), size, buffer.parts_);
+        return why == BYTEPOOL_OK ? std::optional<PooledBuffer>(std::move(buffer)) : std::nullopt;
+    }
 
     // Gives the raw pointer up, to be put by C or adopted again. Returns NULL if there is no memory; it never fails.
     // bytepool_put and adopt need the size: read it first, because it is 0 afterwards. bytepool_put_unsized needs none.

@@ -15,7 +15,7 @@ use super::bin::Bin;
 use super::thread_cache::{BinOffset, CacheRef, NO_BIN, bin_offset};
 use crate::class::index::step_of;
 use crate::class::ledger::{self, Holder};
-use crate::class::location::{Buffer, PutSize};
+use crate::class::location::{Buffer, CLASS_SHIFT, Location, PutSize};
 use crate::os::thread_pointer;
 use crate::os::thread_state::{Active, FAST};
 
@@ -129,16 +129,24 @@ pub(crate) fn good_size(key: u64, size: usize) -> Option<usize> {
     Some(cache.bin_for(size).buffer_size).filter(|&good| good != usize::MAX)
 }
 
-/// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a number that no class has.
+/// Puts the slot of a `PooledBuffer`. `false`: nothing was done, as also for a location that is no slot.
 ///
 /// # Safety
-/// - if there is such a class of the key's pool, it has the slot, which starts at `address`
+/// - if `location` is a slot, it is one of the key's pool, and starts at `address`
 /// - the slot is held as [`Holder::Owned`], and the caller owns it
 #[inline(always)]
-pub(crate) unsafe fn put_owned(key: u64, address: usize, class: u32, slot: u32) -> bool {
+pub(crate) unsafe fn put_owned(key: u64, address: usize, location: Location) -> bool {
     let Some((cache, _active)) = enter(key) else { return false };
-    class < cache.class_count && cache.bin(class as u8).put(address, slot as usize)
+    let (bin, slot) = location.halves();
+    if bin >= cache.bins_len {
+        return false;
+    }
+    // SAFETY:
+    // - the bins of all classes follow the cache, each as long as a location's high half says
+    let bin = unsafe { in_one_register(cache.0.add(1).byte_add(bin as usize).cast::<Bin>()).as_ref() };
+    bin.put(address, slot as usize)
 }
+const _: () = assert!(size_of::<Bin>() == 1 << CLASS_SHIFT);
 
 /// Keeps compilers from carrying a sum as its parts: the fast path has no register to spare.
 #[inline(always)]
@@ -161,9 +169,7 @@ fn seldom() {}
 impl CacheRef {
     #[inline(always)]
     fn bin_at(&self, offset: BinOffset) -> &Bin {
-        debug_assert!(
-            offset == NO_BIN || (0..=self.class_count).any(|class| bin_offset(class as u8) == offset)
-        );
+        debug_assert!(offset == NO_BIN || usize::from(offset - bin_offset(0)) <= self.bins_len as usize);
         // SAFETY:
         // - offsets come from the tables of this pool, and a bin for each class follows the cache in memory
         unsafe { self.pointer_at(offset).as_ref() }

@@ -18,6 +18,7 @@ use super::caches::Caches;
 use crate::class::Class;
 use crate::class::index::{MAX_CLASSES, STEPS, SizeClassIndex};
 use crate::class::ledger::{Mark, bias_to};
+use crate::class::location::CLASS_SHIFT;
 use crate::class::table::Classes;
 use crate::os::memory::{self, OutOfMemory};
 use crate::os::thread_state::{AnyCache, EMPTY, ThreadState};
@@ -54,7 +55,8 @@ pub(super) struct ThreadCache {
     pub(super) bias: Mark,
     pub(super) bin_of_chunk: *const BinOffset,
     pub(super) chunk_shift: u32,
-    pub(super) class_count: u32,
+    /// Of the bins of all classes, in bytes; 0 for no pool.
+    pub(super) bins_len: u32,
     classes: *const Classes,
     caches: *const Caches,
     pub(super) state: &'static ThreadState,
@@ -80,7 +82,7 @@ static NOWHERE: ThreadCache = ThreadCache {
     bias: 0,
     bin_of_chunk: ptr::null(),
     chunk_shift: 0,
-    class_count: 0,
+    bins_len: 0,
     classes: ptr::null(),
     caches: ptr::null(),
     state: &EMPTY,
@@ -114,7 +116,7 @@ impl CacheRef {
 
     /// Whether this is [`nowhere`](Self::nowhere).
     pub(super) fn is_nowhere(&self) -> bool {
-        self.class_count == 0
+        self.bins_len == 0
     }
 
     /// A cache as a thread's entry has it.
@@ -141,7 +143,8 @@ impl CacheRef {
     }
 
     pub(super) fn class_of(&self, bin: &Bin) -> &Class {
-        &self.classes()[bin.first_location.class_and_slot().0 as usize]
+        let (class, _) = bin.first_location.halves();
+        &self.classes()[(class >> CLASS_SHIFT) as usize]
     }
 
     /// The list that has this cache.
@@ -184,7 +187,7 @@ impl CacheRef {
                 bias: if fast { bias_to(state.number()) } else { 0 },
                 bin_of_chunk: caches.bin_of_chunk.as_ptr(),
                 chunk_shift: classes.chunk_shift(),
-                class_count: classes.len() as u32,
+                bins_len: (classes.len() * size_of::<Bin>()) as u32,
                 classes,
                 caches,
                 state,

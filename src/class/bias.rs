@@ -3,7 +3,7 @@
 //! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which
 //! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: from its next look on,
 //! which comes with a batch, each thread marks without bias for a while. Each bias that was in vain doubles the next
-//! cooldown. Fills with a bias shorten it.
+//! cooldown. What is filled or taken fresh with a bias shortens it.
 //!
 //! ```text
 //! biased -> another thread puts: ends of bias, for what is out -> cooldown: no bias, no fence -> biased -> ...

@@ -4,10 +4,15 @@ use std::ptr::NonNull;
 
 /// Where an outstanding buffer is kept track of: by the ledger of a class, or by the registry.
 ///
-/// One word, the class's number above the slot's, so that an owner that moves copies it in one piece.
+/// One word, so that an owner that moves copies it in one piece. The slot's number is the low half. The class's number
+/// stands [`CLASS_SHIFT`] bits above that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Location(u64);
+
+/// A thread cache has the bins of all classes in a row, of so many bytes each as a power of two. So the high half of a
+/// location is where the class's bin is, counted from the first.
+pub(crate) const CLASS_SHIFT: u32 = 7;
 
 impl Location {
     /// By the registry: overflow of the system allocator, oversize, or a slot's replacement. No pool has that class.
@@ -16,7 +21,7 @@ impl Location {
     /// The first slot of a class.
     #[inline]
     pub(crate) const fn first_of(class: u8) -> Self {
-        Self((class as u64) << 32)
+        Self((class as u64) << (u32::BITS + CLASS_SHIFT))
     }
 
     /// A slot of the class whose first slot this is.
@@ -25,17 +30,18 @@ impl Location {
         Self(self.0 | u64::from(slot))
     }
 
-    /// The numbers of the class and the slot; a class that no pool has for [`SYSTEM`](Self::SYSTEM).
+    /// The number of the class, shifted by [`CLASS_SHIFT`], and that of the slot. For [`SYSTEM`](Self::SYSTEM) it is a
+    /// class that no pool has.
     #[inline]
-    pub(crate) fn class_and_slot(self) -> (u32, u32) {
-        ((self.0 >> 32) as u32, self.0 as u32)
+    pub(crate) fn halves(self) -> (u32, u32) {
+        ((self.0 >> u32::BITS) as u32, self.0 as u32)
     }
 
     /// The numbers of the class and the slot; `None` for what the registry has.
     #[inline]
     pub(crate) fn as_slot(self) -> Option<(u8, u32)> {
-        let (class, slot) = self.class_and_slot();
-        (self != Self::SYSTEM).then_some((class as u8, slot))
+        let (class, slot) = self.halves();
+        (self != Self::SYSTEM).then_some(((class >> CLASS_SHIFT) as u8, slot))
     }
 
     /// As C++ holds it.

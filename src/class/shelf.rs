@@ -11,8 +11,8 @@
 //!
 //! Invariants, at every moment:
 //!
-//! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a
-//!   caller, or cached by a thread
+//! - a slot is *idle* if its idle bit is set, *fresh* if its touched bit is clear, else *out*: held by a caller, cached
+//!   by a thread, or in a reservation
 //! - `idle` and `fresh` are permits: there are never more of them than such bits. A thread takes a permit before a
 //!   slot, so the search that follows ends
 //! - a group is in the queue at most once, and its queued bit is set while it is: the queue never fills up

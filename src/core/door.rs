@@ -154,10 +154,6 @@ pub(crate) unsafe fn put_slow<H: Handle>(
     data: *mut u8,
     size: PutSize,
 ) -> Result<(), Refused<Misuse>> {
-    // At once: Lua and Duktape put NULL for every third buffer.
-    if data.is_null() {
-        return Ok(());
-    }
     let put = cache::put_slow(&ForkGuard::new(), handle.key(), data.addr(), size);
     let Err(position) = put else { return Ok(()) };
     // SAFETY:
@@ -270,16 +266,16 @@ pub(crate) fn usable_size<H: Handle>(handle: H, data: NonNull<u8>) -> Option<usi
     cache::usable_size(handle.key(), data.addr().get())
 }
 
-/// Puts the slot of a `PooledBuffer` to this thread's cache. For what is no slot, `class` is a number that no class
-/// has. `false`: nothing was done, [`put_owned_slow`] must look.
+/// Puts the slot of a `PooledBuffer` to this thread's cache. `false`: nothing was done, as also for what is no slot, so
+/// that [`put_owned_slow`] must look.
 ///
 /// # Safety
-/// - as for [`put_owned_slow`], with `class` and `slot` of the location
+/// - as for [`put_owned_slow`]
 #[inline(always)]
-pub(crate) unsafe fn put_owned<H: Handle>(handle: H, data: *mut u8, class: u32, slot: u32) -> bool {
+pub(crate) unsafe fn put_owned<H: Handle>(handle: H, data: *mut u8, location: Location) -> bool {
     // SAFETY:
     // - as the caller promised
-    unsafe { cache::put_owned(handle.key(), data.addr(), class, slot) }
+    unsafe { cache::put_owned(handle.key(), data.addr(), location) }
 }
 
 /// Puts the buffer of a `PooledBuffer`.

@@ -3,7 +3,7 @@
 //! ```text
 //! get(size) -> door -> thread cache, else shelf, else fresh slot, else system allocator
 //!                      no class fits: oversize
-//! put(ptr)  -> door -> thread cache, else locate -> transfer to nobody -> shelf, or back to the system
+//! put(ptr)  -> door -> thread cache, else locate -> transfer to nobody -> bin, shelf, or the system
 //! ```
 //!
 //! - [`door`]: the one way in, for handles of all languages
@@ -82,7 +82,7 @@ pub(crate) struct Core {
     caches: Caches,
     registry: Registry,
     /// Its lock is also held while idle slots are given back to the system: by trim, by close, by a get at the limit,
-    /// and by what makes idle more than the slack or comes back to a closed pool. See
+    /// and by a put that makes idle more than the capacity and the slack, or comes back to a closed pool. See
     /// [`lock_reclaiming`](Self::lock_reclaiming).
     waiting: WaitQueue,
     counters: PoolCounters,

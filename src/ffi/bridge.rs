@@ -198,6 +198,7 @@ mod cpp {
         unsafe fn get_at(pool: &Pool, request: &GetRequest, parts: &mut BufferParts) -> i32;
         fn get_raw_aligned(pool: &Pool, alignment: usize, size: usize) -> *mut u8;
         unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts>;
+        unsafe fn try_adopt(pool: &Pool, data: *mut u8, size: usize, parts: &mut BufferParts) -> i32;
         unsafe fn release(parts: &BufferParts);
 
     }
@@ -245,11 +246,17 @@ fn context_of_pool(pool: &Pool) -> Result<*mut u8, CppError> {
 /// A failure for a caller without exceptions: NULL, and its status in `why`.
 fn refused_to(why: &mut i32) -> impl FnOnce(CppError) -> *mut Pool + '_ {
     |error| {
-        let failure = Failure::from(error);
-        *why = failure.status() as i32;
-        set_last_error(failure);
+        *why = keep_as_last(error) as i32;
         ptr::null_mut()
     }
+}
+
+/// Makes an error the thread's last one. Returns its status.
+fn keep_as_last(error: CppError) -> Status {
+    let failure = Failure::from(error);
+    let status = failure.status();
+    set_last_error(failure);
+    status
 }
 
 fn try_new_pool(config: &Config, why: &mut i32) -> *mut Pool {
@@ -396,6 +403,20 @@ unsafe fn adopt(pool: &Pool, data: *mut u8, size: usize) -> Result<BufferParts, 
     })
 }
 
+/// # Safety
+/// - as for [`adopt`]
+unsafe fn try_adopt(pool: &Pool, data: *mut u8, size: usize, parts: &mut BufferParts) -> i32 {
+    // SAFETY:
+    // - as the caller promised
+    match unsafe { adopt(pool, data, size) } {
+        Ok(adopted) => {
+            *parts = adopted;
+            Status::Ok as i32
+        }
+        Err(error) => keep_as_last(error) as i32,
+    }
+}
+
 /// The fast path of `PooledBuffer`'s constructor. It goes past the bridge, where each call becomes two. `false` means
 /// that nothing was done, and [`get_at`] must be called.
 #[unsafe(no_mangle)]
@@ -416,10 +437,9 @@ unsafe extern "C" fn bytepool_cpp_put(parts: &BufferParts) {
     // SAFETY:
     // - the buffer holds a reference until it is put, so the pool exists; its pointer is not null
     let handle = unsafe { OfBuffer::new(NonNull::new_unchecked(parts.pool.cast::<Core>())) };
-    let (class, slot) = location_of(parts).class_and_slot();
     // SAFETY:
     // - the parts are of a `PooledBuffer` that the caller gives up
-    let put = unsafe { door::put_owned(handle, parts.data, class, slot) };
+    let put = unsafe { door::put_owned(handle, parts.data, location_of(parts)) };
     if !put {
         // SAFETY: as the caller promised
         unsafe { put_slow(parts) };

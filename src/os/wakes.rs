@@ -1,5 +1,5 @@
 //! Tasks to be woken. A waker is the user's code, and a thread that grants a task something holds locks. So it leaves
-//! the waker here, and calls it when its last fork guard ends, or before it sleeps.
+//! the waker here, and calls it when its last fork guard ends, or before it sleeps or calls the user.
 //!
 //! ```text
 //! serve, under locks -> push -> [ thread, waker | thread, waker ] -> pop -> wake, without guard and lock

@@ -250,10 +250,9 @@ impl Drop for PooledBuffer {
         // SAFETY:
         // - the buffer holds a reference until it is put
         let handle = unsafe { OfBuffer::new(self.pool) };
-        let (class, slot) = self.location.class_and_slot();
         // SAFETY:
         // - `data` and `location` are of the outstanding buffer that this value owns, which ends
-        let put = unsafe { door::put_owned(handle, self.data.as_ptr(), class, slot) };
+        let put = unsafe { door::put_owned(handle, self.data.as_ptr(), self.location) };
         if !put {
             // SAFETY:
             // - not put yet, and dropped once

@@ -22,7 +22,8 @@ use crate::os::fork::ForkGuard;
 /// A future that is dropped before it ends leaves the queue. What it was granted meanwhile goes to the next waiter. One
 /// that is forgotten stays in the queue, with what it was granted, until the pool ends. From the grant on, its buffer
 /// counts as outstanding. So a future that was granted a buffer and is not polled keeps it from others. While any
-/// future waits, or was granted a buffer and is not polled, no thread gets a new cache of the pool.
+/// future waits, or was granted a buffer and is not polled, no thread has a cache of the pool: each get and put is
+/// slower.
 ///
 /// It may be polled and dropped on any thread.
 ///

@@ -1,5 +1,5 @@
-/* Memory that a process locks, with mlockall: what pools reserve does not count as locked, what is handed out is locked,
- * and idle memory still goes back. Each way to lock is tried in a child. */
+/* Memory that a process locks, with mlockall: what pools reserve does not count as locked, what is handed out is
+ * locked, and idle memory still goes back. Each way to lock is tried in a child. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

@@ -1,6 +1,6 @@
-/* The system says no: to the first of all allocations and mappings, then only to the second, and so on through
- * a pool's whole life; and to all from the first on, from the second on, and so on. Each time it is an error, nothing is lost, and the pool works on. The allocation functions
- * and system calls are this program's own, which pass on or fail. */
+/* The system says no: to the first of all allocations and mappings, then only to the second, and so on through a pool's
+ * whole life; and to all from the first on, from the second on, and so on. Each time it is an error, nothing is lost,
+ * and the pool works on. The allocation functions and system calls are this program's own, which pass on or fail. */
 
 #define _GNU_SOURCE
 

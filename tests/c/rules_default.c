@@ -1,5 +1,5 @@
-/* The default pool: there is none until it is set, it outlasts the context, and frees work when it hands out nothing any
- * more. */
+/* The default pool: there is none until it is set, it outlasts the context, and frees work when it hands out nothing
+ * any more. */
 
 #define _POSIX_C_SOURCE 200809L
 

@@ -84,7 +84,8 @@ static void overflow_and_oversize_count_too(void) {
     bytepool_free(context);
 }
 
-/* Overflow is slots as far as the addresses of a class last: of the largest that have any beyond their capacity, two. */
+/* Overflow is slots as far as the addresses of a class last: of the largest that have any beyond their capacity, two.
+ * */
 static void overflow_beyond_all_slots_is_the_systems(void) {
     enum { size = 32 << 20, count = 5 };
     static const bytepool_size_class large[] = {{size, 1}};

@@ -1,5 +1,5 @@
-/* Every misuse at once from sixteen threads: of all puts of a buffer exactly one wins, all else is refused and counted by
- * its kind, and no buffer ever has two owners. */
+/* Every misuse at once from sixteen threads: of all puts of a buffer exactly one wins, all else is refused and counted
+ * by its kind, and no buffer ever has two owners. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -42,7 +42,8 @@ enum {
     ways
 };
 
-/* What a refusal of the right pool may be called: only for oversize, which leaves nothing behind, a second put is foreign. */
+/* What a refusal of the right pool may be called: only for oversize, which leaves nothing behind, a second put is
+ * foreign. */
 static void check_lost(bytepool_status status, size_t size) {
     CHECK_EQ(status, size == 9000 ? BYTEPOOL_ERR_FOREIGN_POINTER : BYTEPOOL_ERR_DOUBLE_PUT);
 }

@@ -1,5 +1,5 @@
-/* Racing puts of one buffer: exactly one wins, whatever threads race and in whatever words they put; the others are told,
- * or where the put has no result, counted. So it is with a reallocation and a put. */
+/* Racing puts of one buffer: exactly one wins, whatever threads race and in whatever words they put; the others are
+ * told, or where the put has no result, counted. So it is with a reallocation and a put. */
 
 #define _POSIX_C_SOURCE 200809L
 

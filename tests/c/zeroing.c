@@ -78,8 +78,8 @@ static void put_somehow(void *context, void *data, size_t size, int way) {
     }
 }
 
-/* Fills a buffer to the last byte it has room for, puts it, and looks at what stays: in a slot, where it was; of all else,
- * when it is freed. */
+/* Fills a buffer to the last byte it has room for, puts it, and looks at what stays: in a slot, where it was; of all
+ * else, when it is freed. */
 static void leaves_nothing(void *context, size_t size, int way, int is_slot) {
     unsigned char *data = bytepool_get(context, size);
     size_t room;

@@ -57,6 +57,15 @@ void a_pool_s_life() {
     buffer.reset();
     aligned.reset();
     CHECK_EQ((*pool)->stats().puts, 2);
+    auto raw = PooledBuffer::try_get(**pool, 100);
+    REQUIRE(raw.has_value());
+    std::uint8_t *data = raw->release();
+    auto adopted = PooledBuffer::try_adopt(**pool, data, 100, why);
+    CHECK(adopted.has_value() && why == BYTEPOOL_OK && adopted->data() == data && adopted->size() == 100);
+    CHECK(!PooledBuffer::try_adopt(**pool, data, 100, why).has_value());
+    CHECK_EQ(why, BYTEPOOL_ERR_DOUBLE_PUT);
+    adopted.reset();
+    CHECK_EQ((*pool)->stats().puts, 3);
 }
 
 void holders() {

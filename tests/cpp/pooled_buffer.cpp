@@ -273,12 +273,22 @@ void adopting_what_is_no_buffer() {
                  "owned by a PooledBuffer");
     EXPECT_ERROR(rust::Error, (void)PooledBuffer::adopt(*pool, idle, 3000), "4096 bytes", "put twice");
     EXPECT_ERROR(rust::Error, (void)PooledBuffer::adopt(*pool, raw, 600), "512 bytes", "100 bytes", "not 600");
+    const auto refused = [&](void *data, std::size_t size, bytepool_status expected) {
+        bytepool_status why = -1;
+        CHECK(!PooledBuffer::try_adopt(*pool, data, size, why).has_value());
+        CHECK_EQ(why, expected);
+        CHECK_EQ(bytepool_last_error(), expected);
+    };
+    refused(nullptr, 100, BYTEPOOL_ERR_INVALID_ARGUMENT);
+    refused(raw + 1, 100, BYTEPOOL_ERR_FOREIGN_POINTER);
+    refused(owned.data(), 100, BYTEPOOL_ERR_DOUBLE_PUT);
+    refused(raw, 600, BYTEPOOL_ERR_SIZE_MISMATCH);
 
     // Refused and counted, and nothing else changed: all are still whose they were.
     const auto after = checked_stats(*pool);
-    CHECK_EQ(after.foreign_pointers, before.foreign_pointers + 3);
-    CHECK_EQ(after.double_puts, before.double_puts + 2);
-    CHECK_EQ(after.size_mismatches, before.size_mismatches + 1);
+    CHECK_EQ(after.foreign_pointers, before.foreign_pointers + 4);
+    CHECK_EQ(after.double_puts, before.double_puts + 3);
+    CHECK_EQ(after.size_mismatches, before.size_mismatches + 2);
     CHECK_EQ(after.gets - after.puts, 2);
     PooledBuffer adopted = PooledBuffer::adopt(*pool, raw, 512); // another size of its class
     CHECK_EQ(adopted.size(), room_of(100, 512));

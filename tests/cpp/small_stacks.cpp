@@ -1,4 +1,5 @@
-// Every function on the smallest stack that a thread may have: 16 KiB, or what the second argument says if that is more.
+// Every function on the smallest stack that a thread may have: 16 KiB, or what the second argument says if that is
+// more.
 
 #include <pthread.h>
 #include <unistd.h>

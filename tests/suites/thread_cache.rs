@@ -41,7 +41,7 @@ fn shared_writes_are_at_most_one_batch_move_per_batch() {
         drop(pool.get(SIZE).unwrap());
     }
     assert_eq!(class(&pool).moves, before.moves);
-    // Bursts above the 128 slots that the cache holds move batches of 32.
+    // Bursts above the 128 slots that the cache holds move batches of 64.
     let bursts = 100;
     for _ in 0..bursts {
         churn(&pool, 200);

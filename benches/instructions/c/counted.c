@@ -60,6 +60,28 @@ __attribute__((noinline)) static uint64_t counted_grown(void *context, uint64_t 
     return sum;
 }
 
+/* Lua makes each of its objects so. */
+__attribute__((noinline)) static uint64_t counted_made(void *context, uint64_t count) {
+    uint64_t sum = 0;
+    for (uint64_t index = 0; index < count; index++) {
+        void *data = bytepool_realloc_sized(context, NULL, 0, SIZE);
+        sum += touch(data, index);
+        bytepool_put(context, data, SIZE);
+    }
+    return sum;
+}
+
+__attribute__((noinline)) static uint64_t counted_calloc(void *context, uint64_t count) {
+    uint64_t sum = 0;
+    for (uint64_t index = 0; index < count; index++) {
+        uint8_t *data = bytepool_calloc(context, 8, 8);
+        sum += data[63] + touch(data, index);
+        data[63] = 1;
+        bytepool_put(context, data, 64);
+    }
+    return sum;
+}
+
 __attribute__((noinline)) static void counted_gets(void *context, void **batch) {
     for (uint64_t index = 0; index < BATCH; index++) {
         batch[index] = bytepool_get(context, SIZE);
@@ -168,6 +190,10 @@ int main(int argc, char **argv) {
         sum = counted_put_unsized(context, count);
     } else if (strcmp(argv[1], "grown") == 0) {
         sum = counted_grown(context, count);
+    } else if (strcmp(argv[1], "made") == 0) {
+        sum = counted_made(context, count);
+    } else if (strcmp(argv[1], "calloc") == 0) {
+        sum = counted_calloc(context, count);
     } else if (strcmp(argv[1], "hand_over") == 0) {
         sum = hand_over(context, count);
         period = BATCH;
@@ -175,7 +201,7 @@ int main(int argc, char **argv) {
         sum = overflow(context, count);
         marked = count - CAPACITY - BATCH - 1;
     } else {
-        prove(0, "the case is one of pair, put_unsized, grown, hand_over and overflow");
+        prove(0, "the case is one of pair, put_unsized, grown, made, calloc, hand_over and overflow");
     }
 
     prove(sum == sum_of_marks(marked, period), "what was written is read back");

@@ -22,7 +22,8 @@ static inline void *bytepool_lz4_calloc(void *context, size_t size) {
     return bytepool_calloc(context, 1, size);
 }
 
-/* For LZ4F_createCompressionContext_advanced, LZ4F_createDecompressionContext_advanced and LZ4F_createCDict_advanced. */
+/* For LZ4F_createCompressionContext_advanced, LZ4F_createDecompressionContext_advanced and
+ * LZ4F_createCDict_advanced. */
 static inline LZ4F_CustomMem bytepool_lz4(void *context) {
     LZ4F_CustomMem memory;
     memory.customAlloc = bytepool_get;

@@ -1,4 +1,5 @@
-//! Reservations: idle and fresh slots of neighbouring groups that a trim takes off the shelf together, and gives back.
+//! Reservations: idle and fresh slots of neighbouring groups that leave the shelf together while their memory goes
+//! back, and return.
 
 use std::ops::Range;
 
@@ -13,7 +14,7 @@ pub(crate) const GROUPS_SEEN: u32 = u64::BITS / GROUP_SLOTS;
 /// The most groups of a [`Reservation`]: those of a huge page of 512-byte slots.
 pub(crate) const MAX_RESERVED_GROUPS: u32 = 256;
 
-/// Idle and fresh slots of neighbouring groups, taken off the shelf together for a trim.
+/// Idle and fresh slots of neighbouring groups, taken off the shelf together.
 pub(crate) struct Reservation {
     first_group: u32,
     group_count: u32,

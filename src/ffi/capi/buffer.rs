@@ -28,13 +28,14 @@ pub unsafe extern "C" fn bytepool_realloc(
     data: *mut c_void,
     new_size: usize,
 ) -> *mut c_void {
-    let in_place = |old| door::resize(ContextHandle(context), old, PutSize::Unsized, new_size);
-    if NonNull::new(data.cast()).is_some_and(in_place) {
+    // At once: so Lua and others make each of their objects.
+    let Some(old) = NonNull::new(data.cast()) else { return bytepool_get(context, new_size) };
+    if door::resize(ContextHandle(context), old, PutSize::Unsized, new_size) {
         return data;
     }
     // SAFETY:
     // - as the caller promised
-    unsafe { realloc_slow(context, data, new_size) }
+    unsafe { realloc_slow(context, old, new_size) }
 }
 
 /// Gives the buffer at `data` another size, and checks the size that it has.
@@ -54,24 +55,25 @@ pub unsafe extern "C" fn bytepool_realloc_sized(
     old_size: usize,
     new_size: usize,
 ) -> *mut c_void {
-    let in_place = |old| door::resize(ContextHandle(context), old, PutSize::Sized(old_size), new_size);
-    if NonNull::new(data.cast()).is_some_and(in_place) {
+    // As in `bytepool_realloc`.
+    let Some(old) = NonNull::new(data.cast()) else { return bytepool_get(context, new_size) };
+    if door::resize(ContextHandle(context), old, PutSize::Sized(old_size), new_size) {
         return data;
     }
     // SAFETY:
     // - as the caller promised
-    unsafe { realloc_sized_slow(context, data, old_size, new_size) }
+    unsafe { realloc_sized_slow(context, old, old_size, new_size) }
 }
 
 /// # Safety
-/// - if `data` is an outstanding buffer of the context's pool, the caller owns it, and nobody else uses it
+/// - if `old` is an outstanding buffer of the context's pool, the caller owns it, and nobody else uses it
 // It does not unwind and has its caller's signature, so the call is a tail call.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn realloc_slow(context: *mut c_void, data: *mut c_void, new_size: usize) -> *mut c_void {
+unsafe extern "C" fn realloc_slow(context: *mut c_void, old: NonNull<u8>, new_size: usize) -> *mut c_void {
     // SAFETY:
     // - as the caller promised
-    unsafe { realloc(context, data, PutSize::Unsized, new_size) }
+    unsafe { realloc(context, old, PutSize::Unsized, new_size) }
 }
 
 /// # Safety
@@ -80,29 +82,24 @@ unsafe extern "C" fn realloc_slow(context: *mut c_void, data: *mut c_void, new_s
 #[inline(never)]
 unsafe extern "C" fn realloc_sized_slow(
     context: *mut c_void,
-    data: *mut c_void,
+    old: NonNull<u8>,
     old_size: usize,
     new_size: usize,
 ) -> *mut c_void {
     // SAFETY:
     // - as the caller promised
-    unsafe { realloc(context, data, PutSize::Sized(old_size), new_size) }
+    unsafe { realloc(context, old, PutSize::Sized(old_size), new_size) }
 }
 
 /// # Safety
 /// - as for [`realloc_slow`]
-unsafe fn realloc(
-    context: *mut c_void,
-    data: *mut c_void,
-    old_size: PutSize,
-    new_size: usize,
-) -> *mut c_void {
-    let Some(old) = NonNull::new(data.cast::<u8>()) else { return bytepool_get(context, new_size) };
+unsafe fn realloc(context: *mut c_void, old: NonNull<u8>, old_size: PutSize, new_size: usize) -> *mut c_void {
     // SAFETY:
     // - the caller owns the buffer
     if let Some(new) = unsafe { door::resize_slow(ContextHandle(context), old, old_size, new_size) } {
         return new.as_ptr().cast();
     }
+    let data = old.as_ptr().cast();
     let given = if let PutSize::Sized(size) = old_size { size } else { new_size };
     boundary(ptr::null_mut(), |guard| {
         let Some(resolved) = resolve(guard, context) else {

@@ -98,10 +98,22 @@ pub extern "C" fn bytepool_get_timeout(context: *mut c_void, size: usize, timeou
 /// Returns NULL on failure: no memory if the product overflows, and the errors of a get.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_calloc(context: *mut c_void, count: usize, size: usize) -> *mut c_void {
-    match count.checked_mul(size) {
-        Some(bytes) => get_for(context, &Request { fill: Fill::Zeros, ..Request::raw(bytes, SOMEWHERE) }),
-        None => refuse_too_much(context),
+    let Some(bytes) = count.checked_mul(size) else { return refuse_too_much(context) };
+    match door::get(ContextHandle(context), bytes, Holder::Raw(bytes)) {
+        Some(buffer) => {
+            // SAFETY:
+            // - just got: the caller's, and of at least as many bytes
+            unsafe { buffer.data.as_ptr().write_bytes(0, bytes) };
+            buffer.data.as_ptr().cast()
+        }
+        None => calloc_slow(context, bytes),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn calloc_slow(context: *mut c_void, bytes: usize) -> *mut c_void {
+    get_for(context, &Request { fill: Fill::Zeros, ..Request::raw(bytes, SOMEWHERE) })
 }
 
 /// Refuses a size that overflows.
@@ -149,7 +161,7 @@ pub unsafe extern "C" fn bytepool_copy(
         set_last_error(Status::InvalidArgument);
         return ptr::null_mut();
     }
-    let copy = get_for(context, &Request::raw(size, SOMEWHERE));
+    let copy = bytepool_get(context, size);
     if !copy.is_null() && size > 0 {
         // SAFETY:
         // - `data` is readable for `size` bytes (caller), the new buffer has at least as many, and is

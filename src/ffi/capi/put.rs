@@ -90,6 +90,21 @@ unsafe extern "C" fn finish_put(
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "only called from here")]
 unsafe extern "C" fn put_slow(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
+    // At once, before registers are saved: Lua and Duktape put NULL for every third buffer.
+    if data.is_null() {
+        return Status::Ok as i32;
+    }
+    // SAFETY:
+    // - as the caller promised
+    unsafe { put_to_pool(context, data, size) }
+}
+
+/// # Safety
+/// - as for [`put_slow`]
+#[cold]
+#[inline(never)]
+#[expect(improper_ctypes_definitions, reason = "only called from here")]
+unsafe extern "C" fn put_to_pool(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
     // SAFETY:
     // - as the caller promised
     match unsafe { door::put_slow(ContextHandle(context), data.cast(), size) } {

@@ -46,6 +46,7 @@ void use_every_symbol(const bytepool::Pool &pool) {
     bytepool_status why = -1;
     check(bytepool::PooledBuffer::try_get(pool, 10, why).has_value() && why == BYTEPOOL_OK, "a try says why");
     check(bytepool::try_new_pool(bytepool::PoolConfig{}, why).has_value(), "a pool is made without exceptions");
+    check(!bytepool::PooledBuffer::try_adopt(pool, nullptr, 10, why).has_value(), "NULL is no buffer");
     check(bytepool::Context::try_new(pool, why).has_value(), "and a context");
     check(!bytepool::try_pool_of_context(nullptr, why).has_value(), "NULL is no context");
     try {
