@@ -130,14 +130,19 @@ unsafe fn realloc(context: *mut c_void, old: NonNull<u8>, old_size: PutSize, new
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void) -> usize {
     let given = NonNull::new(data.cast_mut().cast::<u8>());
-    if let Some(size) = given.and_then(|data| door::usable_size(ContextHandle(context), data)) {
-        return size;
-    }
+    let cached = given.and_then(|data| door::usable_size(ContextHandle(context), data));
+    cached.unwrap_or_else(|| usable_size_slow(context, data))
+}
+
+#[cold]
+#[inline(never)]
+extern "C" fn usable_size_slow(context: *mut c_void, data: *const c_void) -> usize {
     boundary(0, |guard| {
         let Some(resolved) = resolve(guard, context) else {
             refuse_context(guard, context, data, 0);
             return 0;
         };
+        let given = NonNull::new(data.cast_mut().cast());
         given.map_or(0, |data| resolved.pool.usable_size(guard, data))
     })
 }
@@ -148,7 +153,11 @@ pub extern "C" fn bytepool_usable_size(context: *mut c_void, data: *const c_void
 /// rounding function.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytepool_good_size(context: *mut c_void, size: usize) -> usize {
-    door::good_size(ContextHandle(context), size).unwrap_or_else(|| {
-        number_of(|guard| Ok(resolve_or_refuse(guard, context, size)?.pool.good_size(guard, size)))
-    })
+    door::good_size(ContextHandle(context), size).unwrap_or_else(|| good_size_slow(context, size))
+}
+
+#[cold]
+#[inline(never)]
+extern "C" fn good_size_slow(context: *mut c_void, size: usize) -> usize {
+    number_of(|guard| Ok(resolve_or_refuse(guard, context, size)?.pool.good_size(guard, size)))
 }
