@@ -20,7 +20,7 @@ bytepool_parts_get_\name:
     jne 9f
 .endif
 .if \activity
-    mov byte ptr [rcx], 1
+    mov dword ptr [rcx], 1
 .endif
     mov rax, qword ptr [rcx + rax + 0x30]
 .if \step
@@ -51,7 +51,7 @@ bytepool_parts_get_\name:
 .endif
     mov qword ptr [rdx], r8
 .if \activity
-    mov byte ptr [rcx], 0
+    mov dword ptr [rcx], 0
 .endif
     ret
 9:  ud2
@@ -73,7 +73,7 @@ bytepool_parts_put_\name:
     jne 9f
 .endif
 .if \activity
-    mov byte ptr [r9], 1
+    mov dword ptr [r9], 1
 .endif
     mov r10, qword ptr [r9 + rax + 0x30]
 .if \step
@@ -127,7 +127,7 @@ bytepool_parts_put_\name:
     inc qword ptr [rcx + 0x38]
 .endif
 .if \activity
-    mov byte ptr [r9], 0
+    mov dword ptr [r9], 0
 .endif
     ret
 9:  ud2
