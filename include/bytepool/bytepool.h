@@ -143,8 +143,8 @@ enum {
     /* Makes all slots memory at once and keeps them until the pool closes. bytepool_pinned_regions lists them, so that
      * they can be registered with io_uring, RDMA or a GPU. Never register the memory of a pool without this flag. All
      * of it counts as mapped. A class has exactly its capacity of slots. Where the shelf and the thread's own cache
-     * have none, the system allocator serves, even if other threads cache some; with BYTEPOOL_NO_THREAD_CACHE only when
-     * all are out. */
+     * have none, the system allocator serves, even if other threads cache some of up to 128 KiB; larger ones are taken
+     * back first. With BYTEPOOL_NO_THREAD_CACHE it serves only when all are out. */
     BYTEPOOL_PINNED = 16,
     /* Makes slots of whole pages a cache line longer, or longer by the pool's alignment if that is more. So the first
      * bytes of many buffers do not compete for the same places of the processor's cache. Most such buffers no longer
