@@ -488,11 +488,11 @@ typedef void (*bytepool_misuse_handler)(const bytepool_misuse *misuse, void *use
 
 /* Sets the process's one function that is called for every misuse of this header's functions in this process, and of
  * C++'s allocator, memory_resource and functions of contexts. It runs on the thread that misused, before its call
- * returns. Rust's methods return misuse as an error, and C++'s adopt throws it. NULL brings the default back. So the
- * program sets it, not a library in it. The default writes a line to stderr for each, at most 10 in any second. If it
- * left some out, a line before the next one says how many. A handler may call any function of this library. No lock of
- * ours is held, and nothing is half done, while it runs. It must not throw or jump out. The previous handler may still
- * be running on another thread when this returns. */
+ * returns. Rust's methods return misuse as an error, and C++'s adopt throws it or try_adopt returns its status. NULL
+ * brings the default back. So the program sets it, not a library in it. The default writes a line to stderr for each,
+ * at most 10 in any second. If it left some out, a line before the next one says how many. A handler may call any
+ * function of this library. No lock of ours is held, and nothing is half done, while it runs. It must not throw or jump
+ * out. The previous handler may still be running on another thread when this returns. */
 void bytepool_set_misuse_handler(bytepool_misuse_handler handler, void *user_data);
 
 /* Returns how many calls of this process were refused for an invalid context. No pool's statistics can count them. */

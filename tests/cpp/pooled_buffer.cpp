@@ -290,7 +290,13 @@ void adopting_what_is_no_buffer() {
     CHECK_EQ(after.double_puts, before.double_puts + 3);
     CHECK_EQ(after.size_mismatches, before.size_mismatches + 2);
     CHECK_EQ(after.gets - after.puts, 2);
-    PooledBuffer adopted = PooledBuffer::adopt(*pool, raw, 512); // another size of its class
+    bytepool_status why = -1;
+    auto tried = PooledBuffer::try_adopt(*pool, raw, 512, why); // another size of its class
+    REQUIRE(tried.has_value());
+    CHECK_EQ(why, BYTEPOOL_OK);
+    CHECK_EQ(bytepool_last_error(), BYTEPOOL_ERR_SIZE_MISMATCH); // of the refusal before
+    raw = tried->release();
+    PooledBuffer adopted = PooledBuffer::adopt(*pool, raw, 512);
     CHECK_EQ(adopted.size(), room_of(100, 512));
     EXPECT_ERROR(rust::Error, (void)PooledBuffer::adopt(*pool, raw, 512), "owned by a PooledBuffer");
     adopted.reset();

@@ -7,7 +7,8 @@
 //!
 //! Callgrind runs each case with two counts of turns; the difference of what it collected, by the difference of the
 //! counts, is what one turn takes, the loop around it included. Warming up and the making of threads and pools fall out.
-//! Time plays no part, so a busy machine gives the same figures. Another version of the compiler may not.
+//! Time plays no part, so a busy machine gives the same figures. Another version of the compiler may not, nor another C
+//! library where a case calls its memset.
 //!
 //! Each case proves itself, as the benchmarks do. `c/counted.c` has the cases in C, and `cpp/counted.cpp` those in C++, over the shared library.
 

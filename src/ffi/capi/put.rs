@@ -56,7 +56,7 @@ pub unsafe extern "C" fn bytepool_put_unsized(context: *mut c_void, data: *mut c
     if !door::put_unsized(ContextHandle(context), data.cast()) {
         // SAFETY:
         // - as the caller promised
-        unsafe { put_slow(context, data, PutSize::Unsized) };
+        unsafe { put_unless_null(context, data, PutSize::Unsized) };
     }
 }
 
@@ -79,7 +79,7 @@ unsafe extern "C" fn finish_put(
     unsafe {
         match door::finish_put(unfinished, data.cast()) {
             true => Status::Ok as i32,
-            false => put_slow(context, data, PutSize::Sized(size)),
+            false => put_unless_null(context, data, PutSize::Sized(size)),
         }
     }
 }
@@ -89,22 +89,22 @@ unsafe extern "C" fn finish_put(
 #[cold]
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "only called from here")]
-unsafe extern "C" fn put_slow(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
+unsafe extern "C" fn put_unless_null(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
     // At once, before registers are saved: Lua and Duktape put NULL for every third buffer.
     if data.is_null() {
         return Status::Ok as i32;
     }
     // SAFETY:
     // - as the caller promised
-    unsafe { put_to_pool(context, data, size) }
+    unsafe { put_slow(context, data, size) }
 }
 
 /// # Safety
-/// - as for [`put_slow`]
+/// - as for [`put_unless_null`]
 #[cold]
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "only called from here")]
-unsafe extern "C" fn put_to_pool(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
+unsafe extern "C" fn put_slow(context: *mut c_void, data: *mut c_void, size: PutSize) -> i32 {
     // SAFETY:
     // - as the caller promised
     match unsafe { door::put_slow(ContextHandle(context), data.cast(), size) } {

@@ -120,6 +120,7 @@ unsafe fn pairs(get: Get, put: Put, context: *mut c_void) -> u64 {
         // - as the caller promised; the buffer is this loop's until it is put
         unsafe {
             let data = get(context, size);
+            assert!(!data.is_null(), "proof failed: there is no fast path");
             let byte = data.cast::<u8>();
             byte.write_volatile(index as u8);
             sum += u64::from(byte.read_volatile());
