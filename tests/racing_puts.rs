@@ -258,8 +258,8 @@ fn race(name: &str, rounds: usize, others: usize, puts: &[Put]) {
     finish(&pool.read().unwrap());
 }
 
-/// One race at a time, and as many rounds of each: a million where `BYTEPOOL_SLOW` asks for slow forms, as `tests/long`
-/// does, and less in the gate, which runs other things beside.
+/// One race at a time, and as many rounds of each: a million with `BYTEPOOL_RACES`, as `tests/long` has it, and less in
+/// the gate, which runs other things beside.
 fn race_all(others: usize, functions: &[(&str, Put)]) {
     static RACING: Mutex<()> = Mutex::new(());
     let _racing = RACING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -267,7 +267,7 @@ fn race_all(others: usize, functions: &[(&str, Put)]) {
     c::count_reports();
     let asked_for = |name| std::env::var_os(name).is_some();
     let usual = if cfg!(bytepool_sanitized) { 1_000 } else { 6_000 };
-    let rounds = match (asked_for("BYTEPOOL_SLOW"), asked_for("CI")) {
+    let rounds = match (asked_for("BYTEPOOL_RACES"), asked_for("CI")) {
         (true, _) => 1_000_000,
         (false, true) => valgrind::rounds(2 * usual),
         (false, false) => valgrind::rounds(usual),

@@ -283,7 +283,8 @@ void *bytepool_calloc(void *context, size_t count, size_t size);
  * counts as no get and no put, and the buffer keeps its alignment. Only what it grows by has to fit max_bytes. If the
  * system refuses, it becomes a get, a copy and a put, and all of the new size has to fit beside the old one. While the
  * system copies, the old bytes are held beside the new ones. max_bytes does not count them. On Linux they are less than
- * 32 MiB. A pool that zeroes on put, tracks or guards gets another buffer instead. */
+ * 32 MiB. A pool that zeroes on put, tracks or guards, and any under a checker of memory, gets another buffer instead.
+ * */
 void *bytepool_realloc(void *context, void *data, size_t new_size);
 
 /* Does what bytepool_realloc does, and checks the size that the buffer has. `old_size` follows the rules of

@@ -68,9 +68,9 @@
 namespace bytepool {
 
 // One handle on a pool. A program always holds it in a rust::Box. A Context, a memory_resource and a context of C have
-// a handle, too. Buffers and allocators have none: they keep memory, but not the pool open. The pool closes when its
-// last handle ends. private/bridge.h declares it, as cxx made it, with these members and no others; a test compares
-// them. Each may be called from any thread at any time.
+// a handle, too. Buffers and allocators have none. A buffer keeps its memory, but not the pool open; an allocator keeps
+// neither. The pool closes when its last handle ends. private/bridge.h declares it, as cxx made it, with these members
+// and no others; a test compares them. Each may be called from any thread at any time.
 //
 //     struct Pool {
 //         // Another handle on the same pool. Throws rust::Error if the system has no memory.

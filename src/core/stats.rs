@@ -154,7 +154,7 @@ pub struct Stats {
     pub puts: u64,
     /// Gets served by the system allocator: oversize, and overflow beyond a class's slots.
     pub system_allocations: u64,
-    /// Gets that failed at the limit. Those whose deadline passed are among them.
+    /// Gets and reallocations that failed at the limit. Those whose deadline passed are among them.
     pub limit_failures: u64,
     /// Gets that had to wait for a buffer.
     pub waits: u64,

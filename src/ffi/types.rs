@@ -140,7 +140,7 @@ pub struct CStats {
     pub puts: u64,
     /// Gets served by the system allocator.
     pub system_allocations: u64,
-    /// Gets that failed at the limit. Those whose deadline passed are among them.
+    /// Gets and reallocations that failed at the limit. Those whose deadline passed are among them.
     pub limit_failures: u64,
     /// Gets that had to wait, whatever came of it.
     pub waits: u64,

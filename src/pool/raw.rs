@@ -189,9 +189,10 @@ impl Pool {
     /// refused, for the buffer is still one of the larger class.
     ///
     /// The system resizes an oversize buffer that stays oversize, and moves pages where it can. That is no get and no
-    /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. While the system copies, the old
+    /// put, and the buffer keeps its alignment. Only the growth has to fit the limit. If the system refuses, it becomes
+    /// a get, a copy and a put, and all of the new size has to fit beside the old one. While the system copies, the old
     /// bytes exist too, and `max_bytes` does not count them: on Linux less than 32 MiB. Pools that zero on put, track
-    /// or guard get another buffer instead.
+    /// or guard, and all under a checker of memory, get another buffer instead.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
