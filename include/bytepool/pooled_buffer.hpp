@@ -274,7 +274,12 @@ class [[nodiscard]] PooledBuffer {
     }
     // Takes over a raw buffer as `adopt` does, and writes the status to `why`: BYTEPOOL_OK,
     // BYTEPOOL_ERR_FOREIGN_POINTER, DOUBLE_PUT, SIZE_MISMATCH, INVALID_ARGUMENT if `data` is NULL, or PANIC. On failure
-    // it returns nullopt, and the buffer is still the caller's.
+    // it returns nullopt, and the buffer is still the caller's. The misuse is counted, unless `data` is NULL, and not
+    // reported to the handler.
+    //
+    //     if (auto buffer = PooledBuffer::try_adopt(*pool, data, 100, why)) {
+    //         use(buffer->data(), buffer->size());
+    //     }
     [[nodiscard]] static std::optional<PooledBuffer> try_adopt(const Pool &pool, void *data, std::size_t size,
                                                                bytepool_status &why) noexcept {
         PooledBuffer buffer;

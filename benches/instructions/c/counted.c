@@ -14,7 +14,7 @@
 
 #include "../../../tests/c/barrier.h"
 
-enum { SIZE = 4096, CAPACITY = 1000, BATCH = 64 };
+enum { SIZE = 4096, SECOND = 4224, CAPACITY = 1000, BATCH = 64 };
 
 static void prove(int holds, const char *what) {
     if (!holds) {
@@ -56,6 +56,17 @@ __attribute__((noinline)) static uint64_t counted_grown(void *context, uint64_t 
         sum += touch(data, index);
         data = bytepool_realloc(context, data, SIZE);
         bytepool_put(context, data, SIZE);
+    }
+    return sum;
+}
+
+/* Of two classes within one step of sizes, that which is tried second. */
+__attribute__((noinline)) static uint64_t counted_second(void *context, uint64_t count) {
+    uint64_t sum = 0;
+    for (uint64_t index = 0; index < count; index++) {
+        void *data = bytepool_get(context, SECOND);
+        sum += touch(data, index);
+        bytepool_put(context, data, SECOND);
     }
     return sum;
 }
@@ -173,7 +184,7 @@ static uint64_t sum_of_marks(uint64_t count, uint64_t period) {
 }
 
 int main(int argc, char **argv) {
-    bytepool_size_class size_class = {SIZE, CAPACITY};
+    bytepool_size_class size_classes[] = {{SIZE, CAPACITY}, {SECOND, CAPACITY}};
     bytepool_config config = BYTEPOOL_CONFIG_INIT;
     bytepool_stats stats = BYTEPOOL_STATS_INIT;
     bytepool_class_stats page = BYTEPOOL_CLASS_STATS_INIT;
@@ -181,8 +192,8 @@ int main(int argc, char **argv) {
 
     prove(argc == 3, "called as: counted CASE COUNT");
     uint64_t count = strtoull(argv[2], NULL, 10), sum = 0, period = 256, marked = count;
-    config.size_classes = &size_class;
-    config.size_class_count = 1;
+    config.size_classes = size_classes;
+    config.size_class_count = strcmp(argv[1], "second") == 0 ? 2 : 1;
     prove(bytepool_new(&config, &context) == BYTEPOOL_OK, "there is a pool");
     if (strcmp(argv[1], "pair") == 0) {
         sum = counted_pair(context, count);
@@ -190,6 +201,8 @@ int main(int argc, char **argv) {
         sum = counted_put_unsized(context, count);
     } else if (strcmp(argv[1], "grown") == 0) {
         sum = counted_grown(context, count);
+    } else if (strcmp(argv[1], "second") == 0) {
+        sum = counted_second(context, count);
     } else if (strcmp(argv[1], "made") == 0) {
         sum = counted_made(context, count);
     } else if (strcmp(argv[1], "calloc") == 0) {
@@ -201,7 +214,7 @@ int main(int argc, char **argv) {
         sum = overflow(context, count);
         marked = count - CAPACITY - BATCH - 1;
     } else {
-        prove(0, "the case is one of pair, put_unsized, grown, made, calloc, hand_over and overflow");
+        prove(0, "the case is one of pair, put_unsized, grown, second, made, calloc, hand_over and overflow");
     }
 
     prove(sum == sum_of_marks(marked, period), "what was written is read back");

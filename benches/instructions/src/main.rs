@@ -34,10 +34,11 @@ enum Program {
 }
 
 /// Name in the file, and who runs it under what name.
-const CASES: [(&str, Program, &str); 12] = [
+const CASES: [(&str, Program, &str); 13] = [
     ("pair in C, 4096 bytes", Program::C, "pair"),
     ("pair in C, put without size", Program::C, "put_unsized"),
     ("pair in C, grown in between", Program::C, "grown"),
+    ("pair in C, the second class of a step", Program::C, "second"),
     ("pair in C, got by realloc of NULL", Program::C, "made"),
     ("pair in C, 64 zero bytes", Program::C, "calloc"),
     ("hand-over in C, 64 by turns", Program::C, "hand_over"),
