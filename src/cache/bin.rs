@@ -13,7 +13,7 @@
 mod moves;
 
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use std::ptr::{self, NonNull};
 
 use crate::class::ledger::{self, Holder, Mark, NOBODY};
@@ -60,6 +60,12 @@ pub(super) struct Bin {
     pub(super) fresh_group: AtomicU32,
     /// The slot group this thread put to the shelf or took from it last.
     pub(super) shelf_group: AtomicU32,
+    /// The slow half looks at the first put without a bias after so many puts.
+    next_look: AtomicU64,
+    /// Whether the class cools down, as this thread saw it last.
+    is_cooling: AtomicBool,
+    /// After a cooldown: how many slots that were got in it may still be out.
+    mixed_out: AtomicU32,
     /// Of the class's slot 0.
     pub(super) first_location: Location,
 }
@@ -124,27 +130,33 @@ impl Bin {
     pub(super) fn put_unbiased(&self, address: usize, slot: usize) -> bool {
         let found = self.mark(slot).load(Relaxed);
         let is_anybodys = ledger::is_unbiased(found) && found != NOBODY;
-        is_anybodys && self.has_room() && !self.is_last_of_batch() && self.exchange(address, slot, found)
+        is_anybodys && self.has_room() && !self.is_look_due() && self.exchange(address, slot, found)
     }
 
-    /// Whether the next put is the last of a batch.
+    /// Whether the slow half is to look at the next put without a bias.
     #[inline(always)]
-    fn is_last_of_batch(&self) -> bool {
-        (self.puts.load(Relaxed) + 1) % MAX_BATCH as u64 == 0
+    pub(super) fn is_look_due(&self) -> bool {
+        self.puts.load(Relaxed) >= self.next_look.load(Relaxed)
     }
 
     /// Puts a slot if its mark still is what was found. The caller saw that there is room.
     #[inline(always)]
     pub(super) fn exchange(&self, address: usize, slot: usize, found: Mark) -> bool {
         let top = self.top();
-        // Relaxed: see the ledger.
-        let taken = self.mark(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok();
+        let taken = self.clear(slot, found);
         if taken {
             // SAFETY:
             // - there is room (caller)
             unsafe { self.lay_at(top, address, slot) };
         }
         taken
+    }
+
+    /// Clears a mark if it still is what was found.
+    #[inline(always)]
+    pub(super) fn clear(&self, slot: usize, found: Mark) -> bool {
+        // Relaxed: see the ledger.
+        self.mark(slot).compare_exchange(found, NOBODY, Relaxed, Relaxed).is_ok()
     }
 
     /// Read plainly: compilers do not fold an atomic load into the instruction that uses it.
@@ -189,6 +201,11 @@ impl Bin {
             (*top).write(address, slot as u32);
             self.top.store(top.add(1), Relaxed);
         }
+        self.count_put();
+    }
+
+    #[inline(always)]
+    pub(super) fn count_put(&self) {
         self.puts.store(self.puts.load(Relaxed) + 1, Relaxed);
     }
 }

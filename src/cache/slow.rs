@@ -185,15 +185,21 @@ impl CacheRef {
         }
         let found = if ledger::is_biased_to_another(found, self.bias) {
             self.class_of(bin).end_bias(guard, slot as u32, found);
-            // The class cools down now.
-            bin.set_bias(0);
+            bin.cool_down();
             ledger::without_bias(found)
         } else {
             found
         };
+        if bin.is_mixed(found) {
+            let taken = bin.take_mixed(slot, found);
+            if taken {
+                self.put_batch(bin, &[slot as u32]);
+            }
+            return taken;
+        }
         let taken = bin.exchange(address, slot, found);
         // A thread that does not fill looks once in a batch, too.
-        if taken && bin.puts.load(Relaxed) % MAX_BATCH as u64 == 0 {
+        if taken && bin.is_look_due() {
             self.choose_bias(bin, MAX_BATCH);
         }
         taken
@@ -209,8 +215,16 @@ impl CacheRef {
     }
 
     /// Looks whether the class is biased. Called once for each batch, of so many slots.
+    ///
+    /// While a class cools down, threads mix its slots: then they write marks of one cache line. When the cooldown is
+    /// over, each gives what it has to the shelf, and takes neighbours from there. What is out follows as it is put.
     fn choose_bias(&self, bin: &Bin, slots: usize) {
-        bin.set_bias(if self.class_of(bin).bias.tick(slots as u32) { self.bias } else { 0 });
+        let class = self.class_of(bin);
+        if !class.bias.tick(slots as u32) {
+            bin.cool_down();
+        } else if bin.warm_up(self.bias) && !class.has_excess() {
+            self.move_all_to_shelf(bin);
+        }
     }
 
     /// Takes a batch from the shelf, if there is any.

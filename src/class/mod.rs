@@ -111,7 +111,7 @@ impl Class {
             slots: Slots::new(&span, base, &ledger),
             span,
             ledger,
-            shelf: Shelf::new(span.slots, first, books)?,
+            shelf: Shelf::new(span.slots, first, span.run_of_groups(), books)?,
             quota: Quota::new(&span),
             bias: Bias::new(),
             excess: Excess::new(&span),

@@ -73,12 +73,14 @@ pub(crate) struct Shelf {
     used_groups: AtomicU32,
     /// The group a slot was last put to or taken from: tried first. A hint.
     recent: AtomicU32,
-    /// The group that the next thread takes fresh slots from. A hint.
-    next_group: AtomicU32,
+    /// Where the next run of groups starts that a thread takes fresh slots from. A hint.
+    next_run: AtomicU32,
     /// The group that threads without one of their own take fresh slots from. A hint.
     shared_group: AtomicU32,
     /// The fresh slot that is taken first.
     first: u32,
+    /// How many groups a run has.
+    run: u32,
     idle: Permits,
     fresh: Permits,
 }
@@ -90,8 +92,9 @@ pub(crate) fn words_of(slots: u32) -> usize {
 }
 
 impl Shelf {
-    /// A shelf whose slots are all fresh, with words from the books. `slots` is at least one, and `first` is below it.
-    pub(crate) fn new(slots: u32, first: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
+    /// A shelf whose slots are all fresh, with words from the books. `slots` is at least one, and `first` is below it. A
+    /// thread takes fresh slots from `run` groups in a row.
+    pub(crate) fn new(slots: u32, first: u32, run: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
         let group_count = slots.div_ceil(GROUP_SLOTS);
         let queue = GroupQueue::new(group_count, books)?;
         let groups = books.take(group_count as usize);
@@ -106,9 +109,10 @@ impl Shelf {
             queue,
             used_groups: AtomicU32::new(0),
             recent: AtomicU32::new(0),
-            next_group: AtomicU32::new(first / GROUP_SLOTS),
+            next_run: AtomicU32::new(first / GROUP_SLOTS),
             shared_group: AtomicU32::new(NO_GROUP),
             first,
+            run,
             idle: Permits::new(0),
             fresh: Permits::new(slots),
         })
@@ -163,7 +167,7 @@ impl Shelf {
     }
 
     /// Fills `out` with idle slots, as far as there are any. Returns how many. It takes whole groups where possible,
-    /// that of `near` first. The last one becomes `near`.
+    /// that of `near` first, and neighbours after one another. The last one becomes `near`.
     ///
     /// So a thread with a `near` of its own gets back the slots that it put last, and keeps off groups that other
     /// threads used last.
@@ -182,8 +186,21 @@ impl Shelf {
                 near.store(group, Relaxed);
                 return got as usize;
             }
-            (group, bits) = self.search_idle(permits - got);
+            let next = group.wrapping_add(1);
+            bits = if self.is_all_idle(next) { self.take_many_from(next, permits - got) } else { 0 };
+            if bits != 0 {
+                group = next;
+            } else {
+                (group, bits) = self.search_idle(permits - got);
+            }
         }
+    }
+
+    /// Whether there is such a group, and no slot of it is fresh or out.
+    fn is_all_idle(&self, group: u32) -> bool {
+        // Relaxed: a hint.
+        let word = self.groups.get(group as usize);
+        word.is_some_and(|word| Group(word.load(Relaxed)).idle() == GROUP_MASK)
     }
 
     /// Puts slots that are out back as idle. Neighbours that follow each other take one write. The last group becomes
@@ -233,7 +250,7 @@ impl Shelf {
     }
 
     /// Takes one slot that was never handed out, from the group of `near`. If that group has none, `near` becomes the
-    /// next one. `None` if there is no such slot.
+    /// next one of its run, or the first of another run. `None` if there is no such slot.
     ///
     /// So a thread with a `near` of its own mostly has groups for itself, and seldom shares a cache line of marks.
     /// Threads without one share the shelf's.
@@ -253,8 +270,25 @@ impl Shelf {
                     return Some(slot);
                 }
             }
-            near.store(self.next_group.fetch_add(1, Relaxed) % self.group_count(), Relaxed);
+            near.store(self.fresh_group_after(group), Relaxed);
         }
+    }
+
+    /// Where fresh slots are looked for after this group. Runs are counted from the group of the first slot.
+    fn fresh_group_after(&self, group: u32) -> u32 {
+        let count = self.group_count();
+        if group < count {
+            let after = (group + 1) % count;
+            if self.place_in_run(after) != 0 {
+                return after;
+            }
+        }
+        self.next_run.fetch_add(self.run, Relaxed) % count
+    }
+
+    fn place_in_run(&self, group: u32) -> u32 {
+        let count = self.group_count();
+        (group + count - self.first / GROUP_SLOTS) % count % self.run
     }
 
     /// Whether a slot is idle, or out: it was handed out since it was fresh.
@@ -296,9 +330,11 @@ impl Shelf {
     /// Notes that slots of this group became fresh. They are taken before those of higher groups, so that what is
     /// touched stays dense.
     pub(super) fn prefer_fresh(&self, group: u32) {
+        let count = self.group_count();
+        let run = (group + count - self.place_in_run(group)) % count;
         // Relaxed: a hint.
-        if self.next_group.load(Relaxed) > group {
-            self.next_group.fetch_min(group, Relaxed);
+        if self.next_run.load(Relaxed) > run {
+            self.next_run.fetch_min(run, Relaxed);
         }
     }
 
@@ -420,13 +456,15 @@ pub(crate) struct TestShelf {
 
 #[cfg(test)]
 impl TestShelf {
+    const RUN: u32 = 4;
+
     pub(crate) fn new(slots: u32) -> Self {
         Self::beginning_with(0, slots)
     }
 
     fn beginning_with(first: u32, slots: u32) -> Self {
         let mut books = Books::with_parts([words_of(slots)]).unwrap();
-        Self { shelf: Shelf::new(slots, first, &mut books).unwrap(), _books: books }
+        Self { shelf: Shelf::new(slots, first, Self::RUN, &mut books).unwrap(), _books: books }
     }
 }
 
@@ -443,6 +481,8 @@ mod tests {
     use super::*;
     use crate::sync::atomic::Ordering::SeqCst;
     use std::collections::HashSet;
+
+    const RUN: u32 = TestShelf::RUN;
 
     #[test]
     fn every_fresh_slot_comes_once_in_order() {
@@ -469,18 +509,22 @@ mod tests {
 
     #[test]
     fn threads_with_groups_of_their_own_share_none_until_the_rest_is_used_up() {
-        let shelf = TestShelf::new(20 * GROUP_SLOTS);
-        let near = [const { AtomicU32::new(NO_GROUP) }; 2];
-        let mut groups = [HashSet::new(), HashSet::new()];
-        let mut all = HashSet::new();
-        for turn in 0..20 * GROUP_SLOTS as usize {
-            let slot = shelf.take_fresh(Some(&near[turn % 2])).unwrap();
-            assert!(all.insert(slot));
-            groups[turn % 2].insert(slot / GROUP_SLOTS);
+        // The second set begins within a run, and its number of groups is no multiple of a run's.
+        for (first, groups) in [(0, 6 * RUN), (21, 6 * RUN + 1)] {
+            let shelf = TestShelf::beginning_with(first, groups * GROUP_SLOTS);
+            let near = [const { AtomicU32::new(NO_GROUP) }; 2];
+            let mut of_threads = [HashSet::new(), HashSet::new()];
+            let mut all = HashSet::new();
+            for turn in 0..6 * (RUN * GROUP_SLOTS) as usize {
+                let slot = shelf.take_fresh(Some(&near[turn % 2])).unwrap();
+                assert!(all.insert(slot));
+                of_threads[turn % 2].insert(slot / GROUP_SLOTS);
+            }
+            assert!(of_threads[0].is_disjoint(&of_threads[1]));
+            assert_eq!((of_threads[0].len(), of_threads[1].len()), (12, 12));
+            let left = (groups - 6 * RUN) * GROUP_SLOTS;
+            assert_eq!(std::iter::from_fn(|| shelf.take_fresh(Some(&near[0]))).count(), left as usize);
         }
-        assert_eq!(shelf.take_fresh(Some(&near[0])), None);
-        assert!(groups[0].is_disjoint(&groups[1]));
-        assert_eq!((groups[0].len(), groups[1].len()), (10, 10));
     }
 
     #[test]
@@ -495,6 +539,29 @@ mod tests {
         let again: HashSet<u32> = std::iter::from_fn(|| shelf.take_idle()).collect();
         assert_eq!(again.len(), 100);
         assert_eq!(shelf.idle(), 0);
+    }
+
+    #[test]
+    fn a_batch_is_neighbours_as_far_as_whole_groups_are_idle() {
+        let shelf = TestShelf::new(12 * GROUP_SLOTS);
+        while shelf.take_fresh(None).is_some() {}
+        let near = AtomicU32::new(NO_GROUP);
+        let put = |group: u32, slots: u32| {
+            let first = group * GROUP_SLOTS;
+            shelf.put_batch(&(first..first + slots).collect::<Vec<_>>(), &near);
+        };
+        // The queue has them in this order, and of group 6 one slot is out.
+        [7, 2, 11, 4, 9, 5, 8, 3, 10].map(|group| put(group, GROUP_SLOTS));
+        put(6, GROUP_SLOTS - 1);
+        near.store(2, Relaxed);
+        let mut batch = [0; 64];
+        let groups =
+            |batch: &[u32]| -> Vec<u32> { batch.iter().step_by(16).map(|slot| slot / GROUP_SLOTS).collect() };
+        assert_eq!(shelf.take_idle_batch(&mut batch, &near), 64);
+        assert_eq!(groups(&batch), [2, 3, 4, 5]);
+        assert!(batch.is_sorted_by(|a, b| a + 1 == *b));
+        assert_eq!(shelf.take_idle_batch(&mut batch, &near), 64);
+        assert_eq!(groups(&batch), [7, 8, 9, 10]);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! the figures.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::AcqRel;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -99,6 +102,65 @@ fn hand_overs_end_few_biases() {
         let ends = ends_of_hand_overs(pairs, in_flight, slots);
         assert!(ends <= (in_flight + 128 * pairs) as u64, "{ends} ends of bias, {pairs} pairs of threads");
     }
+}
+
+/// The addresses of as many buffers as a thread gets at once, which it then puts in the same order.
+fn burst(pool: &Pool) -> [usize; 64] {
+    let buffers = [(); 64].map(|()| pool.get_raw(SIZE).unwrap());
+    for data in buffers {
+        // SAFETY:
+        // - just got
+        unsafe { pool.put_raw(data, SIZE) }.unwrap();
+    }
+    buffers.map(|data| data.as_ptr().addr())
+}
+
+/// How many slot groups two threads both have slots of.
+fn shared_groups(threads: [&[usize; 64]; 2]) -> usize {
+    // A span starts at a multiple of 64 KiB, which 16 slots take.
+    let groups = threads.map(|slots| slots.iter().map(|address| address >> 16).collect::<HashSet<_>>());
+    groups[0].intersection(&groups[1]).count()
+}
+
+/// Threads that write marks of one cache line wait for each other.
+#[test]
+fn threads_that_mixed_their_slots_have_groups_of_their_own_again() {
+    if valgrind::under_memcheck() || cfg!(bytepool_portable) {
+        println!(
+            "skipped: no thread caches under memcheck, or without the heavy fence no bias and no cooldown"
+        );
+        return;
+    }
+    let pool = pool(1000);
+    let places: Vec<AtomicPtr<u8>> = (0..256).map(|_| AtomicPtr::default()).collect();
+    let turn = Barrier::new(2);
+    let put = |data: *mut u8| {
+        if let Some(data) = NonNull::new(data) {
+            // SAFETY:
+            // - it came out of the only place it was in, so it is put once
+            unsafe { pool.put_raw(data, SIZE) }.unwrap();
+        }
+    };
+    let run = |number: usize| {
+        let mut random = number as u32;
+        for _ in 0..20_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            put(places[(random >> 24) as usize].swap(pool.get_raw(SIZE).unwrap().as_ptr(), AcqRel));
+        }
+        turn.wait();
+        places.iter().skip(number).step_by(2).for_each(|place| put(place.swap(ptr::null_mut(), AcqRel)));
+        turn.wait();
+        let mixed = burst(&pool);
+        turn.wait();
+        // Far past the cooldown, which is 65,536 slots of both for each end.
+        (0..class(&pool).bias_ends * 1024).for_each(|_| _ = burst(&pool));
+        (mixed, burst(&pool))
+    };
+    let [first, second] = thread::scope(|scope| {
+        [0, 1].map(|number| scope.spawn(move || run(number))).map(|thread| thread.join().unwrap())
+    });
+    let (mixed, sorted) = (shared_groups([&first.0, &second.0]), shared_groups([&first.1, &second.1]));
+    assert!(mixed >= 8 && sorted <= 2, "{mixed} groups were shared, and {sorted} are");
 }
 
 #[test]
