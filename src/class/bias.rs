@@ -12,8 +12,9 @@
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// How much longer each end makes the cooldown, in slots that bins fill, take fresh, or put without bias. An end takes
-/// some microseconds, and up to one more of each thread that it interrupts.
-const COOLDOWN_OF_END: u32 = if cfg!(bytepool_shuttle) { 8 } else { 1 << 16 };
+/// some microseconds, and up to one more of each thread that it interrupts. A put by exchange takes up to 7 nanoseconds
+/// longer than a biased one. So ends cost less than cooldowns do, and a cooldown at most a fourth of a millisecond.
+const COOLDOWN_OF_END: u32 = if cfg!(bytepool_shuttle) { 8 } else { 1 << 15 };
 
 /// Of one class. All accesses are Relaxed: hints, each of which is right in some order.
 pub(crate) struct Bias {
@@ -78,9 +79,9 @@ mod tests {
         assert!(!bias.tick(COOLDOWN_OF_END - 1) && !bias.tick(BATCH) && bias.tick(1));
     }
 
-    /// About the figure of DESIGN.md: an end takes 10 microseconds, and interrupts 64 threads for one each.
+    /// The figures of DESIGN.md: an end takes 10 microseconds, and may interrupt 64 threads for one each.
     #[test]
-    fn ends_of_bias_cost_a_slot_at_most_2_ns() {
-        assert!(10_000 + 64 * 1000 <= 2 * COOLDOWN_OF_END, "{COOLDOWN_OF_END}");
+    fn ends_of_bias_cost_a_slot_at_most_3_ns() {
+        assert!(10_000 + 64 * 1000 <= 3 * COOLDOWN_OF_END, "{COOLDOWN_OF_END}");
     }
 }

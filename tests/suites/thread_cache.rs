@@ -152,8 +152,8 @@ fn threads_that_mixed_their_slots_have_groups_of_their_own_again() {
         turn.wait();
         let mixed = burst(&pool);
         turn.wait();
-        // Far past the cooldown, which is 65,536 slots of both for each end.
-        (0..class(&pool).bias_ends * 1024).for_each(|_| _ = burst(&pool));
+        // Far past the cooldown, which is 32,768 slots of both for each end.
+        (0..class(&pool).bias_ends * 512).for_each(|_| _ = burst(&pool));
         (mixed, burst(&pool))
     };
     let [first, second] = thread::scope(|scope| {
