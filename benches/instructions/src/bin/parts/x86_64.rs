@@ -13,7 +13,11 @@ type Get = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
 type Put = unsafe extern "C" fn(*mut c_void, *mut c_void, usize);
 
 const SIZE: usize = 4096;
-const PAIRS: u64 = 20_000;
+/// Gets in a row before as many puts: a pair, three buffers, a burst.
+const BURSTS: [usize; 3] = [1, 3, 64];
+/// Gets of a burst's samples: whole bursts, and an even number of them. A burst turns the stack around, and where the
+/// slot's number is left out, it does not move along.
+const GETS: usize = 128 * 3 * 50;
 
 unsafe extern "C" {
     fn bytepool_get(context: *mut c_void, size: usize) -> *mut c_void;
@@ -27,8 +31,8 @@ pub struct Variant {
     put: Put,
     /// Whether the puts are counted.
     counts: bool,
-    /// Cycles of a pair, one for each round.
-    samples: Vec<f64>,
+    /// Cycles of a get and a put, one for each round, of each of [`BURSTS`].
+    samples: [Vec<f64>; BURSTS.len()],
 }
 
 /// Declares the functions of `fast_path.s`, and makes a list of all variants.
@@ -43,7 +47,7 @@ macro_rules! variants {
             get: $get_of,
             put: $put_of,
             counts: $counts,
-            samples: Vec::new(),
+            samples: Default::default(),
         }),*]
     }};
 }
@@ -80,7 +84,7 @@ pub fn run(rounds: usize) -> Vec<Variant> {
     // SAFETY:
     // - a live context; each buffer is got here, and put once
     unsafe {
-        let buffers: Vec<_> = (0..8).map(|_| bytepool_get(context, SIZE)).collect();
+        let buffers: Vec<_> = (0..64).map(|_| bytepool_get(context, SIZE)).collect();
         buffers.into_iter().for_each(|data| bytepool_put(context, data, SIZE));
     }
     let mut variants = variants();
@@ -89,58 +93,77 @@ pub fn run(rounds: usize) -> Vec<Variant> {
             let before = pool.stats().puts;
             // SAFETY:
             // - the functions get and put buffers of this thread's cache of the context's pool
-            let cycles = unsafe { pairs(variant.get, variant.put, context) };
-            let counted = if variant.counts { PAIRS } else { 0 };
+            let cycles = unsafe {
+                [
+                    bursts::<{ BURSTS[0] }>(variant.get, variant.put, context),
+                    bursts::<{ BURSTS[1] }>(variant.get, variant.put, context),
+                    bursts::<{ BURSTS[2] }>(variant.get, variant.put, context),
+                ]
+            };
+            let counted = if variant.counts { GETS * BURSTS.len() } else { 0 };
             assert_eq!(
                 pool.stats().puts - before,
-                counted,
+                counted as u64,
                 "proof failed: puts without {}",
                 variant.left_out
             );
-            variant.samples.push(cycles as f64 / PAIRS as f64);
+            for (samples, cycles) in variant.samples.iter_mut().zip(cycles) {
+                samples.push(cycles as f64 / GETS as f64);
+            }
         }
     }
     assert_eq!(pool.stats().outstanding(), 0, "proof failed: a buffer is still out");
     variants
 }
 
-/// Gets a buffer, writes to it, reads that back, and puts it, again and again. Returns how many cycles all that took.
+/// Gets so many buffers and writes to each, then reads that back and puts each, again and again. Returns how many cycles
+/// all that took.
 ///
 /// # Safety
 /// - `get` gives buffers of [`SIZE`] bytes, which `put` takes
 #[inline(never)]
-unsafe fn pairs(get: Get, put: Put, context: *mut c_void) -> u64 {
+unsafe fn bursts<const N: usize>(get: Get, put: Put, context: *mut c_void) -> u64 {
     let (get, put, context, size) = black_box((get, put, context, SIZE));
-    let mut sum = 0;
+    let (mut buffers, mut wrong) = ([std::ptr::null_mut::<u8>(); N], 0);
     // SAFETY:
     // - every x86-64 processor has the instruction
     let start = unsafe { _rdtsc() };
-    for index in 0..PAIRS {
-        // SAFETY:
-        // - as the caller promised; the buffer is this loop's until it is put
-        unsafe {
-            let data = get(context, size);
-            assert!(!data.is_null(), "proof failed: there is no fast path");
-            let byte = data.cast::<u8>();
-            byte.write_volatile(index as u8);
-            sum += u64::from(byte.read_volatile());
-            put(context, data, size);
+    for turn in 0..GETS / N {
+        for (index, buffer) in buffers.iter_mut().enumerate() {
+            // SAFETY:
+            // - as the caller promised
+            unsafe {
+                *buffer = get(context, size).cast();
+                assert!(!buffer.is_null(), "proof failed: there is no fast path");
+                buffer.write_volatile((turn + index) as u8);
+            }
+        }
+        for (index, &buffer) in buffers.iter().enumerate() {
+            // SAFETY:
+            // - got above, this loop's until it is put, and put once
+            unsafe {
+                wrong += usize::from(buffer.read_volatile() != (turn + index) as u8);
+                put(context, buffer.cast(), size);
+            }
         }
     }
     // SAFETY: as above.
     let cycles = unsafe { _rdtsc() } - start;
-    let marks: u64 = (0..PAIRS).map(|index| index & 0xff).sum();
-    assert_eq!(sum, marks, "proof failed: not what was written was read back");
+    assert_eq!(wrong, 0, "proof failed: not what was written was read back");
     cycles
 }
 
-/// A table: what is left out, the cycles of a pair, and how many fewer these are.
+/// A table: what is left out, the cycles of a get and a put, and how many fewer these are; of each of [`BURSTS`].
 pub fn print(variants: &[Variant]) {
-    let medians: Vec<f64> = variants.iter().map(|variant| median(&variant.samples)).collect();
-    println!("| what is left out of a pair | cycles | fewer |");
-    println!("| --- | ---: | ---: |");
-    for (variant, cycles) in variants.iter().zip(&medians) {
-        println!("| {} | {cycles:.1} | {:.1} |", variant.left_out, medians[1] - cycles);
+    println!("| what is left out of a get and a put | a pair | fewer | three out | fewer | 64 out | fewer |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let medians = |variant: &Variant| variant.samples.each_ref().map(|samples| median(samples));
+    let nothing = medians(&variants[1]);
+    for variant in variants {
+        let cycles = medians(variant);
+        let columns =
+            cycles.iter().zip(nothing).map(|(cycles, all)| format!("{cycles:.1} | {:.1}", all - cycles));
+        println!("| {} | {} |", variant.left_out, columns.collect::<Vec<_>>().join(" | "));
     }
 }
 
