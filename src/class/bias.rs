@@ -2,8 +2,9 @@
 //!
 //! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which
 //! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: from its next look on,
-//! which comes with a batch, each thread marks without bias for a while. Each end of a bias makes the cooldown longer by
-//! the same number of slots. So ends never cost more than a fixed part of what gets and puts cost, whatever threads do.
+//! which comes with a batch, each thread marks without bias for a while. Each end of a bias makes the cooldown longer
+//! by the same number of slots. So ends never cost more than a fixed part of what gets and puts cost, whatever threads
+//! do.
 //!
 //! ```text
 //! biased -> another thread puts: ends of bias, for what is out -> cooldown: no bias, no fence -> biased -> ...

@@ -92,8 +92,8 @@ pub(crate) fn words_of(slots: u32) -> usize {
 }
 
 impl Shelf {
-    /// A shelf whose slots are all fresh, with words from the books. `slots` is at least one, and `first` is below it. A
-    /// thread takes fresh slots from `run` groups in a row.
+    /// A shelf whose slots are all fresh, with words from the books. `slots` is at least one, and `first` is below it.
+    /// A thread takes fresh slots from `run` groups in a row.
     pub(crate) fn new(slots: u32, first: u32, run: u32, books: &mut Books) -> Result<Self, OutOfMemory> {
         let group_count = slots.div_ceil(GROUP_SLOTS);
         let queue = GroupQueue::new(group_count, books)?;
