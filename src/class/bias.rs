@@ -16,6 +16,8 @@ use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// some microseconds, and up to one more of each thread that it interrupts. A put by exchange takes up to 7 nanoseconds
 /// longer than a biased one. So ends cost less than cooldowns do, and a cooldown at most a fourth of a millisecond.
 const COOLDOWN_OF_END: u32 = if cfg!(bytepool_shuttle) { 8 } else { 1 << 15 };
+/// The figure of DESIGN.md, for an end of 10 microseconds that interrupts 64 threads for one each: 2.3 nanoseconds.
+const _: () = assert!(cfg!(bytepool_shuttle) || 10_000 + 64 * 1000 < COOLDOWN_OF_END * 23 / 10);
 
 /// Of one class. All accesses are Relaxed: hints, each of which is right in some order.
 pub(crate) struct Bias {
@@ -78,11 +80,5 @@ mod tests {
         let bias = Bias::new();
         bias.cool_down();
         assert!(!bias.tick(COOLDOWN_OF_END - 1) && !bias.tick(BATCH) && bias.tick(1));
-    }
-
-    /// The figures of DESIGN.md: an end takes 10 microseconds, and may interrupt 64 threads for one each.
-    #[test]
-    fn ends_of_bias_cost_a_slot_at_most_3_ns() {
-        assert!(10_000 + 64 * 1000 <= 3 * COOLDOWN_OF_END, "{COOLDOWN_OF_END}");
     }
 }

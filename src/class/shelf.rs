@@ -551,7 +551,9 @@ mod tests {
             shelf.put_batch(&(first..first + slots).collect::<Vec<_>>(), &near);
         };
         // The queue has them in this order, and of group 6 one slot is out.
-        [7, 2, 11, 4, 9, 5, 8, 3, 10].map(|group| put(group, GROUP_SLOTS));
+        for group in [7, 2, 11, 4, 9, 5, 8, 3, 10] {
+            put(group, GROUP_SLOTS);
+        }
         put(6, GROUP_SLOTS - 1);
         near.store(2, Relaxed);
         let mut batch = [0; 64];
