@@ -172,27 +172,35 @@ fn who_finishes_an_end_of_bias_takes_no_later_one_for_it() {
     });
 }
 
-/// Cooldowns are short in models: slots are handed over while the class gets its bias back.
+/// Cooldowns are short in models: slots are handed over while the class gets its bias back. What was got before goes to
+/// the shelf then, also while a third thread takes the caches away.
 #[test]
 fn a_class_that_is_biased_again_hands_over_as_well() {
-    check(300, || {
-        have_fence();
-        let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
-        let mut ends = 0;
-        for _ in 0..2 {
-            // Past a cooldown.
-            while pool.stats().classes[0].bias_ends == ends {
-                let many = [(); 4].map(|()| get_raw(&pool).unwrap());
-                many.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
-                let raw = get_raw(&pool).unwrap();
-                let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
-                let own = put_raw(&pool, raw).is_ok();
-                assert!(own != other.join());
+    for drains in [false, true] {
+        check(300, move || {
+            have_fence();
+            let pool = Pool::builder().size_class(SIZE, 3 * SLOTS).build().unwrap();
+            let (mut ends, mut turns) = (0, 0);
+            for _ in 0..2 {
+                // Past a cooldown.
+                while pool.stats().classes[0].bias_ends == ends {
+                    let many = [(); 4].map(|()| get_raw(&pool).unwrap());
+                    many.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
+                    let raw = get_raw(&pool).unwrap();
+                    let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
+                    // Seldom: a thread's new cache knows of no cooldown.
+                    turns += 1;
+                    let drains = drains && turns % 4 == 0;
+                    let drainer = drains.then(|| spawn(&pool, |pool| _ = pool.trim(usize::MAX)));
+                    let own = put_raw(&pool, raw).is_ok();
+                    assert!(own != other.join());
+                    drainer.map(thread::JoinHandle::join);
+                }
+                ends = pool.stats().classes[0].bias_ends;
             }
-            ends = pool.stats().classes[0].bias_ends;
-        }
-        assert_whole(&pool);
-    });
+            assert_whole(&pool);
+        });
+    }
 }
 
 /// A thread ends, and the next one has its number: what was biased to the one is to the other.
