@@ -13,7 +13,7 @@
 mod moves;
 
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use std::ptr::{self, NonNull};
 
 use crate::class::ledger::{self, Holder, Mark, NOBODY};
@@ -62,10 +62,10 @@ pub(super) struct Bin {
     pub(super) shelf_group: AtomicU32,
     /// The slow half looks at the first put without a bias after so many puts.
     next_look: AtomicU64,
-    /// Whether the class cools down, as this thread saw it last.
-    is_cooling: AtomicBool,
-    /// After a cooldown: how many slots that were got in it may still be out.
-    mixed_out: AtomicU32,
+    /// How many cooldowns of the class were over when this thread last had no slots from before.
+    cooldowns_over: AtomicU32,
+    /// After a cooldown: so many slots that are put without a bias go to the shelf. Mostly they were got in it.
+    mixed_puts_left: AtomicU32,
     /// Of the class's slot 0.
     pub(super) first_location: Location,
 }
@@ -125,7 +125,8 @@ impl Bin {
     }
 
     /// Puts a slot whose mark has no bias, if there is room. `false`: nothing was done. Once in a batch it does nothing
-    /// on purpose: the slow half then looks whether the class is to be biased.
+    /// on purpose: the slow half then looks whether the class is to be biased. For a while after a cooldown the slow
+    /// half does all of it.
     #[inline(always)]
     pub(super) fn put_unbiased(&self, address: usize, slot: usize) -> bool {
         let found = self.mark(slot).load(Relaxed);

@@ -9,7 +9,7 @@ use super::thread_cache::CacheRef;
 use crate::class::ledger::{self, Holder, Mark};
 use crate::class::location::{Buffer, PutSize};
 use crate::class::quota::LARGE;
-use crate::class::shelf::GROUP_SLOTS;
+use crate::class::shelf::{GROUP_SLOTS, NO_GROUP};
 use crate::os::fork::ForkGuard;
 use crate::os::thread_pointer;
 use crate::os::thread_state::{Entry, Position, SLOW};
@@ -180,7 +180,18 @@ impl CacheRef {
             // In a pool that rounds no bin is found, so the pool must look.
             PutSize::Sized(size) => size == requested || ptr::eq(self.bin_for(size), bin),
         };
-        if !fits || !self.has_room_or_flush(bin) {
+        if !fits {
+            return false;
+        }
+        if bin.is_mixed(found) {
+            let class = self.class_of(bin);
+            if class.bias.is_cooling() {
+                bin.cool_down();
+            } else if !class.has_excess() {
+                return self.put_mixed(bin, slot, found);
+            }
+        }
+        if !self.has_room_or_flush(bin) {
             return false;
         }
         let found = if ledger::is_biased_to_another(found, self.bias) {
@@ -190,13 +201,6 @@ impl CacheRef {
         } else {
             found
         };
-        if bin.is_mixed(found) {
-            let taken = bin.take_mixed(slot, found);
-            if taken {
-                self.put_batch(bin, &[slot as u32]);
-            }
-            return taken;
-        }
         let taken = bin.exchange(address, slot, found);
         // A thread that does not fill looks once in a batch, too.
         if taken && bin.is_look_due() {
@@ -220,11 +224,22 @@ impl CacheRef {
     /// over, each gives what it has to the shelf, and takes neighbours from there. What is out follows as it is put.
     fn choose_bias(&self, bin: &Bin, slots: usize) {
         let class = self.class_of(bin);
-        if !class.bias.tick(slots as u32) {
-            bin.cool_down();
-        } else if bin.warm_up(self.bias) && !class.has_excess() {
+        let Some(cooldowns_over) = class.bias.tick(slots as u32) else { return bin.cool_down() };
+        if bin.warm_up(self.bias, cooldowns_over) && !class.has_excess() {
             self.move_all_to_shelf(bin);
+            // Not where these were.
+            bin.shelf_group.store(NO_GROUP, Relaxed);
         }
+    }
+
+    /// Puts a [mixed](Bin::is_mixed) slot to the shelf, with its reference. `false`: nothing was done.
+    fn put_mixed(&self, bin: &Bin, slot: usize, found: Mark) -> bool {
+        let taken = bin.take_mixed(slot, found);
+        if taken {
+            self.class_of(bin).shelf.put(slot as u32);
+            self.caches().references().release_some(1);
+        }
+        taken
     }
 
     /// Takes a batch from the shelf, if there is any.

@@ -94,24 +94,26 @@ pub(crate) struct ClassCounters {
 }
 
 impl Class {
-    /// The `number`th class of a pool, whose region starts at address `base`.
+    /// The `number`th class of a pool with this region.
     fn write<'a>(
         place: &'a mut MaybeUninit<Self>,
         number: u8,
         span: Span,
-        base: usize,
+        region: &Region,
         books: &mut Books,
         huge_pages: bool,
     ) -> Result<&'a mut Self, OutOfMemory> {
         let ledger = Ledger::new(span.slots, books);
         // The first huge page would not be filled.
         let first = if huge_pages { 0 } else { span.first_slot(number) };
+        // Locked memory counts against a limit when it is opened: it is to be dense.
+        let run = if region.is_locked() { 1 } else { span.run_of_groups() };
         Ok(place.write(Self {
             number,
-            slots: Slots::new(&span, base, &ledger),
+            slots: Slots::new(&span, region.base(), &ledger),
             span,
             ledger,
-            shelf: Shelf::new(span.slots, first, span.run_of_groups(), books)?,
+            shelf: Shelf::new(span.slots, first, run, books)?,
             quota: Quota::new(&span),
             bias: Bias::new(),
             excess: Excess::new(&span),

@@ -73,7 +73,7 @@ pub(crate) struct Shelf {
     used_groups: AtomicU32,
     /// The group a slot was last put to or taken from: tried first. A hint.
     recent: AtomicU32,
-    /// Where the next run of groups starts that a thread takes fresh slots from. A hint.
+    /// The run that the next thread takes fresh slots from, by number; it counts on where there is no such run. A hint.
     next_run: AtomicU32,
     /// The group that threads without one of their own take fresh slots from. A hint.
     shared_group: AtomicU32,
@@ -109,7 +109,7 @@ impl Shelf {
             queue,
             used_groups: AtomicU32::new(0),
             recent: AtomicU32::new(0),
-            next_run: AtomicU32::new(first / GROUP_SLOTS),
+            next_run: AtomicU32::new(0),
             shared_group: AtomicU32::new(NO_GROUP),
             first,
             run,
@@ -186,7 +186,7 @@ impl Shelf {
                 near.store(group, Relaxed);
                 return got as usize;
             }
-            let next = group.wrapping_add(1);
+            let next = group.saturating_add(1);
             bits = if self.is_all_idle(next) { self.take_many_from(next, permits - got) } else { 0 };
             if bits != 0 {
                 group = next;
@@ -274,21 +274,24 @@ impl Shelf {
         }
     }
 
-    /// Where fresh slots are looked for after this group. Runs are counted from the group of the first slot.
+    /// Where fresh slots are looked for after this group: the next one of its run, or another run's first. Runs are
+    /// counted from the group of the first slot.
     fn fresh_group_after(&self, group: u32) -> u32 {
         let count = self.group_count();
         if group < count {
             let after = (group + 1) % count;
-            if self.place_in_run(after) != 0 {
+            if self.place(after) % self.run != 0 {
                 return after;
             }
         }
-        self.next_run.fetch_add(self.run, Relaxed) % count
+        let run = self.next_run.fetch_add(1, Relaxed) % count.div_ceil(self.run);
+        (self.first / GROUP_SLOTS + run * self.run) % count
     }
 
-    fn place_in_run(&self, group: u32) -> u32 {
+    /// Which group this is, counted from the first slot's.
+    fn place(&self, group: u32) -> u32 {
         let count = self.group_count();
-        (group + count - self.first / GROUP_SLOTS) % count % self.run
+        (group + count - self.first / GROUP_SLOTS) % count
     }
 
     /// Whether a slot is idle, or out: it was handed out since it was fresh.
@@ -330,8 +333,7 @@ impl Shelf {
     /// Notes that slots of this group became fresh. They are taken before those of higher groups, so that what is
     /// touched stays dense.
     pub(super) fn prefer_fresh(&self, group: u32) {
-        let count = self.group_count();
-        let run = (group + count - self.place_in_run(group)) % count;
+        let run = self.place(group) / self.run;
         // Relaxed: a hint.
         if self.next_run.load(Relaxed) > run {
             self.next_run.fetch_min(run, Relaxed);
@@ -463,8 +465,12 @@ impl TestShelf {
     }
 
     fn beginning_with(first: u32, slots: u32) -> Self {
+        Self::with_runs(first, slots, Self::RUN)
+    }
+
+    fn with_runs(first: u32, slots: u32, run: u32) -> Self {
         let mut books = Books::with_parts([words_of(slots)]).unwrap();
-        Self { shelf: Shelf::new(slots, first, Self::RUN, &mut books).unwrap(), _books: books }
+        Self { shelf: Shelf::new(slots, first, run, &mut books).unwrap(), _books: books }
     }
 }
 
@@ -524,6 +530,24 @@ mod tests {
             assert_eq!((of_threads[0].len(), of_threads[1].len()), (12, 12));
             let left = (groups - 6 * RUN) * GROUP_SLOTS;
             assert_eq!(std::iter::from_fn(|| shelf.take_fresh(Some(&near[0]))).count(), left as usize);
+        }
+    }
+
+    #[test]
+    fn runs_of_any_length_leave_no_fresh_slot_out_also_when_their_count_wraps() {
+        for (run, groups) in (1..=4).flat_map(|run| (1..30).map(move |groups| (run, groups))) {
+            let (first, slots) = (groups / 2 * GROUP_SLOTS, groups * GROUP_SLOTS);
+            for begin in [0, u32::MAX - 2] {
+                let shelf = TestShelf::with_runs(first, slots, run);
+                shelf.next_run.store(begin, Relaxed);
+                let near = AtomicU32::new(NO_GROUP);
+                let taken = std::iter::from_fn(|| shelf.take_fresh(Some(&near)));
+                assert_eq!(taken.collect::<HashSet<_>>().len(), slots as usize);
+                // What becomes fresh again is found, and before what lies higher.
+                shelf.untake_fresh(first);
+                shelf.prefer_fresh(first / GROUP_SLOTS);
+                assert_eq!(shelf.take_fresh(Some(&near)), Some(first));
+            }
         }
     }
 

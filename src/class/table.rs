@@ -43,7 +43,7 @@ impl Classes {
             Ok::<_, OutOfMemory>(layout.spans[class].buffer_size)
         })?;
         let classes = memory::written_slice(layout.spans.len(), |class, place| {
-            Class::write(place, class as u8, layout.spans[class], region.base(), &mut books, huge_pages)
+            Class::write(place, class as u8, layout.spans[class], &region, &mut books, huge_pages)
         })?;
         Ok(Self {
             region,

@@ -143,7 +143,8 @@ fn threads_that_mixed_their_slots_have_groups_of_their_own_again() {
     };
     let run = |number: usize| {
         let mut random = number as u32;
-        for _ in 0..20_000 {
+        // Fewer than a cooldown has.
+        for _ in 0..10_000 {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             put(places[(random >> 24) as usize].swap(pool.get_raw(SIZE).unwrap().as_ptr(), AcqRel));
         }
@@ -152,8 +153,8 @@ fn threads_that_mixed_their_slots_have_groups_of_their_own_again() {
         turn.wait();
         let mixed = burst(&pool);
         turn.wait();
-        // Far past the cooldown, which is 32,768 slots of both for each end.
-        (0..class(&pool).bias_ends * 512).for_each(|_| _ = burst(&pool));
+        // Twice the cooldown, which is 32,768 slots for each end: the other thread may wait meanwhile.
+        (0..class(&pool).bias_ends * 1024).for_each(|_| _ = burst(&pool));
         (mixed, burst(&pool))
     };
     let [first, second] = thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Making a bin, and what moves between it and the shelf: not on the fast path.
 
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use std::ptr::{self, NonNull};
 
 use super::{Bin, CachedSlot, MAX_BATCH};
@@ -38,9 +38,9 @@ impl Bin {
             most: 0,
             fresh_group: AtomicU32::new(NO_GROUP),
             shelf_group: AtomicU32::new(NO_GROUP),
-            next_look: AtomicU64::new(MAX_BATCH as u64),
-            is_cooling: AtomicBool::new(false),
-            mixed_out: AtomicU32::new(0),
+            next_look: AtomicU64::new(MAX_BATCH as u64 - 1),
+            cooldowns_over: AtomicU32::new(0),
+            mixed_puts_left: AtomicU32::new(0),
             first_location: Location::SYSTEM,
         }
     }
@@ -65,9 +65,9 @@ impl Bin {
             most: most_slots(class.slot_size()),
             fresh_group: AtomicU32::new(NO_GROUP),
             shelf_group: AtomicU32::new(NO_GROUP),
-            next_look: AtomicU64::new(MAX_BATCH as u64),
-            is_cooling: AtomicBool::new(false),
-            mixed_out: AtomicU32::new(0),
+            next_look: AtomicU64::new(MAX_BATCH as u64 - 1),
+            cooldowns_over: AtomicU32::new(class.bias.cooldowns_over()),
+            mixed_puts_left: AtomicU32::new(0),
             first_location: Location::first_of(class.number()),
         }
     }
@@ -75,32 +75,32 @@ impl Bin {
     /// Marks what is got from now on without a bias: the class cools down.
     pub(in crate::cache) fn cool_down(&self) {
         self.raw_base.store(ledger::raw_base(0), Relaxed);
-        self.is_cooling.store(true, Relaxed);
+        self.mixed_puts_left.store(0, Relaxed);
         self.look_later();
     }
 
-    /// Marks what is got from now on with this bias. Returns whether the class cooled down until now. Then slots that
-    /// are put without a bias are [mixed](Self::is_mixed) for a while.
-    pub(in crate::cache) fn warm_up(&self, bias: Mark) -> bool {
+    /// Marks what is got from now on with this bias, after so many cooldowns. Returns whether the thread has slots from
+    /// before the last one. Then those that are put without a bias are [mixed](Self::is_mixed) for a while.
+    pub(in crate::cache) fn warm_up(&self, bias: Mark, cooldowns_over: u32) -> bool {
         self.raw_base.store(ledger::raw_base(bias), Relaxed);
         self.look_later();
-        let cooled = self.is_cooling.load(Relaxed);
+        let cooled = self.cooldowns_over.load(Relaxed) != cooldowns_over;
         if cooled {
-            self.is_cooling.store(false, Relaxed);
-            // As many as the thread keeps, it may have out as well.
-            self.mixed_out.store(self.most, Relaxed);
+            self.cooldowns_over.store(cooldowns_over, Relaxed);
+            // As many as the thread may keep, it may have out as well.
+            self.mixed_puts_left.store(self.most, Relaxed);
             self.next_look.store(0, Relaxed);
         }
         cooled
     }
 
     fn look_later(&self) {
-        self.next_look.store(self.puts.load(Relaxed) + MAX_BATCH as u64, Relaxed);
+        self.next_look.store(self.puts.load(Relaxed) + MAX_BATCH as u64 - 1, Relaxed);
     }
 
-    /// Whether a slot that is out with this mark was got while the class cooled down, or may have been.
+    /// Whether a slot that is out with this mark may have been got while the class cooled down.
     pub(in crate::cache) fn is_mixed(&self, found: Mark) -> bool {
-        self.mixed_out.load(Relaxed) > 0 && ledger::is_unbiased(found)
+        self.mixed_puts_left.load(Relaxed) > 0 && ledger::is_unbiased(found)
     }
 
     /// Takes a [mixed](Self::is_mixed) slot that was out, for the shelf. `false`: the mark is another by now.
@@ -108,8 +108,8 @@ impl Bin {
         let taken = self.clear(slot, found);
         if taken {
             self.count_put();
-            let left = self.mixed_out.load(Relaxed) - 1;
-            self.mixed_out.store(left, Relaxed);
+            let left = self.mixed_puts_left.load(Relaxed) - 1;
+            self.mixed_puts_left.store(left, Relaxed);
             if left == 0 {
                 self.look_later();
             }
