@@ -62,7 +62,7 @@ pub(super) struct Bin {
     pub(super) shelf_group: AtomicU32,
     /// The slow half looks at the first put without a bias after so many puts.
     next_look: AtomicU64,
-    /// How many cooldowns of the class were over when this thread last had no slots from before.
+    /// How many cooldowns of the class were over when this thread last gave its slots to the shelf for that.
     cooldowns_over: AtomicU32,
     /// After a cooldown: so many slots that are put without a bias go to the shelf. Mostly they were got in it.
     mixed_puts_left: AtomicU32,

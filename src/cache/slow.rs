@@ -225,9 +225,10 @@ impl CacheRef {
     fn choose_bias(&self, bin: &Bin, slots: usize) {
         let class = self.class_of(bin);
         let Some(cooldowns_over) = class.bias.tick(slots as u32) else { return bin.cool_down() };
-        if bin.warm_up(self.bias, cooldowns_over) && !class.has_excess() {
+        bin.warm_up(self.bias);
+        if !class.has_excess() && bin.note_cooldowns(cooldowns_over) {
             self.move_all_to_shelf(bin);
-            // Not where these were.
+            // The next batch does not begin with what these share with others.
             bin.shelf_group.store(NO_GROUP, Relaxed);
         }
     }

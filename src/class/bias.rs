@@ -3,7 +3,7 @@
 //! Bias makes a put by the bias owner cheap and a hand-over dear: a put by another thread ends the bias first, which
 //! costs a heavy fence and perhaps a wait. So a class whose slots are handed over cools down: from its next look on,
 //! which comes with a batch, each thread marks without bias for a while. Each end of a bias makes the cooldown longer
-//! by the same number of slots. So ends cost no more than a fixed part of what gets and puts do.
+//! by the same number of slots, up to a bound. So ends cost no more than a part of what gets and puts do.
 //!
 //! ```text
 //! biased -> another thread puts: ends of bias, for what is out -> cooldown: no bias, no fence -> biased -> ...
@@ -13,12 +13,13 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How much longer each end makes the cooldown, in slots that bins fill, take fresh, or take back. An end takes some
 /// microseconds, and up to one more of each thread that it interrupts. A put by exchange takes up to 7 nanoseconds
-/// longer than a biased one. So ends cost about as much as the cooldowns that follow them.
+/// longer than a biased one. So where 64 threads run, ends cost about as much as the cooldowns, and else less.
 const COOLDOWN_OF_END: u32 = if cfg!(bytepool_shuttle) { 8 } else { 1 << 15 };
 /// The figure of DESIGN.md, for an end of 10 microseconds that interrupts 64 threads for one each. A slot that is
 /// handed over counts twice: it is filled, and put.
 const _: () = assert!(cfg!(bytepool_shuttle) || 2 * (10_000 + 64 * 1000) < COOLDOWN_OF_END * 46 / 10);
-/// The longest cooldown: a class of many slots may need an end for each few of them.
+/// The longest cooldown: a tenth of a second of exchanges. A thread that frees what another got needs an end for each
+/// 512 slots, and then perhaps none for ever.
 const MOST_COOLDOWN: u32 = 1 << 24;
 
 /// Of one class. All accesses are Relaxed: hints, each of which is right in some order.
@@ -63,8 +64,8 @@ impl Bias {
         } else {
             word - u64::from(slots)
         };
-        // What other threads count at this moment may be lost.
-        self.word.store(less, Relaxed);
+        // If it fails, another thread counted meanwhile. Then this batch is left out.
+        let _ = self.word.compare_exchange(word, less, Relaxed, Relaxed);
         None
     }
 

@@ -106,8 +106,8 @@ impl Class {
         let ledger = Ledger::new(span.slots, books);
         // The first huge page would not be filled.
         let first = if huge_pages { 0 } else { span.first_slot(number) };
-        // Locked memory counts against a limit when it is opened: it is to be dense.
-        let run = if region.is_locked() { 1 } else { span.run_of_groups() };
+        // Locked memory counts against a limit when it is opened, and a huge page is made when it is full.
+        let run = if region.is_locked() || huge_pages { 1 } else { span.run_of_groups() };
         Ok(place.write(Self {
             number,
             slots: Slots::new(&span, region.base(), &ledger),

@@ -73,7 +73,7 @@ pub(crate) struct Shelf {
     used_groups: AtomicU32,
     /// The group a slot was last put to or taken from: tried first. A hint.
     recent: AtomicU32,
-    /// The run that the next thread takes fresh slots from, by number; it counts on where there is no such run. A hint.
+    /// The run that the next thread takes fresh slots from: by its number, modulo how many there are. A hint.
     next_run: AtomicU32,
     /// The group that threads without one of their own take fresh slots from. A hint.
     shared_group: AtomicU32,
@@ -169,7 +169,7 @@ impl Shelf {
     /// Fills `out` with idle slots, as far as there are any. Returns how many. It takes whole groups where possible,
     /// that of `near` first, and neighbours after one another. The last one becomes `near`.
     ///
-    /// So a thread with a `near` of its own gets back the slots that it put last, and keeps off groups that other
+    /// So a thread with a `near` of its own gets back the slots that it put last, and mostly keeps off groups that other
     /// threads used last.
     pub(crate) fn take_idle_batch(&self, out: &mut [u32], near: &AtomicU32) -> usize {
         let permits = self.idle.take(out.len() as u32);
@@ -543,9 +543,15 @@ mod tests {
                 let near = AtomicU32::new(NO_GROUP);
                 let taken = std::iter::from_fn(|| shelf.take_fresh(Some(&near)));
                 assert_eq!(taken.collect::<HashSet<_>>().len(), slots as usize);
-                // What becomes fresh again is found, and before what lies higher.
+                // What becomes fresh again is found, in the run of the first slot before another.
+                let other = (first / GROUP_SLOTS + run) % groups * GROUP_SLOTS;
+                if other != first {
+                    shelf.untake_fresh(other);
+                    shelf.prefer_fresh(other / GROUP_SLOTS);
+                }
                 shelf.untake_fresh(first);
                 shelf.prefer_fresh(first / GROUP_SLOTS);
+                near.store(NO_GROUP, Relaxed);
                 assert_eq!(shelf.take_fresh(Some(&near)), Some(first));
             }
         }

@@ -79,23 +79,29 @@ impl Bin {
         self.look_later();
     }
 
-    /// Marks what is got from now on with this bias, after so many cooldowns. Returns whether the thread has slots from
-    /// before the last one. Then those that are put without a bias are [mixed](Self::is_mixed) for a while.
-    pub(in crate::cache) fn warm_up(&self, bias: Mark, cooldowns_over: u32) -> bool {
+    /// Marks what is got from now on with this bias.
+    pub(in crate::cache) fn warm_up(&self, bias: Mark) {
         self.raw_base.store(ledger::raw_base(bias), Relaxed);
         self.look_later();
-        let cooled = self.cooldowns_over.load(Relaxed) != cooldowns_over;
+    }
+
+    /// Notes how many cooldowns of the class are over. Returns whether one ended since it was noted last. Then slots
+    /// that are put without a bias are [mixed](Self::is_mixed), as many as the thread may keep.
+    pub(in crate::cache) fn note_cooldowns(&self, over: u32) -> bool {
+        let cooled = self.cooldowns_over.load(Relaxed) != over;
         if cooled {
-            self.cooldowns_over.store(cooldowns_over, Relaxed);
-            // As many as the thread may keep, it may have out as well.
+            self.cooldowns_over.store(over, Relaxed);
             self.mixed_puts_left.store(self.most, Relaxed);
-            self.next_look.store(0, Relaxed);
+            self.look_later();
         }
         cooled
     }
 
+    /// The slow half looks at the next put without a bias while slots are mixed, else once in a batch.
     fn look_later(&self) {
-        self.next_look.store(self.puts.load(Relaxed) + MAX_BATCH as u64 - 1, Relaxed);
+        let is_sorting = self.mixed_puts_left.load(Relaxed) > 0;
+        let next = if is_sorting { 0 } else { self.puts.load(Relaxed) + MAX_BATCH as u64 - 1 };
+        self.next_look.store(next, Relaxed);
     }
 
     /// Whether a slot that is out with this mark may have been got while the class cooled down.
@@ -108,11 +114,8 @@ impl Bin {
         let taken = self.clear(slot, found);
         if taken {
             self.count_put();
-            let left = self.mixed_puts_left.load(Relaxed) - 1;
-            self.mixed_puts_left.store(left, Relaxed);
-            if left == 0 {
-                self.look_later();
-            }
+            self.mixed_puts_left.store(self.mixed_puts_left.load(Relaxed) - 1, Relaxed);
+            self.look_later();
         }
         taken
     }

@@ -188,7 +188,7 @@ fn a_class_that_is_biased_again_hands_over_as_well() {
                     many.into_iter().for_each(|raw| put_raw(&pool, raw).unwrap());
                     let raw = get_raw(&pool).unwrap();
                     let other = spawn(&pool, move |pool| put_raw(&pool, raw).is_ok());
-                    // Seldom: a thread's new cache knows of no cooldown.
+                    // Seldom, for a new cache has nothing from before a cooldown.
                     turns += 1;
                     let drains = drains && turns % 4 == 0;
                     let drainer = drains.then(|| spawn(&pool, |pool| _ = pool.trim(usize::MAX)));
