@@ -56,8 +56,8 @@ impl Span {
         (first % self.slots as usize) as u32
     }
 
-    /// How many slot groups in a row a thread takes fresh slots from. Where a thread's gets go up in memory, a processor
-    /// fetches the next slot before it is got. That slot is to be the thread's, too.
+    /// How many slot groups in a row a thread takes fresh slots from. Where a thread's gets go up in memory, a
+    /// processor fetches the next slot before it is got. That slot is to be the thread's, too.
     pub(super) fn run_of_groups(&self) -> u32 {
         const MOST_BYTES: usize = 256 << 10;
         (MOST_BYTES / (GROUP_SLOTS as usize * self.slot_size)).clamp(1, 4) as u32

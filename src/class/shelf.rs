@@ -169,8 +169,8 @@ impl Shelf {
     /// Fills `out` with idle slots, as far as there are any. Returns how many. It takes whole groups where possible,
     /// that of `near` first, and neighbours after one another. The last one becomes `near`.
     ///
-    /// So a thread with a `near` of its own gets back the slots that it put last, and mostly keeps off groups that other
-    /// threads used last.
+    /// So a thread with a `near` of its own gets back the slots that it put last, and mostly keeps off groups that
+    /// other threads used last.
     pub(crate) fn take_idle_batch(&self, out: &mut [u32], near: &AtomicU32) -> usize {
         let permits = self.idle.take(out.len() as u32);
         let mut got = 0;
